@@ -1,0 +1,131 @@
+//! The samples of a run, found by case and metric.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::estimate::{median, median_of, Estimate};
+use crate::cache::Strategy;
+use crate::case::{BackendName, Case, ModelKind, ShapeName};
+use crate::record::{Metric, Run};
+
+/// The samples of one case and metric, one repetition each, with their rounds, in the order taken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    pub samples: Vec<(u32, f64)>,
+}
+
+impl Series {
+    pub fn values(&self) -> Vec<f64> {
+        self.samples.iter().map(|&(_, value)| value).collect()
+    }
+
+    pub fn median(&self) -> Option<Estimate> {
+        median(&self.values())
+    }
+
+    /// One value per round: the median of the round's samples.
+    pub fn rounds(&self) -> BTreeMap<u32, f64> {
+        let medians = self.by_round().into_iter().map(|(round, values)| (round, median_of(&values).unwrap_or(f64::NAN)));
+        medians.collect()
+    }
+
+    pub(super) fn by_round(&self) -> BTreeMap<u32, Vec<f64>> {
+        let mut rounds: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+        for &(round, value) in &self.samples {
+            rounds.entry(round).or_default().push(value);
+        }
+        rounds
+    }
+}
+
+/// Cases that belong into one figure: they differ in strategy and position only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group {
+    pub model: ModelKind,
+    pub shape: ShapeName,
+    pub backend: BackendName,
+    pub batch: usize,
+}
+
+impl Group {
+    pub fn of(case: &Case) -> Group {
+        Group { model: case.model, shape: case.shape, backend: case.backend, batch: case.batch }
+    }
+
+    pub fn case(self, strategy: Strategy, position: usize) -> Case {
+        let Group { model, shape, backend, batch } = self;
+        Case { model, shape, strategy, backend, batch, position }
+    }
+}
+
+/// `transformer-toy, cpu, batch 1`
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}, {}, batch {}", self.model, self.shape, self.backend, self.batch)
+    }
+}
+
+/// A run's samples, indexed. Failed samples are no samples here, and their reasons are kept.
+#[derive(Clone, Debug, Default)]
+pub struct Measurements {
+    series: BTreeMap<(Case, Metric), Series>,
+    errors: BTreeMap<(Case, Metric), String>,
+}
+
+impl Measurements {
+    pub fn of(run: &Run) -> Measurements {
+        let mut found = Measurements::default();
+        for sample in &run.samples {
+            let key = (sample.case, sample.metric);
+            match (sample.per_iteration(), &sample.error) {
+                (Some(value), _) => found.series.entry(key).or_default().samples.push((sample.round, value)),
+                (None, error) => drop(found.errors.insert(key, error.clone().unwrap_or_default())),
+            }
+        }
+        for row in &run.ledger {
+            let series = found.series.entry((row.case, row.metric)).or_default();
+            if series.samples.is_empty() {
+                series.samples.push((0, row.counted as f64));
+            }
+        }
+        found
+    }
+
+    pub fn series(&self, case: &Case, metric: Metric) -> Option<&Series> {
+        self.series.get(&(*case, metric))
+    }
+
+    pub fn median(&self, case: &Case, metric: Metric) -> Option<Estimate> {
+        self.series(case, metric)?.median()
+    }
+
+    pub fn error(&self, case: &Case, metric: Metric) -> Option<&str> {
+        self.errors.get(&(*case, metric)).map(String::as_str)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &(Case, Metric)> {
+        self.series.keys().chain(self.errors.keys())
+    }
+
+    pub fn groups(&self) -> Vec<Group> {
+        let groups: BTreeSet<Group> = self.keys().map(|(case, _)| Group::of(case)).collect();
+        groups.into_iter().collect()
+    }
+
+    /// Strategies of the group that have, or failed to have, this metric.
+    pub fn strategies(&self, group: Group, metric: Metric) -> Vec<Strategy> {
+        let of_group = self.keys().filter(|(case, m)| *m == metric && Group::of(case) == group);
+        let strategies: BTreeSet<Strategy> = of_group.map(|(case, _)| case.strategy).collect();
+        strategies.into_iter().collect()
+    }
+
+    /// Positions at which this strategy has, or failed to have, this metric.
+    pub fn positions(&self, group: Group, strategy: Strategy, metric: Metric) -> Vec<usize> {
+        let from = (group.case(strategy, 0), metric);
+        let to = (group.case(strategy, usize::MAX), metric);
+        let good = self.series.range(from..=to).map(|(key, _)| key);
+        let of_metric = good.chain(self.errors.range(from..=to).map(|(key, _)| key)).filter(|(_, m)| *m == metric);
+        let positions: BTreeSet<usize> = of_metric.map(|(case, _)| case.position).collect();
+        positions.into_iter().collect()
+    }
+}

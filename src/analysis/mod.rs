@@ -1,0 +1,25 @@
+//! What the samples of a run say. Pure functions over [`crate::record`]'s rows: no files, no
+//! clock, no random numbers that are not seeded, so that a figure can be computed again from the
+//! same rows and comes out the same.
+//!
+//! - [`median`] and [`compare`] turn samples into an [`Estimate`] or a [`Comparison`];
+//! - [`crossing`] turns comparisons along the positions into a [`Crossing`];
+//! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
+//! - [`summary`] puts them together, one [`Summary`] per [`Group`], for tables to print.
+
+mod compare;
+mod crossing;
+mod curve;
+mod estimate;
+mod measurements;
+mod summary;
+
+pub use compare::{aa_band, compare, Comparison, Pairing, Verdict};
+pub use crossing::{crossing, Crossing};
+pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
+pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
+pub use measurements::{Group, Measurements, Series};
+pub use summary::{headline_positions, summary, CrossingLine, Line, Summary};
+
+#[cfg(test)]
+mod simulation;

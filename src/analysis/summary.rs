@@ -1,0 +1,134 @@
+//! The tables of a run as plain data, for a terminal, Markdown or anything else to print.
+
+use std::collections::BTreeSet;
+
+use super::compare::{compare, Comparison};
+use super::crossing::{crossing, Crossing};
+use super::curve::{floor_ns, FloorBytes};
+use super::estimate::Estimate;
+use super::measurements::{Group, Measurements};
+use crate::cache::Strategy;
+use crate::case::Case;
+use crate::record::{Metric, Run};
+
+/// One model, shape, backend and batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    pub group: Group,
+    /// By position, then strategy.
+    pub lines: Vec<Line>,
+    pub crossings: Vec<CrossingLine>,
+}
+
+/// One case. What was not measured is absent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub case: Case,
+    pub step_ns: Option<Estimate>,
+    /// Why there is no time.
+    pub error: Option<String>,
+    pub floor_multiple: Option<f64>,
+    pub vs_naive: Option<Comparison>,
+    pub vs_concat: Option<Comparison>,
+    pub allocated_bytes: Option<f64>,
+    pub transient_bytes: Option<f64>,
+    pub step_allocs: Option<f64>,
+}
+
+/// Where `first` beats `second`, or stops to, over the positions `from` to `to` that both have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CrossingLine {
+    pub first: Strategy,
+    pub second: Strategy,
+    pub crossing: Crossing,
+    pub from: usize,
+    pub to: usize,
+}
+
+pub fn summary(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Summary> {
+    let found = Measurements::of(run);
+    let groups = found.groups().into_iter();
+    let summaries = groups.map(|group| {
+        let positions = headline_positions(&step_positions(&found, group));
+        let strategies = found.strategies(group, Metric::StepNs);
+        let cases = positions.iter().flat_map(|&t| strategies.iter().map(move |&s| group.case(s, t)));
+        let measured = cases.filter(|case| has_step(&found, case));
+        Summary {
+            group,
+            lines: measured.map(|case| line(run, &found, floor_bytes, case)).collect(),
+            crossings: crossings(&found, group),
+        }
+    });
+    summaries.filter(|summary| !summary.lines.is_empty()).collect()
+}
+
+fn has_step(found: &Measurements, case: &Case) -> bool {
+    found.series(case, Metric::StepNs).is_some() || found.error(case, Metric::StepNs).is_some()
+}
+
+fn step_positions(found: &Measurements, group: Group) -> Vec<usize> {
+    let strategies = found.strategies(group, Metric::StepNs).into_iter();
+    let all: BTreeSet<usize> = strategies.flat_map(|s| found.positions(group, s, Metric::StepNs)).collect();
+    all.into_iter().collect()
+}
+
+/// The positions a table shows: all of them up to five, or else the last and those measured
+/// nearest to a quarter, a sixteenth and so on of it.
+pub fn headline_positions(measured: &[usize]) -> Vec<usize> {
+    let Some(&last) = measured.last() else { return Vec::new() };
+    if measured.len() <= 5 {
+        return measured.to_vec();
+    }
+    let nearest = |wanted: usize| measured.iter().copied().min_by_key(|t| t.abs_diff(wanted));
+    let wanted = (0..4).map(|i| last >> (2 * i)).filter(|&t| t > 0);
+    wanted.filter_map(nearest).collect::<BTreeSet<usize>>().into_iter().collect()
+}
+
+fn line(run: &Run, found: &Measurements, floor_bytes: FloorBytes<'_>, case: Case) -> Line {
+    let median = |metric| found.median(&case, metric);
+    let exact = |metric| median(metric).map(|estimate| estimate.value);
+    let step_ns = median(Metric::StepNs);
+    let floor = floor_ns(&run.environment, floor_bytes, &case);
+    let versus = |other| (case.strategy != other).then(|| versus(found, &case, other)).flatten();
+    Line {
+        case,
+        step_ns,
+        error: found.error(&case, Metric::StepNs).map(String::from),
+        floor_multiple: step_ns.zip(floor).map(|(step, floor)| step.value / floor),
+        vs_naive: versus(Strategy::Naive),
+        vs_concat: versus(Strategy::Concat),
+        allocated_bytes: exact(Metric::CacheAllocatedBytes),
+        transient_bytes: exact(Metric::TransientPeakBytes),
+        step_allocs: exact(Metric::StepAllocs),
+    }
+}
+
+fn versus(found: &Measurements, case: &Case, other: Strategy) -> Option<Comparison> {
+    let series = |case: &Case| found.series(case, Metric::StepNs);
+    compare(series(case)?, series(&case.under(other))?)
+}
+
+/// Every strategy against naive, and those with a cache against concat.
+fn crossings(found: &Measurements, group: Group) -> Vec<CrossingLine> {
+    let strategies = found.strategies(group, Metric::StepNs);
+    let against = |second: Strategy| {
+        let first = strategies.iter().copied().filter(move |first| *first != second);
+        first.map(move |first| (first, second))
+    };
+    let caches = against(Strategy::Concat).filter(|(first, _)| first.remembers());
+    let pairs = against(Strategy::Naive).chain(caches);
+    pairs.filter_map(|(first, second)| crossing_line(found, group, first, second)).collect()
+}
+
+fn crossing_line(
+    found: &Measurements,
+    group: Group,
+    first: Strategy,
+    second: Strategy,
+) -> Option<CrossingLine> {
+    let positions = found.positions(group, first, Metric::StepNs).into_iter();
+    let points: Vec<(usize, Comparison)> =
+        positions.filter_map(|t| Some((t, versus(found, &group.case(first, t), second)?))).collect();
+    let (from, to) = (points.first()?.0, points.last()?.0);
+    Some(CrossingLine { first, second, crossing: crossing(&points), from, to })
+}

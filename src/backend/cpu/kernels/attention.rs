@@ -1,0 +1,465 @@
+//! Causal attention, the same code for every way to keep keys and values.
+//!
+//! One query at a time, or few: one pass over keys and values with an online softmax in blocks of
+//! rows, bound by memory. Many queries: products of blocks by the `gemm` crate.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use ndarray::{s, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
+use pulp::{Arch, Simd, WithSimd};
+
+use super::linear::{dots, matmul};
+use super::math::exp;
+use super::{arch, Matrix, MatrixMut};
+use crate::backend::cpu::pool::{part, Pool};
+
+/// From this many queries on, they are multiplied in blocks.
+const MANY: usize = 16;
+/// Queries in a block.
+const QUERIES: usize = 64;
+/// Rows between two corrections of the online softmax.
+const ROWS: usize = 128;
+/// Vectors of a value row that are summed at once, in registers.
+const TOGETHER: usize = 4;
+
+/// `softmax(mask(q·kᵀ/√D))·v` for each of `heads` heads of width D: q and out `[batch, n, heads·D]`,
+/// k and v `[batch, rows, heads·D]`; out is contiguous. Row r is visible to query i when r <= at + i.
+///
+/// `masked`: all rows are read and computed with, and those that no query may see are deselected, so
+/// that nothing they hold can matter, NaN included. Otherwise they are not read.
+#[allow(clippy::too_many_arguments)] // three operands, their three properties, where to and with what
+pub fn attention(
+    pool: &Pool,
+    q: ArrayView3<f32>,
+    k: ArrayView3<f32>,
+    v: ArrayView3<f32>,
+    heads: usize,
+    at: usize,
+    masked: bool,
+    out: ArrayViewMut3<f32>,
+) {
+    let (batch, queries, width) = q.dim();
+    assert_eq!(out.dim(), q.dim());
+    assert_eq!(k.dim(), v.dim());
+    assert_eq!((k.dim().0, k.dim().2), (batch, width));
+    assert!(k.dim().1 > 0 && width % heads == 0, "no rows, or heads of unequal width");
+    let out = out.into_shape_with_order((batch * queries, width)).expect("the result must be contiguous");
+    let call = Call { q, k, v, heads, at, masked, out: MatrixMut::new(out), arch: arch() };
+    if queries < MANY {
+        call.one_by_one(pool);
+    } else {
+        call.in_blocks(pool);
+    }
+}
+
+struct Call<'a> {
+    q: ArrayView3<'a, f32>,
+    k: ArrayView3<'a, f32>,
+    v: ArrayView3<'a, f32>,
+    heads: usize,
+    at: usize,
+    masked: bool,
+    out: MatrixMut<'a>,
+    arch: Arch,
+}
+
+impl Call<'_> {
+    fn one_by_one(&self, pool: &Pool) {
+        let (batch, queries, _) = self.q.dim();
+        pool.run(&|thread| {
+            for unit in part(batch * self.heads * queries, pool.threads(), thread, 1) {
+                let query = Query { head: self.head(unit / queries), query: unit % queries };
+                self.arch.dispatch(query);
+            }
+        });
+    }
+
+    fn in_blocks(&self, pool: &Pool) {
+        let (batch, queries, _) = self.q.dim();
+        let blocks = queries.div_ceil(QUERIES);
+        // The blocks are of unequal work, so they are taken, not dealt.
+        let taken = AtomicUsize::new(0);
+        let take = || Some(taken.fetch_add(1, Relaxed)).filter(|&unit| unit < batch * self.heads * blocks);
+        pool.run(&|_| {
+            while let Some(unit) = take() {
+                let first = unit % blocks * QUERIES;
+                let block =
+                    Block { head: self.head(unit / blocks), queries: first..queries.min(first + QUERIES) };
+                SCRATCH.with_borrow_mut(|scratch| block.attend(self.arch, scratch));
+            }
+        });
+    }
+
+    fn head(&self, number: usize) -> Head<'_> {
+        let (_, queries, width) = self.q.dim();
+        let (entry, head) = (number / self.heads, number % self.heads);
+        let columns = width / self.heads * head..width / self.heads * (head + 1);
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| {
+            let matrix: ArrayView2<f32> = x.index_axis(Axis(0), entry);
+            Matrix::new(matrix).columns(columns.clone())
+        });
+        let (at, masked) = (self.at, self.masked);
+        Head { q, k, v, at, masked, out: self.out, first: entry * queries, columns }
+    }
+}
+
+/// One head of one batch entry.
+struct Head<'a> {
+    q: Matrix<'a>,
+    k: Matrix<'a>,
+    v: Matrix<'a>,
+    at: usize,
+    masked: bool,
+    /// The result of query i is in these columns of row `first + i`.
+    out: MatrixMut<'a>,
+    first: usize,
+    columns: Range<usize>,
+}
+
+impl Head<'_> {
+    fn scale(&self) -> f32 {
+        1.0 / (self.q.width as f32).sqrt()
+    }
+
+    /// How many rows there are to read, for query `last` and those before it.
+    fn rows(&self, last: usize) -> usize {
+        if self.masked {
+            self.k.rows
+        } else {
+            self.k.rows.min(self.at + last + 1)
+        }
+    }
+
+    /// # Safety
+    /// Each query belongs to one thread, which asks once at a time.
+    unsafe fn out(&self, query: usize) -> &mut [f32] {
+        // SAFETY: the place is this query's own.
+        unsafe { self.out.part(self.first + query, self.columns.clone()) }
+    }
+}
+
+struct Query<'a> {
+    head: Head<'a>,
+    query: usize,
+}
+
+impl WithSimd for Query<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { head, query } = self;
+        let (rows, visible) = (head.rows(query), head.at + query + 1);
+        let mut scores = [0.0; ROWS];
+        // SAFETY: every query is dealt to one thread.
+        let out = unsafe { head.out(query) };
+        out.fill(0.0);
+        let (mut largest, mut total) = (f32::NEG_INFINITY, 0.0);
+        for first in (0..rows).step_by(ROWS) {
+            let visible = visible.saturating_sub(first);
+            let scores = &mut scores[..ROWS.min(rows - first)];
+            score(simd, head.q.row(query), head.k, first, head.scale(), scores);
+            select(scores, visible);
+            let before = largest;
+            largest = max(scores, before);
+            let correction = exp(before - largest);
+            total = total * correction + exponentials(scores, largest);
+            add_values(
+                simd,
+                out,
+                correction,
+                scores,
+                head.v,
+                first,
+                if head.masked { visible } else { ROWS },
+            );
+        }
+        out.iter_mut().for_each(|out| *out /= total);
+    }
+}
+
+/// `scores[i] = q·k[first + i]·scale`.
+#[inline(always)]
+fn score<S: Simd>(simd: S, q: &[f32], k: Matrix, first: usize, scale: f32, scores: &mut [f32]) {
+    let (fours, rest) = scores.as_chunks_mut::<4>();
+    for (four, scores) in fours.iter_mut().enumerate() {
+        let rows = std::array::from_fn(|i| k.row(first + 4 * four + i));
+        *scores = dots::<S, 4, 1>(simd, rows, [q]).map(|[sum]| sum * scale);
+    }
+    let first = first + 4 * fours.len();
+    for (i, score) in rest.iter_mut().enumerate() {
+        let [[sum]] = dots::<S, 1, 1>(simd, [k.row(first + i)], [q]);
+        *score = sum * scale;
+    }
+}
+
+/// Only the first `visible` scores count.
+#[inline(always)]
+fn select(scores: &mut [f32], visible: usize) {
+    let visible = visible.min(scores.len()) as u32;
+    for (i, score) in (0u32..).zip(scores) {
+        *score = if i < visible { *score } else { f32::NEG_INFINITY };
+    }
+}
+
+#[inline(always)]
+fn max(scores: &[f32], start: f32) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (chunks, rest) = scores.as_chunks::<16>();
+    let mut largest = [start; 16];
+    for chunk in chunks {
+        for (largest, &score) in largest.iter_mut().zip(chunk) {
+            *largest = larger(*largest, score);
+        }
+    }
+    largest.iter().chain(rest).copied().fold(start, larger)
+}
+
+/// Replaces each score by `exp(score - largest)`; their sum.
+#[inline(always)]
+fn exponentials(scores: &mut [f32], largest: f32) -> f32 {
+    let mut sums = [0.0; 16];
+    for scores in scores.chunks_mut(16) {
+        for (score, sum) in scores.iter_mut().zip(&mut sums) {
+            *score = exp(*score - largest);
+            *sum += *score;
+        }
+    }
+    sums.iter().sum()
+}
+
+/// `out = out·correction + Σ_i weights[i]·v[first + i]`, of v only the first `visible` rows' bits.
+#[inline(always)]
+fn add_values<S: Simd>(
+    simd: S,
+    out: &mut [f32],
+    correction: f32,
+    weights: &[f32],
+    v: Matrix,
+    first: usize,
+    visible: usize,
+) {
+    out.iter_mut().for_each(|out| *out *= correction);
+    let mut from = 0;
+    while from + TOGETHER * S::F32_LANES <= out.len() {
+        add_columns::<S, TOGETHER>(simd, &mut out[from..], weights, v, first, visible, from);
+        from += TOGETHER * S::F32_LANES;
+    }
+    while from < out.len() {
+        add_columns::<S, 1>(simd, &mut out[from..], weights, v, first, visible, from);
+        from += S::F32_LANES;
+    }
+}
+
+/// The same for C vectors of columns from column `from` on, or what there is of them.
+#[inline(always)]
+fn add_columns<S: Simd, const C: usize>(
+    simd: S,
+    out: &mut [f32],
+    weights: &[f32],
+    v: Matrix,
+    first: usize,
+    visible: usize,
+    from: usize,
+) {
+    let lanes = S::F32_LANES;
+    let width = out.len().min(C * lanes);
+    let piece = |c: usize| (c * lanes).min(width)..((c + 1) * lanes).min(width);
+    let mut sums: [S::f32s; C] = std::array::from_fn(|c| simd.partial_load_f32s(&out[piece(c)]));
+    for (i, &weight) in weights.iter().enumerate() {
+        let row = &v.row(first + i)[from..from + width];
+        let weight = simd.splat_f32s(weight);
+        // Bits, not a product with zero, which NaN would survive; and not a branch, since the rows
+        // that are masked out are to be read all the same.
+        let seen = simd.splat_f32s(f32::from_bits(u32::from(i < visible).wrapping_neg()));
+        for (c, sum) in sums.iter_mut().enumerate() {
+            let value = simd.and_f32s(simd.partial_load_f32s(&row[piece(c)]), seen);
+            *sum = simd.mul_add_e_f32s(weight, value, *sum);
+        }
+    }
+    for (c, sum) in sums.into_iter().enumerate() {
+        simd.partial_store_f32s(&mut out[piece(c)], sum);
+    }
+}
+
+thread_local! {
+    /// Grows to the largest block that this thread has seen, and stays.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Block<'a> {
+    head: Head<'a>,
+    queries: Range<usize>,
+}
+
+impl Block<'_> {
+    fn attend(&self, arch: Arch, scratch: &mut Vec<f32>) {
+        let Self { head, queries } = self;
+        let (rows, width) = (head.rows(queries.end - 1), head.v.width);
+        let sizes = [queries.len() * rows, if head.masked { rows * width } else { 0 }];
+        scratch.resize(scratch.len().max(sizes[0] + sizes[1]), 0.0);
+        let (scores, values) = scratch[..sizes[0] + sizes[1]].split_at_mut(sizes[0]);
+        self.weights(arch, rows, scores);
+        let v = head.v.view();
+        let v = if head.masked { self.selected(arch, values) } else { v.slice_move(s![..rows, ..]) };
+        let scores = matrix(scores, rows);
+        // SAFETY: every block of queries is taken by one thread.
+        let out = unsafe {
+            head.out.view(head.first + queries.start..head.first + queries.end, head.columns.clone())
+        };
+        matmul(1.0, scores, v, out);
+    }
+
+    /// The softmax of the scores, zero where a query may not look.
+    fn weights(&self, arch: Arch, rows: usize, scores: &mut [f32]) {
+        let Self { head, queries } = self;
+        let (q, k) = (head.q.view(), head.k.view());
+        let (q, k) = (q.slice(s![queries.clone(), ..]), k.slice(s![..rows, ..]));
+        let shape = (queries.len(), rows);
+        let product = ArrayViewMut2::from_shape(shape, &mut *scores).expect("the scores fill it");
+        matmul(head.scale(), q, k.t(), product);
+        arch.dispatch(Softmax { scores, rows, visible: head.at + queries.start + 1 });
+    }
+
+    /// The values that one of the queries may see, bit for bit, and zeros for the others; all read.
+    fn selected<'s>(&self, arch: Arch, to: &'s mut [f32]) -> ArrayView2<'s, f32> {
+        arch.dispatch(Select { v: self.head.v, visible: self.head.at + self.queries.end, to });
+        matrix(to, self.head.v.width)
+    }
+}
+
+fn matrix(numbers: &[f32], width: usize) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape((numbers.len() / width, width), numbers).expect("whole rows")
+}
+
+/// Softmax of each row of `rows` scores; the first row sees `visible` of them, the next one more.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    rows: usize,
+    visible: usize,
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (visible, scores) in (self.visible..).zip(self.scores.chunks_exact_mut(self.rows)) {
+            select(scores, visible);
+            let largest = max(scores, f32::NEG_INFINITY);
+            let scale = 1.0 / exponentials(scores, largest);
+            scores.iter_mut().for_each(|score| *score *= scale);
+        }
+    }
+}
+
+struct Select<'a> {
+    v: Matrix<'a>,
+    visible: usize,
+    to: &'a mut [f32],
+}
+
+impl WithSimd for Select<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (r, to) in self.to.chunks_exact_mut(self.v.width).enumerate() {
+            let seen = u32::from(r < self.visible).wrapping_neg();
+            for (to, value) in to.iter_mut().zip(self.v.row(r)) {
+                *to = f32::from_bits(value.to_bits() & seen);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_close, on_every_arch, random};
+    use super::*;
+    use ndarray::{Array3, Ix3};
+
+    #[derive(Clone, Copy)]
+    struct Case {
+        batch: usize,
+        queries: usize,
+        rows: usize,
+        heads: usize,
+        head: usize,
+        at: usize,
+    }
+
+    fn oracle(case: Case, [q, k, v]: [ArrayView3<f32>; 3]) -> Array3<f64> {
+        Array3::from_shape_fn(q.dim(), |(b, i, column)| {
+            let columns = column / case.head * case.head..(column / case.head + 1) * case.head;
+            let product =
+                |r: usize| columns.clone().map(|c| f64::from(q[[b, i, c]]) * f64::from(k[[b, r, c]])).sum();
+            let visible = case.rows.min(case.at + i + 1);
+            let scores: Vec<f64> =
+                (0..visible).map(product).map(|s: f64| s / (case.head as f64).sqrt()).collect();
+            let largest = scores.iter().copied().fold(f64::MIN, f64::max);
+            let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
+            (0..visible).map(|r| (scores[r] - largest).exp() * f64::from(v[[b, r, column]])).sum::<f64>()
+                / total
+        })
+    }
+
+    fn check(pool: &Pool, case: Case) {
+        let width = case.heads * case.head;
+        let q = random((case.batch, case.queries, 3 * width), 1);
+        let [mut k, mut v] = [2, 3].map(|seed| random((case.batch, case.rows, width + 7), seed));
+        let q = q.slice(s![.., .., width..2 * width]);
+        let columns = s![.., .., 7..];
+        let want = oracle(case, [q, k.slice(columns), v.slice(columns)]);
+        for (masked, poison) in [(false, f32::NAN), (true, f32::NAN), (true, 1e30), (true, f32::INFINITY)] {
+            let unwritten = s![.., case.rows.min(case.at + case.queries).., ..];
+            k.slice_mut(unwritten).fill(poison);
+            v.slice_mut(unwritten).fill(poison);
+            let mut out = Array3::from_elem(Ix3(case.batch, case.queries, width), f32::NAN);
+            attention(
+                pool,
+                q,
+                k.slice(columns),
+                v.slice(columns),
+                case.heads,
+                case.at,
+                masked,
+                out.view_mut(),
+            );
+            assert_close(&out, &want, 2e-5);
+        }
+    }
+
+    #[test]
+    fn attention_agrees_with_plain_loops() {
+        let pools = [1, 3].map(Pool::new);
+        on_every_arch(|| {
+            for head in [5, 8, 32, 64, 80, 100] {
+                for (batch, queries, rows, at) in [
+                    (1, 1, 1, 0),
+                    (1, 1, 300, 10),
+                    (2, 1, 131, 130),
+                    (3, 5, 17, 9),
+                    (1, 17, 24, 3),
+                    (2, 130, 200, 50),
+                    (1, 70, 70, 0),
+                ] {
+                    for heads in [1, 3] {
+                        let case = Case { batch, queries, rows, heads, head, at };
+                        pools.iter().for_each(|pool| check(pool, case));
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn rows_may_be_fewer_than_positions() {
+        let pool = Pool::new(2);
+        for queries in [1, 20] {
+            check(&pool, Case { batch: 1, queries, rows: 10, heads: 2, head: 16, at: 30 });
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Dense layers.
+//!
+//! Few rows are bound by memory: every weight is read once, in the pattern that reads fastest, and
+//! used for all rows. Many rows are bound by arithmetic and go to the `gemm` crate.
+
+use std::array;
+use std::ops::Range;
+
+use ndarray::{s, ArrayView2, ArrayViewMut2};
+use pulp::{Simd, WithSimd};
+
+use super::math::gelu;
+use super::{arch, Matrix, MatrixMut};
+use crate::backend::cpu::pool::{part, Pool};
+use crate::backend::Activation;
+
+/// Up to this many rows are multiplied by [`FewRows`].
+const FEW: usize = 8;
+/// Weights are read at this many places at once.
+const STREAMS: usize = 4;
+/// Rows of x that share one pass over the weights in cache.
+const TOGETHER: usize = 4;
+/// How far ahead of each stream to prefetch, in numbers.
+const AHEAD: usize = 512;
+/// Numbers in a cache line.
+const LINE: usize = 16;
+
+/// `activation(x·weightᵀ + bias) (+ residual)`: x `[rows, in]`, weight `[out, in]`, out `[rows, out]`.
+pub fn linear(
+    pool: &Pool,
+    x: ArrayView2<f32>,
+    weight: ArrayView2<f32>,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    residual: Option<ArrayView2<f32>>,
+    out: ArrayViewMut2<f32>,
+) {
+    assert_eq!(x.ncols(), weight.ncols());
+    assert_eq!(out.dim(), (x.nrows(), weight.nrows()));
+    assert!(bias.is_none_or(|bias| bias.len() == weight.nrows()));
+    assert!(residual.is_none_or(|residual| residual.dim() == out.dim()));
+    let epilogue = Epilogue { bias, activation, residual: residual.map(Matrix::new) };
+    let (x, weight, out, arch) = (Matrix::new(x), Matrix::new(weight), MatrixMut::new(out), arch());
+    pool.run(&|thread| {
+        let outputs = part(weight.rows, pool.threads(), thread, 1);
+        if x.rows > FEW {
+            // SAFETY: these outputs are this thread's own.
+            let product = unsafe { out.view(0..x.rows, outputs.clone()) };
+            matmul(1.0, x.view(), weight.view().slice(s![outputs.clone(), ..]).t(), product);
+        } else {
+            arch.dispatch(FewRows { x, weight, outputs: outputs.clone(), out });
+        }
+        arch.dispatch(Finish { epilogue, outputs, out });
+    });
+}
+
+/// What is done to the sums.
+#[derive(Clone, Copy)]
+struct Epilogue<'a> {
+    bias: Option<&'a [f32]>,
+    activation: Activation,
+    residual: Option<Matrix<'a>>,
+}
+
+struct FewRows<'a> {
+    x: Matrix<'a>,
+    weight: Matrix<'a>,
+    outputs: Range<usize>,
+    out: MatrixMut<'a>,
+}
+
+impl WithSimd for FewRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Range { start, end } = self.outputs;
+        let each = (end - start) / STREAMS;
+        for i in 0..each {
+            self.outputs::<S, STREAMS>(simd, array::from_fn(|stream| start + stream * each + i));
+        }
+        for output in start + STREAMS * each..end {
+            self.outputs::<S, 1>(simd, [output]);
+        }
+    }
+}
+
+impl FewRows<'_> {
+    #[inline(always)]
+    fn outputs<S: Simd, const W: usize>(&self, simd: S, outputs: [usize; W]) {
+        for first in (0..self.x.rows).step_by(TOGETHER) {
+            match self.x.rows - first {
+                1 => self.block::<S, W, 1>(simd, outputs, first),
+                2 => self.block::<S, W, 2>(simd, outputs, first),
+                3 => self.block::<S, W, 3>(simd, outputs, first),
+                _ => self.block::<S, W, TOGETHER>(simd, outputs, first),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn block<S: Simd, const W: usize, const X: usize>(&self, simd: S, outputs: [usize; W], first: usize) {
+        let weights = outputs.map(|output| self.weight.row(output));
+        let sums = dots::<S, W, X>(simd, weights, array::from_fn(|i| self.x.row(first + i)));
+        for (output, sums) in outputs.into_iter().zip(sums) {
+            for (i, sum) in sums.into_iter().enumerate() {
+                // SAFETY: this output is this thread's own.
+                let out = unsafe { self.out.part(first + i, output..output + 1) };
+                out[0] = sum;
+            }
+        }
+    }
+}
+
+/// The inner products of each `w` with each `x`, prefetching behind each `w`.
+#[inline(always)]
+pub(super) fn dots<S: Simd, const W: usize, const X: usize>(
+    simd: S,
+    w: [&[f32]; W],
+    x: [&[f32]; X],
+) -> [[f32; X]; W] {
+    let length = w[0].len();
+    assert!(w.iter().all(|w| w.len() == length) && x.iter().all(|x| x.len() == length));
+    let mut sums = [[simd.splat_f32s(0.0); X]; W];
+    let mut at = 0;
+    while at + LINE <= length {
+        for w in w {
+            prefetch(w.as_ptr().wrapping_add(at + AHEAD));
+        }
+        for lane in (at..at + LINE).step_by(S::F32_LANES) {
+            // SAFETY: LINE is a multiple of the lanes, so the load ends where all slices still are.
+            let load = |from: &[f32]| unsafe {
+                simd.partial_load_f32s(from.get_unchecked(lane..lane + S::F32_LANES))
+            };
+            accumulate(simd, &mut sums, w.map(load), x.map(load));
+        }
+        at += LINE;
+    }
+    while at < length {
+        let end = length.min(at + S::F32_LANES);
+        let load = |from: &[f32]| simd.partial_load_f32s(&from[at..end]);
+        accumulate(simd, &mut sums, w.map(load), x.map(load));
+        at = end;
+    }
+    sums.map(|sums| sums.map(|sum| simd.reduce_sum_f32s(sum)))
+}
+
+#[inline(always)]
+fn accumulate<S: Simd, const W: usize, const X: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; X]; W],
+    w: [S::f32s; W],
+    x: [S::f32s; X],
+) {
+    for (sums, w) in sums.iter_mut().zip(w) {
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum = simd.mul_add_e_f32s(w, x, *sum);
+        }
+    }
+}
+
+/// Asks for a cache line; the address may be anything.
+#[inline(always)]
+pub(super) fn prefetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program could see and never faults.
+    unsafe {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// `out = scale·a·b`, on this thread.
+#[rustfmt::skip] // one operand a line
+pub(super) fn matmul(scale: f32, a: ArrayView2<f32>, b: ArrayView2<f32>, mut out: ArrayViewMut2<f32>) {
+    let ((rows, depth), columns) = (a.dim(), b.ncols());
+    assert_eq!(b.nrows(), depth);
+    assert_eq!(out.dim(), (rows, columns));
+    let [to, left, right] = [out.strides(), a.strides(), b.strides()].map(|s| [s[1], s[0]]);
+    // SAFETY: sizes, places and strides (columns first) are those of three views that agree in
+    // shape, the first of them exclusive.
+    unsafe {
+        gemm::gemm(
+            rows, columns, depth,
+            out.as_mut_ptr(), to[0], to[1], false,
+            a.as_ptr(), left[0], left[1],
+            b.as_ptr(), right[0], right[1],
+            0.0, scale,
+            false, false, false,
+            gemm::Parallelism::None,
+        )
+    }
+}
+
+struct Finish<'a> {
+    epilogue: Epilogue<'a>,
+    outputs: Range<usize>,
+    out: MatrixMut<'a>,
+}
+
+impl WithSimd for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Epilogue { bias, activation, residual } = self.epilogue;
+        for row in 0..self.out.rows {
+            // SAFETY: these outputs are this thread's own.
+            let out = unsafe { self.out.part(row, self.outputs.clone()) };
+            if let Some(bias) = bias {
+                out.iter_mut().zip(&bias[self.outputs.clone()]).for_each(|(out, bias)| *out += bias);
+            }
+            if activation == Activation::Gelu {
+                out.iter_mut().for_each(|out| *out = gelu(*out));
+            }
+            if let Some(residual) = residual {
+                let residual = &residual.row(row)[self.outputs.clone()];
+                out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{assert_close, on_every_arch, random};
+    use super::*;
+    use ndarray::Array2;
+
+    fn oracle(
+        x: ArrayView2<f32>,
+        weight: ArrayView2<f32>,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        residual: Option<ArrayView2<f32>>,
+    ) -> Array2<f64> {
+        Array2::from_shape_fn((x.nrows(), weight.nrows()), |(row, output)| {
+            let products =
+                x.row(row).into_iter().zip(weight.row(output)).map(|(&x, &w)| f64::from(x) * f64::from(w));
+            let sum = products.sum::<f64>() + bias.map_or(0.0, |bias| f64::from(bias[output]));
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (sum + 0.044715 * sum.powi(3));
+            let active = if activation == Activation::Gelu { 0.5 * sum * (1.0 + u.tanh()) } else { sum };
+            active + residual.map_or(0.0, |residual| f64::from(residual[[row, output]]))
+        })
+    }
+
+    fn check(pool: &Pool, [rows, width, outputs]: [usize; 3]) {
+        let (x, weight) = (random((rows, width + 5), 1), random((outputs, width), 2));
+        let (x, bias) = (x.slice(s![.., 3..width + 3]), random(outputs, 3));
+        let residual = random((rows, outputs + 1), 4);
+        for (bias, activation, residual) in [
+            (None, Activation::None, None),
+            (bias.as_slice(), Activation::Gelu, None),
+            (bias.as_slice(), Activation::None, Some(residual.slice(s![.., 1..]))),
+        ] {
+            let mut out = Array2::from_elem((rows, outputs + 2), f32::NAN);
+            let mut columns = out.slice_mut(s![.., 1..=outputs]);
+            linear(pool, x, weight.view(), bias, activation, residual, columns.view_mut());
+            let want = oracle(x, weight.view(), bias, activation, residual);
+            assert_close(&columns, &want, 1e-5 * (width as f64).sqrt());
+            assert!(out.column(0).iter().chain(out.column(outputs + 1)).all(|x| x.is_nan()));
+        }
+    }
+
+    #[test]
+    fn linear_agrees_with_plain_loops() {
+        let pools = [1, 2, 3].map(Pool::new);
+        on_every_arch(|| {
+            for rows in [1, 2, 3, 4, 5, 8, 9, 10, 24, 70] {
+                for [width, outputs] in [[1, 1], [3, 5], [17, 3], [16, 24], [64, 10], [100, 67], [257, 33]] {
+                    pools.iter().for_each(|pool| check(pool, [rows, width, outputs]));
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn weights_may_have_gaps_between_rows() {
+        let pool = Pool::new(2);
+        for rows in [1, 30] {
+            let (x, weight) = (random((rows, 20), 1), random((19, 33), 2));
+            let weight = weight.slice(s![.., 5..25]);
+            let mut out = Array2::zeros((rows, 19));
+            linear(&pool, x.view(), weight, None, Activation::None, None, out.view_mut());
+            assert_close(&out, &oracle(x.view(), weight, None, Activation::None, None), 1e-4);
+        }
+    }
+}

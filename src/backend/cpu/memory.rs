@@ -1,0 +1,224 @@
+//! Where tensors live. Three kinds of memory, told apart because they cost differently:
+//! weights lie one behind the other on huge pages, in the order a step reads them; what a strategy
+//! keeps is asked of the allocator; scratch is recycled.
+
+use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
+use std::cell::RefCell;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::backend::{bytes, Meter, Shape};
+use crate::error::{Error, Result};
+
+/// A cache line, and the widest vector.
+const ALIGN: usize = 64;
+/// The usual huge page of 64-bit machines.
+const HUGE_PAGE: usize = 2 << 20;
+/// Weights come in pieces of at least this; what is never touched costs nothing.
+const CHUNK: usize = 64 << 20;
+
+/// `[batch, rows, width]`, row-major.
+pub struct Tensor {
+    shape: Shape,
+    storage: Storage,
+}
+
+enum Storage {
+    Weights(Weights),
+    Kept {
+        block: Block,
+        meter: Rc<Meter>,
+    },
+    /// `None` only while it is being dropped.
+    Scratch {
+        block: Option<Block>,
+        home: Rc<Scratch>,
+    },
+}
+
+impl Tensor {
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub fn as_slice(&self) -> &[f32] {
+        let len = self.shape.iter().product();
+        match &self.storage {
+            Storage::Weights(weights) => weights.as_slice(),
+            Storage::Kept { block, .. } => &block.as_slice()[..len],
+            Storage::Scratch { block, .. } => &block.as_ref().expect("alive").as_slice()[..len],
+        }
+    }
+
+    /// # Panics
+    /// For weights, which nothing changes.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        let len = self.shape.iter().product();
+        match &mut self.storage {
+            Storage::Weights(_) => unreachable!("no operation writes to weights"),
+            Storage::Kept { block, .. } => &mut block.as_mut_slice()[..len],
+            Storage::Scratch { block, .. } => &mut block.as_mut().expect("alive").as_mut_slice()[..len],
+        }
+    }
+}
+
+impl Drop for Tensor {
+    fn drop(&mut self) {
+        match &mut self.storage {
+            Storage::Weights(_) => {}
+            Storage::Kept { meter, .. } => meter.drop_kept(bytes(self.shape)),
+            Storage::Scratch { block, home } => {
+                home.give_back(block.take().expect("alive"), bytes(self.shape))
+            }
+        }
+    }
+}
+
+/// A piece of the allocator's memory, aligned for vectors.
+struct Block {
+    start: NonNull<f32>,
+    capacity: usize,
+}
+
+impl Block {
+    /// Memory as the allocator hands it out: the caller writes every number before any is read.
+    fn unwritten(capacity: usize) -> Block {
+        let layout = Block::layout(capacity);
+        // SAFETY: the layout has a size above zero.
+        let start = unsafe { alloc(layout) };
+        let start = NonNull::new(start.cast()).unwrap_or_else(|| handle_alloc_error(layout));
+        Block { start, capacity }
+    }
+
+    fn zeroed(capacity: usize) -> Block {
+        let mut block = Block::unwritten(capacity);
+        block.as_mut_slice().fill(0.0); // by hand: pages that appear at first use would tax later steps
+        block
+    }
+
+    fn layout(capacity: usize) -> Layout {
+        Layout::array::<f32>(capacity.max(1))
+            .and_then(|l| l.align_to(ALIGN))
+            .expect("a tensor fits in memory")
+    }
+
+    fn as_slice(&self) -> &[f32] {
+        // SAFETY: the block is ours and holds `capacity` numbers; any bits are a number.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.capacity) }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and `&mut self` makes the borrow exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.capacity) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, in `unwritten`.
+        unsafe { dealloc(self.start.as_ptr().cast(), Block::layout(self.capacity)) }
+    }
+}
+
+/// A tensor of the allocator's memory, unwritten: see [`Block::unwritten`].
+pub fn kept(meter: &Rc<Meter>, shape: Shape) -> Tensor {
+    let block = Block::unwritten(shape.iter().product());
+    meter.allocated(bytes(shape));
+    meter.keep(bytes(shape));
+    Tensor { shape, storage: Storage::Kept { block, meter: meter.clone() } }
+}
+
+pub fn kept_zeros(meter: &Rc<Meter>, shape: Shape) -> Tensor {
+    let mut tensor = kept(meter, shape);
+    tensor.as_mut_slice().fill(0.0);
+    tensor
+}
+
+/// Blocks that are free, by the power of two of their capacity; the smallest that will do is lent.
+/// A step of a shape seen before, or of a smaller one, finds all it needs here and allocates nothing.
+pub struct Scratch {
+    free: RefCell<[Vec<Block>; usize::BITS as usize]>,
+    meter: Rc<Meter>,
+}
+
+impl Scratch {
+    pub fn new(meter: Rc<Meter>) -> Scratch {
+        Scratch { free: RefCell::new(std::array::from_fn(|_| Vec::new())), meter }
+    }
+
+    /// A tensor whose contents are whatever was there before.
+    pub fn tensor(self: &Rc<Self>, shape: Shape) -> Tensor {
+        let capacity = shape.iter().product::<usize>().next_power_of_two().max(ALIGN / 4);
+        let free = self.free.borrow_mut()[capacity.ilog2() as usize..].iter_mut().find_map(Vec::pop);
+        let block = free.unwrap_or_else(|| {
+            self.meter.allocated(4 * capacity);
+            Block::zeroed(capacity)
+        });
+        self.meter.borrow_scratch(bytes(shape));
+        Tensor { shape, storage: Storage::Scratch { block: Some(block), home: self.clone() } }
+    }
+
+    fn give_back(&self, block: Block, bytes: usize) {
+        self.meter.return_scratch(bytes);
+        self.free.borrow_mut()[block.capacity.ilog2() as usize].push(block);
+    }
+}
+
+/// Part of a chunk of weights.
+struct Weights {
+    chunk: Rc<MmapRaw>,
+    /// In bytes.
+    from: usize,
+    /// In numbers.
+    len: usize,
+}
+
+impl Weights {
+    fn as_slice(&self) -> &[f32] {
+        // SAFETY: the arena gave this part of the live chunk to these weights alone, filled it
+        // before it made them, and nothing writes there again.
+        unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.from).cast(), self.len) }
+    }
+}
+
+/// Weights one behind the other, on huge pages where the system has them: at thousands of small
+/// pages a step, looking up pages costs more than the arithmetic.
+#[derive(Default)]
+pub struct Arena {
+    /// The chunk being filled, and how far.
+    open: RefCell<Option<(Rc<MmapRaw>, usize)>>,
+}
+
+impl Arena {
+    pub fn store(&self, shape: Shape, data: &[f32]) -> Result<Tensor> {
+        let size = size_of_val(data).next_multiple_of(ALIGN);
+        let mut open = self.open.borrow_mut();
+        let fits = |(chunk, used): &(Rc<MmapRaw>, usize)| used + size <= chunk.len();
+        if !open.as_ref().is_some_and(fits) {
+            let chunk = chunk(size.max(CHUNK))?;
+            let start = chunk.as_ptr().align_offset(HUGE_PAGE);
+            *open = Some((Rc::new(chunk), start));
+        }
+        let (chunk, used) = open.as_mut().expect("opened above");
+        let weights = Weights { chunk: chunk.clone(), from: *used, len: data.len() };
+        // SAFETY: `used + size` is within the chunk, beyond all parts given away; `data` is elsewhere.
+        unsafe {
+            chunk.as_mut_ptr().add(*used).cast::<f32>().copy_from_nonoverlapping(data.as_ptr(), data.len())
+        };
+        *used += size;
+        Ok(Tensor { shape, storage: Storage::Weights(weights) })
+    }
+}
+
+fn chunk(size: usize) -> Result<MmapRaw> {
+    let map = MmapOptions::new().len(size + HUGE_PAGE).map_anon();
+    let map = map.map_err(|e| Error::Device {
+        backend: "cpu",
+        what: format!("no memory for {size} bytes of weights: {e}"),
+    })?;
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage); // without them everything works, slower
+    Ok(map.into())
+}

@@ -1,0 +1,353 @@
+//! The models on a CPU: vector kernels with run-time detection, one pool of threads for all that
+//! is parallel, `ndarray` views over memory of three kinds ([`memory`]).
+
+pub mod kernels;
+mod memory;
+pub mod pool;
+
+use std::rc::Rc;
+
+use ndarray::{s, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
+
+pub use memory::Tensor;
+use memory::{kept, kept_zeros, Arena, Scratch};
+use pool::Pool;
+
+use super::{Activation, Backend, Call, Columns, Layout, Linear, Meter, Shape, View};
+use crate::error::Result;
+
+pub struct Cpu {
+    pool: Pool,
+    meter: Rc<Meter>,
+    scratch: Rc<Scratch>,
+    weights: Arena,
+}
+
+impl Cpu {
+    /// A backend that runs every operation on `threads` threads, the caller's among them.
+    pub fn new(threads: usize) -> Cpu {
+        let meter = Rc::new(Meter::default());
+        let scratch = Rc::new(Scratch::new(meter.clone()));
+        Cpu { pool: Pool::new(threads), meter, scratch, weights: Arena::default() }
+    }
+
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn launch(&self) {
+        self.meter.count(|work| work.launches += 1);
+    }
+}
+
+impl Tensor {
+    fn view(&self) -> ArrayView3<'_, f32> {
+        ArrayView3::from_shape(self.shape(), self.as_slice()).expect("a slice of the shape's size")
+    }
+
+    fn view_mut(&mut self) -> ArrayViewMut3<'_, f32> {
+        ArrayViewMut3::from_shape(self.shape(), self.as_mut_slice()).expect("a slice of the shape's size")
+    }
+
+    /// Rows of all batch entries, one below the other.
+    fn rows(&self) -> ArrayView2<'_, f32> {
+        let [batch, rows, width] = self.shape();
+        ArrayView2::from_shape((batch * rows, width), self.as_slice()).expect("a slice of the shape's size")
+    }
+
+    fn rows_mut(&mut self) -> ArrayViewMut2<'_, f32> {
+        let [batch, rows, width] = self.shape();
+        ArrayViewMut2::from_shape((batch * rows, width), self.as_mut_slice())
+            .expect("a slice of the shape's size")
+    }
+}
+
+/// `[batch, rows, columns.width]`.
+fn view<'a>(columns: Columns<'a, Tensor>) -> ArrayView3<'a, f32> {
+    columns.tensor.view().slice_move(s![.., .., columns.from..columns.from + columns.width])
+}
+
+impl Backend for Cpu {
+    type Tensor = Tensor;
+    type Input = ();
+
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(()) // every operation has ended when it returns
+    }
+
+    fn upload(&self, shape: Shape, data: &[f32]) -> Result<Tensor> {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len());
+        self.weights.store(shape, data)
+    }
+
+    fn download(&self, x: &Tensor) -> Result<Vec<f32>> {
+        Ok(x.as_slice().to_vec())
+    }
+
+    fn shape(&self, x: &Tensor) -> Shape {
+        x.shape()
+    }
+
+    fn zeros(&self, shape: Shape) -> Result<Tensor> {
+        Ok(kept_zeros(&self.meter, shape))
+    }
+
+    fn duplicate(&self, x: &Tensor) -> Result<Tensor> {
+        let mut copy = kept(&self.meter, x.shape());
+        copy.as_mut_slice().copy_from_slice(x.as_slice());
+        Ok(copy)
+    }
+
+    fn stage(&self, _: &mut Call<()>) -> Result<()> {
+        Ok(()) // kernels read the call itself
+    }
+
+    fn embed(&self, call: &Call<()>, table: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
+        self.launch();
+        let [_, _, width] = table.shape();
+        let mut out = self.scratch.tensor([call.batch, call.rows(), width]);
+        for (i, (mut row, &token)) in out.rows_mut().rows_mut().into_iter().zip(&call.tokens).enumerate() {
+            row.assign(&table.rows().row(token as usize));
+            if let Some(positions) = positions {
+                row += &positions.rows().row(call.at + i % call.rows());
+            }
+        }
+        Ok(out)
+    }
+
+    fn layer_norm(&self, x: &Tensor, gain: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        self.launch();
+        let mut out = self.scratch.tensor(x.shape());
+        kernels::layer_norm(x.rows(), gain.as_slice(), bias.as_slice(), 1e-5, out.rows_mut());
+        Ok(out)
+    }
+
+    fn linear(
+        &self,
+        x: &Tensor,
+        layer: &Linear<Tensor>,
+        activation: Activation,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        self.launch();
+        let ([batch, rows, _], [_, width, _]) = (x.shape(), layer.weight.shape());
+        let mut out = self.scratch.tensor([batch, rows, width]);
+        let bias = layer.bias.as_ref().map(Tensor::as_slice);
+        let residual = residual.map(Tensor::rows);
+        kernels::linear(
+            &self.pool,
+            x.rows(),
+            layer.weight.rows(),
+            bias,
+            activation,
+            residual,
+            out.rows_mut(),
+        );
+        Ok(out)
+    }
+
+    fn attention(
+        &self,
+        call: &Call<()>,
+        q: Columns<'_, Tensor>,
+        k: View<'_, Tensor>,
+        v: View<'_, Tensor>,
+        heads: usize,
+    ) -> Result<Tensor> {
+        self.launch();
+        let [batch, n, _] = q.tensor.shape();
+        let mut out = self.scratch.tensor([batch, n, q.width]);
+        let masked = k.layout == Layout::Masked;
+        kernels::attention(
+            &self.pool,
+            view(q),
+            view(k.rows),
+            view(v.rows),
+            heads,
+            call.at,
+            masked,
+            out.view_mut(),
+        );
+        Ok(out)
+    }
+
+    fn conv_glu(
+        &self,
+        call: &Call<()>,
+        rows: View<'_, Tensor>,
+        layer: &Linear<Tensor>,
+        taps: usize,
+    ) -> Result<Tensor> {
+        self.launch();
+        let (n, channels) = (call.rows(), rows.rows.width);
+        let mut window = self.scratch.tensor([call.batch, n, taps * channels]);
+        let (past, mut taken) = (view(rows.rows), window.as_mut_slice().chunks_exact_mut(channels));
+        let held = past.len_of(Axis(1));
+        for (entry, i) in (0..call.batch).flat_map(|entry| (0..n).map(move |i| (entry, i))) {
+            for (back, tap) in (0..taps).rev().zip(&mut taken) {
+                match row_of(rows.layout, held, call.at, n, i, back) {
+                    Some(row) => {
+                        tap.copy_from_slice(past.slice(s![entry, row, ..]).to_slice().expect("contiguous"))
+                    }
+                    None => tap.fill(0.0),
+                }
+            }
+        }
+        let [_, width, _] = layer.weight.shape();
+        let mut u = self.scratch.tensor([call.batch, n, width]);
+        let bias = layer.bias.as_ref().map(Tensor::as_slice);
+        kernels::linear(
+            &self.pool,
+            window.rows(),
+            layer.weight.rows(),
+            bias,
+            Activation::None,
+            None,
+            u.rows_mut(),
+        );
+        let mut out = self.scratch.tensor([call.batch, n, channels]);
+        let newest = window.rows().slice_move(s![.., (taps - 1) * channels..]);
+        kernels::glu_residual(u.rows(), newest, out.rows_mut());
+        Ok(out)
+    }
+
+    fn last_row(&self, call: &Call<()>, x: &Tensor) -> Result<Tensor> {
+        self.launch();
+        let [batch, _, width] = x.shape();
+        let mut out = self.scratch.tensor([batch, 1, width]);
+        out.rows_mut().assign(&x.view().index_axis(Axis(1), call.last));
+        Ok(out)
+    }
+
+    fn argmax(&self, x: &Tensor) -> Result<Vec<u32>> {
+        Ok(x.view()
+            .outer_iter()
+            .map(|entry| kernels::argmax(entry.row(0).to_slice().expect("contiguous")))
+            .collect())
+    }
+
+    fn concat(
+        &self,
+        past: Option<(&Tensor, usize)>,
+        new: Columns<'_, Tensor>,
+        skip: usize,
+    ) -> Result<Tensor> {
+        self.launch();
+        let [batch, n, _] = new.tensor.shape();
+        let keep = past.map_or(0, |(_, keep)| keep);
+        let mut out = kept(&self.meter, [batch, keep + n - skip, new.width]);
+        if let Some((past, keep)) = past {
+            let [_, held, _] = past.shape();
+            self.copy(&mut out, 0, past.view().slice_move(s![.., held - keep.., ..]));
+        }
+        self.copy(&mut out, keep, view(new).slice_move(s![.., skip.., ..]));
+        Ok(out)
+    }
+
+    fn grow(&self, past: &Tensor, rows: usize) -> Result<Tensor> {
+        self.launch();
+        let [batch, held, width] = past.shape();
+        let mut out = kept(&self.meter, [batch, rows, width]);
+        self.copy(&mut out, 0, past.view());
+        out.view_mut().slice_mut(s![.., held.., ..]).fill(0.0);
+        Ok(out)
+    }
+
+    fn write_rows(&self, call: &Call<()>, rows: &mut Tensor, new: Columns<'_, Tensor>) -> Result<()> {
+        self.launch();
+        self.copy(rows, call.at, view(new));
+        Ok(())
+    }
+
+    fn write_ring(&self, call: &Call<()>, rows: &mut Tensor, new: Columns<'_, Tensor>) -> Result<()> {
+        self.launch();
+        let ([_, taps, _], new) = (rows.shape(), view(new));
+        let n = new.len_of(Axis(1));
+        for i in n.saturating_sub(taps)..n {
+            self.copy(rows, (call.at + i) % taps, new.slice(s![.., i..i + 1, ..]));
+        }
+        Ok(())
+    }
+
+    fn write_onehot(&self, call: &Call<()>, rows: &mut Tensor, new: Columns<'_, Tensor>) -> Result<()> {
+        self.launch();
+        for (rows, new) in rows.view_mut().outer_iter_mut().zip(view(new).outer_iter()) {
+            kernels::scatter_onehot(&self.pool, rows, call.at, new);
+        }
+        Ok(())
+    }
+
+    fn shift(&self, rows: &mut Tensor, new: Columns<'_, Tensor>) -> Result<()> {
+        self.launch();
+        let ([batch, taps, width], new) = (rows.shape(), view(new));
+        let n = new.len_of(Axis(1)).min(taps);
+        for entry in rows.as_mut_slice().chunks_exact_mut(taps * width) {
+            entry.copy_within(n * width.., 0);
+        }
+        debug_assert_eq!(new.len_of(Axis(0)), batch);
+        self.copy(rows, taps - n, new.slice(s![.., new.len_of(Axis(1)) - n.., ..]));
+        Ok(())
+    }
+
+    fn unroll(
+        &self,
+        call: &Call<()>,
+        past: View<'_, Tensor>,
+        keep: usize,
+        new: Columns<'_, Tensor>,
+    ) -> Result<Tensor> {
+        self.launch();
+        let n = call.rows();
+        let mut out = self.scratch.tensor([call.batch, keep + n, new.width]);
+        let rows = view(past.rows);
+        let held = rows.len_of(Axis(1));
+        for back in 1..=keep {
+            // seen from the first row that is not there yet
+            match row_of(past.layout, held, call.at, 0, 0, back) {
+                Some(row) => self.copy(&mut out, keep - back, rows.slice(s![.., row..row + 1, ..])),
+                None => out.view_mut().slice_mut(s![.., keep - back, ..]).fill(0.0),
+            }
+        }
+        self.copy(&mut out, keep, view(new));
+        Ok(out)
+    }
+
+    fn gather_batch(&self, x: &Tensor, order: &[usize]) -> Result<Tensor> {
+        self.launch();
+        let [_, rows, width] = x.shape();
+        let mut out = kept(&self.meter, [order.len(), rows, width]);
+        for (to, &from) in out.as_mut_slice().chunks_exact_mut(rows * width).zip(order) {
+            to.copy_from_slice(&x.as_slice()[from * rows * width..][..rows * width]);
+        }
+        Ok(out)
+    }
+}
+
+impl Cpu {
+    /// `to[.., at.., ..] = from`, each batch entry by itself.
+    fn copy(&self, to: &mut Tensor, at: usize, from: ArrayView3<'_, f32>) {
+        let rows = from.len_of(Axis(1));
+        for (mut to, from) in to.view_mut().outer_iter_mut().zip(from.outer_iter()) {
+            kernels::copy_rows(&self.pool, to.slice_mut(s![at..at + rows, ..]), from);
+        }
+    }
+}
+
+/// The row that holds position `at + i - back`, if that is not before position 0. With
+/// [`Layout::Tail`] the last n of `held` rows are the new ones.
+fn row_of(layout: Layout, held: usize, at: usize, n: usize, i: usize, back: usize) -> Option<usize> {
+    let position = (at + i).checked_sub(back)?;
+    match layout {
+        Layout::Tail => (held + i).checked_sub(n + back),
+        Layout::Ring => Some(position % held),
+        Layout::Bounded | Layout::Masked => Some(position),
+    }
+}

@@ -1,0 +1,262 @@
+//! A pool of threads for fork and join within one step.
+//!
+//! A step of the smallest model is about 300 µs of reading and some twenty forks, so a fork has to
+//! cost about a microsecond. Workers therefore spin for a while before they sleep, a job is one
+//! borrowed closure and nothing is allocated. Rayon is made for other work: its jobs go through
+//! an injector queue that allocates, and its idle workers sleep early.
+//! FIGURES
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::ops::Range;
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a waiting worker spins before it sleeps: longer than the serial parts of a step,
+/// shorter than anybody would notice.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Threads that run one closure at a time, the caller's thread among them.
+pub struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+type Job = dyn Fn(usize) + Sync;
+
+struct Shared {
+    /// Number of jobs so far; a change is the signal to start.
+    jobs: Line<AtomicUsize>,
+    /// Workers that have not finished the current job.
+    pending: Line<AtomicUsize>,
+    /// The current job. Written before `jobs` changes, read after, and alive until `pending` is 0.
+    job: UnsafeCell<Option<*const Job>>,
+    asleep: Box<[AtomicBool]>,
+    busy: AtomicBool,
+    stop: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// A cache line of its own (two, because lines are prefetched in pairs).
+#[repr(align(128))]
+struct Line<T>(T);
+
+// SAFETY: `job` is written only by the thread that holds `busy` while `pending` is 0, that is while
+// no worker reads it; and what it points to is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointer in `job` is followed only during `Pool::run`, which borrows what it points to.
+unsafe impl Send for Shared {}
+
+impl Pool {
+    /// `threads` counts the caller: 1 makes no other thread.
+    pub fn new(threads: usize) -> Self {
+        let others = threads.max(1) - 1;
+        let shared = Arc::new(Shared {
+            jobs: Line(AtomicUsize::new(0)),
+            pending: Line(AtomicUsize::new(0)),
+            job: UnsafeCell::new(None),
+            asleep: (0..others).map(|_| AtomicBool::new(false)).collect(),
+            busy: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
+        });
+        let workers = (0..others).map(|worker| spawn(shared.clone(), worker)).collect();
+        Self { shared, workers }
+    }
+
+    pub fn threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f` once with each number below [`Pool::threads`], on as many threads, and returns when
+    /// all have returned. A panic in any of them goes on in the caller.
+    ///
+    /// While the pool is busy (`f` itself calls `run`, or another thread does), the caller makes all
+    /// the calls by itself.
+    pub fn run(&self, f: &(dyn Fn(usize) + Sync)) {
+        if self.workers.is_empty() || self.shared.busy.swap(true, Acquire) {
+            return (0..self.threads()).for_each(f);
+        }
+        self.fork(f);
+        let own = catch_unwind(AssertUnwindSafe(|| f(0)));
+        while !spin_until(|| self.shared.pending.0.load(Acquire) == 0) {}
+        let theirs = self.shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.busy.store(false, Release);
+        if let Some(panic) = own.err().or(theirs) {
+            resume_unwind(panic);
+        }
+    }
+
+    fn fork(&self, f: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime is changed, and `run` returns after the last use of the job.
+        let job = unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Job>(f) };
+        // SAFETY: `run` holds `busy` and no job is pending, so nobody else touches the cell.
+        unsafe { *shared.job.get() = Some(job) };
+        shared.pending.0.store(self.workers.len(), Relaxed);
+        // Sequentially consistent, as in `Shared::sleep`: either we see the worker asleep or it
+        // sees the new job.
+        shared.jobs.0.fetch_add(1, SeqCst);
+        for (asleep, worker) in shared.asleep.iter().zip(&self.workers) {
+            if asleep.load(SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Relaxed);
+        self.shared.jobs.0.fetch_add(1, SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches every panic of a job, so there is nothing to hear from it.
+            let _ = worker.join();
+        }
+    }
+}
+
+fn spawn(shared: Arc<Shared>, worker: usize) -> JoinHandle<()> {
+    let name = format!("pool-{}", worker + 1);
+    let spawned = thread::Builder::new().name(name).spawn(move || shared.work(worker));
+    spawned.expect("the system has no thread to give")
+}
+
+impl Shared {
+    fn work(&self, worker: usize) {
+        let mut done = 0;
+        loop {
+            if !spin_until(|| self.jobs.0.load(Acquire) != done) {
+                self.sleep(worker, done);
+            }
+            done += 1;
+            if self.stop.load(Relaxed) {
+                return;
+            }
+            self.call(worker + 1);
+            self.pending.0.fetch_sub(1, Release);
+        }
+    }
+
+    /// Sleeps until there is a job after the first `done`.
+    fn sleep(&self, worker: usize, done: usize) {
+        self.asleep[worker].store(true, SeqCst);
+        while self.jobs.0.load(SeqCst) == done {
+            thread::park();
+        }
+        self.asleep[worker].store(false, Relaxed);
+    }
+
+    fn call(&self, index: usize) {
+        // SAFETY: `jobs` changed, so the job is written, and `Pool::run` keeps both the cell and
+        // what it points to until this worker has counted itself out of `pending`.
+        let job = unsafe { (*self.job.get()).map(|job| &*job) };
+        let result = catch_unwind(AssertUnwindSafe(|| job.into_iter().for_each(|job| job(index))));
+        if let Err(panic) = result {
+            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+        }
+    }
+}
+
+/// Spins until `done` or until [`SPIN`] is over; says which. Yields now and then, for there may be
+/// more threads than cores.
+fn spin_until(done: impl Fn() -> bool) -> bool {
+    let mut start = None;
+    loop {
+        for _ in 0..64 {
+            if done() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() > SPIN {
+            return false;
+        }
+        thread::yield_now();
+    }
+}
+
+/// Part `index` of `0..length` in `parts` nearly equal ones, cut at multiples of `grain`.
+pub fn part(length: usize, parts: usize, index: usize, grain: usize) -> Range<usize> {
+    let grains = length.div_ceil(grain);
+    let cut = |index: usize| (grains * index / parts * grain).min(length);
+    cut(index)..cut(index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(pool: &Pool) -> Vec<usize> {
+        let counts: Vec<_> = (0..pool.threads()).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(&|index| {
+            counts[index].fetch_add(1, Relaxed);
+        });
+        counts.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn every_index_is_called_once() {
+        for threads in [1, 2, 3, 17] {
+            let pool = Pool::new(threads);
+            for _ in 0..2000 / threads {
+                assert_eq!(counts(&pool), vec![1; threads]);
+            }
+        }
+    }
+
+    #[test]
+    fn sleeping_workers_wake_up() {
+        let pool = Pool::new(4);
+        for pause in [0, 40, 50, 60, 200, 3000].repeat(20) {
+            thread::sleep(Duration::from_micros(pause));
+            assert_eq!(counts(&pool), [1; 4]);
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(3);
+        for guilty in 0..3 {
+            let run = || pool.run(&|index| assert_ne!(index, guilty, "on purpose"));
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+            assert_eq!(counts(&pool), [1; 3]);
+        }
+    }
+
+    #[test]
+    fn a_busy_pool_lets_the_caller_do_the_work() {
+        let pool = Pool::new(3);
+        let calls = AtomicUsize::new(0);
+        pool.run(&|_| {
+            calls.fetch_add(counts(&pool).iter().sum::<usize>(), Relaxed);
+        });
+        assert_eq!(calls.into_inner(), 9);
+    }
+
+    #[test]
+    fn writes_before_and_after_a_run_are_seen() {
+        let pool = Pool::new(2);
+        let mut numbers = [0usize; 2];
+        for round in 1..10_000 {
+            let cells = numbers.map(AtomicUsize::new);
+            pool.run(&|index| {
+                cells[1 - index].fetch_add(1, Relaxed);
+            });
+            numbers = cells.map(AtomicUsize::into_inner);
+            assert_eq!(numbers, [round; 2]);
+        }
+    }
+
+    #[test]
+    fn parts_cover_everything_once_and_in_order() {
+        for (length, parts, grain) in [(10, 3, 1), (10, 3, 4), (1, 5, 1), (0, 2, 8), (100, 7, 16)] {
+            let all: Vec<_> = (0..parts).flat_map(|index| part(length, parts, index, grain)).collect();
+            assert_eq!(all, (0..length).collect::<Vec<_>>());
+        }
+    }
+}

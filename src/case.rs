@@ -1,0 +1,155 @@
+//! A [`Case`] is one thing that can be measured. It prints to its id and parses from it, and the id
+//! is the join key everywhere: criterion's id, a CSV column, the command line's filter, a plot's label.
+//!
+//! ```
+//! use decode_bench::case::Case;
+//! let case: Case = "transformer-toy/chunked-64/cpu/b1/t256".parse()?;
+//! assert_eq!((case.batch, case.position), (1, 256));
+//! assert_eq!(case.to_string(), "transformer-toy/chunked-64/cpu/b1/t256");
+//! # Ok::<(), decode_bench::error::Error>(())
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::cache::Strategy;
+use crate::error::{Error, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ModelKind {
+    Transformer,
+    LinearizedConv,
+}
+
+/// The sizes that every table and plot means by these names; the figures are in [`crate::model`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ShapeName {
+    /// Small enough for every cache level and every test.
+    Tiny,
+    Toy,
+    Base,
+    /// GPT-2's own size; transformer only.
+    Gpt2,
+    /// fairseq's default size of the convolutional language model; linearized-conv only.
+    Large,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BackendName {
+    Cpu,
+}
+
+/// Gives an enum its names: `Display`, `FromStr` with the nearest names in the error, `ALL`.
+macro_rules! names {
+    ($type:ident, $kind:literal, $($variant:ident => $name:literal),+ $(,)?) => {
+        impl $type {
+            pub const ALL: &'static [$type] = &[$($type::$variant),+];
+            pub fn name(self) -> &'static str {
+                match self { $($type::$variant => $name),+ }
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+        impl FromStr for $type {
+            type Err = Error;
+            fn from_str(name: &str) -> Result<$type> {
+                $type::ALL.iter().copied().find(|x| x.name() == name).ok_or_else(|| Error::Unknown {
+                    kind: $kind,
+                    name: name.into(),
+                    known: $type::ALL.iter().map(|x| x.name().to_string()).collect(),
+                })
+            }
+        }
+    };
+}
+
+names!(ModelKind, "model", Transformer => "transformer", LinearizedConv => "linearized-conv");
+names!(ShapeName, "shape", Tiny => "tiny", Toy => "toy", Base => "base", Gpt2 => "gpt2", Large => "large");
+names!(BackendName, "backend", Cpu => "cpu");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Case {
+    pub model: ModelKind,
+    pub shape: ShapeName,
+    pub strategy: Strategy,
+    pub backend: BackendName,
+    pub batch: usize,
+    /// Tokens the sequence has when the step is done: the step feeds the last of them.
+    pub position: usize,
+}
+
+impl Case {
+    /// The same case under another strategy: what it is compared with.
+    pub fn under(self, strategy: Strategy) -> Case {
+        Case { strategy, ..self }
+    }
+
+    pub fn at(self, position: usize) -> Case {
+        Case { position, ..self }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case { model, shape, strategy, backend, batch, position } = self;
+        write!(f, "{model}-{shape}/{strategy}/{backend}/b{batch}/t{position}")
+    }
+}
+
+impl FromStr for Case {
+    type Err = Error;
+    fn from_str(id: &str) -> Result<Case> {
+        let malformed = || {
+            Error::Input(format!("`{id}` is no case id; one looks like transformer-toy/padded/cpu/b1/t256"))
+        };
+        let [model, strategy, backend, batch, position] = id.split('/').collect::<Vec<_>>()[..] else {
+            return Err(malformed());
+        };
+        let (model, shape) = model.rsplit_once('-').ok_or_else(malformed)?;
+        let number = |text: &str, prefix: char| -> Result<usize> {
+            text.strip_prefix(prefix).and_then(|n| n.parse().ok()).filter(|&n| n > 0).ok_or_else(malformed)
+        };
+        Ok(Case {
+            model: model.parse()?,
+            shape: shape.parse()?,
+            strategy: strategy.parse()?,
+            backend: backend.parse()?,
+            batch: number(batch, 'b')?,
+            position: number(position, 't')?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Strategy;
+    use proptest::prelude::{prop_assert_eq, proptest};
+
+    proptest! {
+        #[test]
+        fn ids_parse_to_the_case_that_printed_them(
+            model in proptest::sample::select(ModelKind::ALL),
+            shape in proptest::sample::select(ShapeName::ALL),
+            strategy in proptest::sample::select(Strategy::examples()),
+            batch in 1usize..999, position in 1usize..99_999,
+        ) {
+            let case = Case { model, shape, strategy, backend: BackendName::Cpu, batch, position };
+            prop_assert_eq!(case.to_string().parse::<Case>().unwrap(), case);
+        }
+    }
+
+    #[test]
+    fn a_wrong_id_is_named() {
+        let error = "transformer-toy/paded/cpu/b1/t2".parse::<Case>().unwrap_err();
+        assert!(error.to_string().contains("unknown strategy `paded`"), "{error}");
+        for id in
+            ["", "transformer-toy", "transformer-toy/naive/cpu/b0/t1", "transformer-toy/naive/cpu/b1/x1"]
+        {
+            assert!(id.parse::<Case>().unwrap_err().to_string().contains("no case id"), "{id}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The laws that every model obeys under every strategy.
+
+use proptest::prelude::{prop, proptest, ProptestConfig};
+
+use super::weights::Weights;
+use super::*;
+use crate::backend::cpu::Cpu;
+use crate::backend::Tokens;
+use crate::cache::Strategy;
+use crate::session::Session;
+
+/// Positions in the laws: more than one chunk, more than two windows.
+const LENGTH: usize = 20;
+
+/// Sums of f32 in another order: a few units in the last place of the largest logit, which is
+/// below 4, through a few layers.
+const TOLERANCE: f32 = 2e-5;
+
+fn odd_configs() -> Vec<Config> {
+    vec![
+        Config::named(ModelKind::Transformer, ShapeName::Tiny).unwrap(),
+        Config::Transformer(TransformerConfig {
+            layers: 1,
+            width: 15,
+            heads: 3,
+            hidden: 22,
+            vocab: 19,
+            positions: LENGTH,
+        }),
+        Config::named(ModelKind::LinearizedConv, ShapeName::Tiny).unwrap(),
+        Config::LinearizedConv(ConvConfig { layers: 3, channels: 7, taps: 5, embed: 3, vocab: 19 }),
+        Config::LinearizedConv(ConvConfig { layers: 2, channels: 6, taps: 1, embed: 5, vocab: 19 }),
+    ]
+}
+
+fn strategies(config: &Config) -> Vec<Strategy> {
+    let all = Strategy::examples().iter().copied().chain([1, 3, LENGTH].map(Strategy::Chunked));
+    all.filter(|s| s.applies_to(config.kind())).collect()
+}
+
+fn load(b: &Cpu, config: &Config) -> AnyModel<Cpu> {
+    AnyModel::load(b, config, &Weights::seeded(config.kind(), 7)).unwrap()
+}
+
+/// Ids that look like nothing in particular.
+fn text(batch: usize, vocab: usize, salt: usize) -> Tokens {
+    let id = |b: usize, i: usize| ((7 * i + 5 * b + i * i + 31 * salt) % vocab) as u32;
+    Tokens((0..batch).map(|b| (0..LENGTH).map(|i| id(b, i)).collect()).collect())
+}
+
+fn slice(text: &Tokens, range: std::ops::Range<usize>) -> Tokens {
+    Tokens(text.0.iter().map(|sentence| sentence[range.clone()].to_vec()).collect())
+}
+
+fn feed(session: &mut Session<'_, Cpu, AnyModel<Cpu>>, b: &Cpu, tokens: &Tokens) -> Vec<f32> {
+    b.download(&session.feed(tokens).unwrap()).unwrap()
+}
+
+/// Logits after the last token, recomputed from nothing.
+fn forward(b: &Cpu, model: &AnyModel<Cpu>, text: &Tokens) -> Vec<f32> {
+    let mut session = Session::open(b, model, Strategy::Naive, text.0.len(), LENGTH).unwrap();
+    feed(&mut session, b, text)
+}
+
+fn assert_close(got: &[f32], want: &[f32], what: &str) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    let differences =
+        got.iter().zip(want).map(|(g, w)| if g.is_nan() { f32::INFINITY } else { (g - w).abs() });
+    let (place, size) =
+        differences.enumerate().fold((0, 0.0), |worst, next| if next.1 > worst.1 { next } else { worst });
+    assert!(size <= TOLERANCE, "{what}: logit {place} is {} and should be {}", got[place], want[place]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Any split of a sequence into pieces, of one token or of several, gives the logits of the
+    /// full forward pass at the end of every piece.
+    #[test]
+    fn models_obey_the_caching_law(pieces in prop::collection::vec(1usize..6, 1..LENGTH), batch in 1usize..4, salt in 0usize..99) {
+        let b = Cpu::new(1);
+        for config in odd_configs() {
+            let (model, text) = (load(&b, &config), text(batch, config.vocab(), salt));
+            for strategy in strategies(&config) {
+                let mut session = Session::open(&b, &model, strategy, batch, LENGTH).unwrap();
+                let mut at = 0;
+                for &piece in &pieces {
+                    if at == LENGTH {
+                        break;
+                    }
+                    let end = LENGTH.min(at + piece);
+                    let got = feed(&mut session, &b, &slice(&text, at..end));
+                    let want = forward(&b, &model, &slice(&text, 0..end));
+                    assert_close(&got, &want, &format!("{config:?} {strategy} batch {batch} pieces {pieces:?} at {end}"));
+                    at = end;
+                }
+            }
+        }
+    }
+
+    /// Threads divide the work and change nothing else.
+    #[test]
+    fn threads_do_not_change_the_logits(threads in 2usize..5, salt in 0usize..99) {
+        let (one, many) = (Cpu::new(1), Cpu::new(threads));
+        for config in odd_configs() {
+            let text = text(2, config.vocab(), salt);
+            let got = forward(&many, &load(&many, &config), &text);
+            assert_close(&got, &forward(&one, &load(&one, &config), &text), &format!("{config:?} on {threads} threads"));
+        }
+    }
+}
+
+#[test]
+fn after_a_reorder_stepping_equals_recomputing_the_reordered_prefixes() {
+    let b = Cpu::new(2);
+    for config in odd_configs() {
+        let (model, text) = (load(&b, &config), text(3, config.vocab(), 1));
+        for strategy in strategies(&config) {
+            for order in [vec![2, 0, 0], vec![1], vec![0, 1, 2, 2, 1]] {
+                let mut session = Session::open(&b, &model, strategy, 3, LENGTH).unwrap();
+                feed(&mut session, &b, &slice(&text, 0..6));
+                feed(&mut session, &b, &slice(&text, 6..7));
+                session.reorder(&order).unwrap();
+                let beams = Tokens(order.iter().map(|&beam| text.0[beam].clone()).collect());
+                for end in 8..12 {
+                    let got = feed(&mut session, &b, &slice(&beams, end - 1..end));
+                    let want = forward(&b, &model, &slice(&beams, 0..end));
+                    assert_close(&got, &want, &format!("{config:?} {strategy} order {order:?} at {end}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fork_goes_its_own_way() {
+    let b = Cpu::new(1);
+    for config in odd_configs() {
+        let (model, text) = (load(&b, &config), text(2, config.vocab(), 2));
+        for strategy in strategies(&config) {
+            let mut trunk = Session::open(&b, &model, strategy, 2, LENGTH).unwrap();
+            feed(&mut trunk, &b, &slice(&text, 0..5));
+            let mut fork = trunk.fork().unwrap();
+            let other = Tokens(vec![vec![3; 4]; 2]);
+            feed(&mut fork, &b, &other);
+            let got = feed(&mut trunk, &b, &slice(&text, 5..6));
+            assert_close(
+                &got,
+                &forward(&b, &model, &slice(&text, 0..6)),
+                &format!("{config:?} {strategy} trunk"),
+            );
+            let mut beside = slice(&text, 0..5);
+            beside.0.iter_mut().for_each(|sentence| sentence.extend([3, 3, 3, 3, 9]));
+            let got = feed(&mut fork, &b, &Tokens(vec![vec![9]; 2]));
+            assert_close(&got, &forward(&b, &model, &beside), &format!("{config:?} {strategy} fork"));
+        }
+    }
+}
+
+#[test]
+fn logits_do_not_see_the_future() {
+    let b = Cpu::new(1);
+    for config in odd_configs() {
+        let (model, text) = (load(&b, &config), text(1, config.vocab(), 3));
+        let mut other = text.clone();
+        other.0[0][6] = (other.0[0][6] + 1) % config.vocab() as u32;
+        for end in 1..=6 {
+            let (got, want) =
+                (forward(&b, &model, &slice(&text, 0..end)), forward(&b, &model, &slice(&other, 0..end)));
+            assert_eq!(got, want, "{config:?}: position {end} saw token 7");
+        }
+        assert_ne!(
+            forward(&b, &model, &slice(&text, 0..7)),
+            forward(&b, &model, &slice(&other, 0..7)),
+            "{config:?}"
+        );
+    }
+}
+
+/// Each entry of a batch is a sentence of its own.
+#[test]
+fn a_batch_is_its_sentences() {
+    let b = Cpu::new(2);
+    for config in odd_configs() {
+        let (model, text) = (load(&b, &config), text(3, config.vocab(), 4));
+        for strategy in strategies(&config) {
+            let mut together = Session::open(&b, &model, strategy, 3, LENGTH).unwrap();
+            feed(&mut together, &b, &slice(&text, 0..7));
+            let got = feed(&mut together, &b, &slice(&text, 7..8));
+            let want: Vec<f32> =
+                text.0.iter().flat_map(|s| forward(&b, &model, &Tokens(vec![s[..8].to_vec()]))).collect();
+            assert_close(&got, &want, &format!("{config:?} {strategy}"));
+        }
+    }
+}
+
+#[test]
+fn a_full_cache_says_so_and_stays_as_it_was() {
+    let b = Cpu::new(1);
+    for config in odd_configs() {
+        let (model, text) = (load(&b, &config), text(1, config.vocab(), 5));
+        for strategy in strategies(&config) {
+            let mut session = Session::open(&b, &model, strategy, 1, 6).unwrap();
+            feed(&mut session, &b, &slice(&text, 0..4));
+            let error = session.feed(&slice(&text, 4..7)).err().expect("three more do not fit");
+            assert!(matches!(error, Error::CacheFull { capacity: 6, wanted: 7 }), "{strategy}: {error}");
+            let got = feed(&mut session, &b, &slice(&text, 4..6));
+            assert_close(&got, &forward(&b, &model, &slice(&text, 0..6)), &format!("{config:?} {strategy}"));
+            assert!(session.feed(&slice(&text, 6..7)).is_err(), "{strategy}");
+        }
+    }
+}
+
+#[test]
+fn wrong_tokens_are_refused_by_name() {
+    let b = Cpu::new(1);
+    let config = Config::named(ModelKind::Transformer, ShapeName::Tiny).unwrap();
+    let model = load(&b, &config);
+    let mut session = Session::open(&b, &model, Strategy::Padded, 2, 8).unwrap();
+    let refused = |session: &mut Session<'_, _, _>, tokens: Vec<Vec<u32>>| {
+        session.feed(&Tokens(tokens)).err().unwrap().to_string()
+    };
+    assert_eq!(
+        refused(&mut session, vec![vec![1], vec![97]]),
+        "token 97 is outside the vocabulary of 97 (ids 0 to 96)"
+    );
+    assert!(refused(&mut session, vec![vec![], vec![]]).contains("empty"));
+    assert!(refused(&mut session, vec![vec![1], vec![1, 2]]).contains("[1, 2]"));
+    assert!(refused(&mut session, vec![vec![1]]).contains("2 sentences"));
+    assert!(session.reorder(&[2]).unwrap_err().to_string().contains("beam 2"));
+    assert!(Session::open(&b, &model, Strategy::Padded, 1, 65)
+        .err()
+        .unwrap()
+        .to_string()
+        .contains("64 positions"));
+    assert!(Session::open(&b, &model, Strategy::Shift, 1, 8).err().unwrap().to_string().contains("shift"));
+}

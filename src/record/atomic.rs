@@ -1,0 +1,36 @@
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Replaces the file as a whole or not at all: written beside it under another name, flushed to
+/// the disk, renamed.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(name);
+    let written = write_synced(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    written.map_err(|e| {
+        let _ = fs::remove_file(&beside); // best effort: the error to report is the one above
+        write_error(path, e)
+    })
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Names a full disk as what it is.
+pub(super) fn write_error(path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            Error::file(path, "the disk is full; what was written before is kept, so free some space and resume")
+        }
+        _ => Error::io(path)(error),
+    }
+}

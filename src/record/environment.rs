@@ -1,0 +1,250 @@
+//! `environment.json`: where the numbers of a run come from. Unknown is `null`, never invented.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{machine, time};
+use crate::case::Case;
+use crate::error::{Error, Result};
+
+/// Of all files of a run. Raised when an older reader would misunderstand them.
+pub const FORMAT_VERSION: u32 = 1;
+
+const FILE: &str = "environment.json";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    pub format_version: u32,
+    pub tool_version: String,
+    pub git_revision: Option<String>,
+    /// Whether a file that the program is built from differs from that revision.
+    pub git_dirty: Option<bool>,
+    /// The program's name without its folder, and its arguments.
+    pub command_line: Vec<String>,
+    pub rustc: Option<String>,
+    pub target: Option<String>,
+    /// Those the compiler may assume; what the kernels detect at run time is `cpu_features`.
+    pub target_features: Vec<String>,
+    pub profile: Option<String>,
+    pub cpu_model: Option<String>,
+    /// Vector extensions the kernel reports.
+    pub cpu_features: Vec<String>,
+    pub physical_cores: Option<u64>,
+    pub logical_cores: Option<u64>,
+    /// Threads of the pool all strategies share.
+    pub threads: u64,
+    pub caches: Vec<CpuCache>,
+    pub memory_bytes: Option<u64>,
+    pub transparent_hugepages: Option<String>,
+    pub os: String,
+    pub kernel: Option<String>,
+    /// Whether a hypervisor is below.
+    pub virtualised: Option<bool>,
+    /// Whether the instructions themselves were interpreted: such times say nothing.
+    pub emulated: bool,
+    pub frequency_governor: Option<String>,
+    /// Ceilings measured in this run; the best pattern counts.
+    pub read_bandwidth: Vec<Bandwidth>,
+    pub peak_flops: Option<PeakFlops>,
+    /// The smallest step of the clock, and what reading it twice costs.
+    pub timer_resolution_ns: Option<u64>,
+    pub timer_overhead_ns: Option<u64>,
+    pub gpu: Option<Gpu>,
+    /// Of the weights.
+    pub seed: u64,
+    pub started_utc: String,
+    /// `null`: still running, or killed.
+    pub finished_utc: Option<String>,
+    /// Fields of another version, kept.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CpuCache {
+    pub level: u64,
+    /// `Data`, `Instruction` or `Unified`.
+    pub kind: String,
+    pub bytes: u64,
+    /// Logical processors that share it, as the kernel lists them: `0-3`.
+    pub shared_by: String,
+}
+
+/// One access pattern read one buffer as large as a model's weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bandwidth {
+    /// As a case id begins: `transformer-toy`.
+    pub model_shape: String,
+    pub bytes: u64,
+    pub threads: u64,
+    pub bytes_per_second: u64,
+    pub pattern: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeakFlops {
+    pub flops_per_second: u64,
+    /// Which product of which size by which crate.
+    pub how: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gpu {
+    pub name: Option<String>,
+    pub compute_capability: Option<String>,
+    pub driver: Option<String>,
+    pub cuda: Option<String>,
+    pub nvrtc: Option<String>,
+    pub sm_clock_mhz: Option<u64>,
+    pub memory_clock_mhz: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub ecc: Option<bool>,
+}
+
+impl Environment {
+    /// This program on this machine, now. Ceilings and GPU are for those who measure to add.
+    pub fn collect(threads: usize, seed: u64) -> Environment {
+        let cpu = machine::Cpu::read();
+        let git = machine::Git::read();
+        let clock = machine::Clock::measure();
+        Environment {
+            format_version: FORMAT_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            git_revision: git.revision,
+            git_dirty: git.dirty,
+            command_line: machine::command_line(),
+            rustc: known(env!("DECODE_BENCH_RUSTC")),
+            target: known(env!("DECODE_BENCH_TARGET")),
+            target_features: env!("DECODE_BENCH_TARGET_FEATURES").split(',').filter_map(known).collect(),
+            profile: known(concat!(env!("DECODE_BENCH_PROFILE"), ", opt-level ", env!("DECODE_BENCH_OPT_LEVEL"))),
+            cpu_model: cpu.model,
+            cpu_features: cpu.features,
+            physical_cores: machine::physical_cores().map(|n| n as u64),
+            logical_cores: machine::logical_cores(),
+            threads: threads as u64,
+            caches: machine::caches(),
+            memory_bytes: machine::memory_bytes(),
+            transparent_hugepages: machine::transparent_hugepages(),
+            os: std::env::consts::OS.into(),
+            kernel: machine::kernel(),
+            virtualised: cpu.virtualised,
+            emulated: false,
+            frequency_governor: machine::frequency_governor(),
+            read_bandwidth: Vec::new(),
+            peak_flops: None,
+            timer_resolution_ns: clock.resolution_ns,
+            timer_overhead_ns: clock.overhead_ns,
+            gpu: None,
+            seed,
+            started_utc: time::utc_now(),
+            finished_utc: None,
+            other: BTreeMap::new(),
+        }
+    }
+
+    /// Reads `folder/environment.json`.
+    pub fn read(folder: &Path) -> Result<Environment> {
+        let path = folder.join(FILE);
+        let text = std::fs::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::file(folder, format!("no results folder: it has no {FILE}"))
+            }
+            _ => Error::io(&path)(e),
+        })?;
+        Environment::parse(&text).map_err(|what| Error::file(path, what))
+    }
+
+    /// The version is looked at before anything else, for the rest may have changed with it.
+    fn parse(text: &[u8]) -> Result<Environment, String> {
+        let json: serde_json::Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        let version = json.get("format_version").and_then(serde_json::Value::as_u64);
+        let Some(version) = version else {
+            return Err("`format_version` is missing or no whole number".into());
+        };
+        if version == 0 || version > FORMAT_VERSION.into() {
+            let tool = json.get("tool_version").and_then(serde_json::Value::as_str).unwrap_or("an unknown version");
+            return Err(format!(
+                "written in format {version} by decode-bench {tool}; this is {}, which reads formats 1 to {FORMAT_VERSION}",
+                env!("CARGO_PKG_VERSION")
+            ));
+        }
+        serde_json::from_value(json).map_err(|e| e.to_string())
+    }
+
+    /// Replaces `folder/environment.json`.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(|e| Error::file(folder, e))?;
+        text.push(b'\n');
+        super::write_atomically(&folder.join(FILE), &text)
+    }
+
+    /// Bytes per second that the best access pattern read for this case's model and shape.
+    pub fn read_ceiling(&self, case: &Case) -> Option<u64> {
+        let name = format!("{}-{}", case.model, case.shape);
+        let measured = self.read_bandwidth.iter().filter(|b| b.model_shape == name && b.threads == self.threads);
+        measured.map(|b| b.bytes_per_second).max().filter(|&b| b > 0)
+    }
+
+    /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on.
+    pub fn differences(&self, now: &Environment) -> Vec<String> {
+        let shown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
+        let pairs = [
+            ("CPU", shown(&self.cpu_model), shown(&now.cpu_model)),
+            ("threads", self.threads.to_string(), now.threads.to_string()),
+            ("seed", self.seed.to_string(), now.seed.to_string()),
+            ("tool version", self.tool_version.clone(), now.tool_version.clone()),
+            ("revision", shown(&self.git_revision), shown(&now.git_revision)),
+            ("profile", shown(&self.profile), shown(&now.profile)),
+        ];
+        let differs = pairs.into_iter().filter(|(_, was, is)| was != is);
+        differs.map(|(what, was, is)| format!("{what}: {was}, now {is}")).collect()
+    }
+
+    /// What the run's folder is called after its date.
+    pub(super) fn hardware_slug(&self) -> String {
+        let cpu = self.cpu_model.clone().unwrap_or_else(|| std::env::consts::ARCH.into());
+        let gpu = self.gpu.as_ref().and_then(|gpu| gpu.name.clone());
+        let cores = self.physical_cores.map(|n| format!("{n}c"));
+        slug(&[Some(cpu), cores, gpu].into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }
+}
+
+fn known(text: &str) -> Option<String> {
+    Some(text.to_string()).filter(|t| !t.is_empty())
+}
+
+/// Lower case letters and digits, joined by single dashes, at most 48 characters.
+fn slug(text: &str) -> String {
+    let plain = text.to_lowercase().replace("(r)", " ").replace("(tm)", " ").replace(" processor", " ");
+    let words = plain.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty() && *w != "cpu");
+    let joined: String = words.collect::<Vec<_>>().join("-").chars().take(48).collect();
+    joined.trim_end_matches('-').to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_plain_folder_names() {
+        assert_eq!(slug("Intel(R) Xeon(R) CPU E5-2690 v4 @ 2.60GHz 14c"), "intel-xeon-e5-2690-v4-2-60ghz-14c");
+        assert_eq!(slug("AMD EPYC 7B13 2c ../../etc"), "amd-epyc-7b13-2c-etc");
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_in_one_line_and_fields_of_others_are_kept() {
+        let mut json = serde_json::to_value(Environment::collect(1, 7)).unwrap();
+        json["weather"] = "fine".into();
+        let read = Environment::parse(json.to_string().as_bytes()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), json);
+        json["format_version"] = 2.into();
+        json["tool_version"] = "9.0.0".into();
+        json["threads"] = "as many as there are".into();
+        let error = Environment::parse(json.to_string().as_bytes()).unwrap_err();
+        assert!(error.starts_with("written in format 2 by decode-bench 9.0.0; this is "), "{error}");
+        assert!(!error.contains('\n'));
+    }
+}

@@ -1,0 +1,82 @@
+//! What can be measured. The unit is part of the name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unit {
+    Nanoseconds,
+    Bytes,
+    /// Floating-point operations, a multiplication and an addition counted as two.
+    Flops,
+    Count,
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $unit:ident),+ $(,)?) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Metric { $($(#[$doc])* $variant),+ }
+
+        impl Metric {
+            pub const ALL: &'static [Metric] = &[$(Metric::$variant),+];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Metric::$variant => $name),+ }
+            }
+
+            pub fn unit(self) -> Unit {
+                match self { $(Metric::$variant => Unit::$unit),+ }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// One decode step at the case's position, from an untimed fork that holds one position less.
+    StepNs "step_ns" Nanoseconds,
+    /// A prompt of the case's position absorbed in one call.
+    PrefillNs "prefill_ns" Nanoseconds,
+    /// A whole decode up to the case's position, first step included.
+    DecodeNs "decode_ns" Nanoseconds,
+    CompileNs "compile_ns" Nanoseconds,
+    /// Distinct shapes compiled by a whole decode.
+    Compiles "compiles" Count,
+    /// A phase of a cold start; each sample of these three is from a fresh process.
+    LoadNs "load_ns" Nanoseconds,
+    CacheCreateNs "cache_create_ns" Nanoseconds,
+    FirstStepNs "first_step_ns" Nanoseconds,
+    /// Rows of the cache in use.
+    CacheLiveBytes "cache_live_bytes" Bytes,
+    /// Rows of the cache in use, and padding.
+    CacheAllocatedBytes "cache_allocated_bytes" Bytes,
+    /// The highest total during one step: a concat holds two copies for a moment.
+    TransientPeakBytes "transient_peak_bytes" Bytes,
+    /// The work ledger of one step, deterministic, from here to `host_syncs`.
+    StepAllocs "step_allocs" Count,
+    StepAllocBytes "step_alloc_bytes" Bytes,
+    StepCopiedBytes "step_copied_bytes" Bytes,
+    StepFlops "step_flops" Flops,
+    StepLaunches "step_launches" Count,
+    HostSyncs "host_syncs" Count,
+    /// Of the whole process; secondary to the meter's bytes.
+    PeakRssBytes "peak_rss_bytes" Bytes,
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Metric {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Metric> {
+        Metric::ALL.iter().copied().find(|m| m.name() == name).ok_or_else(|| Error::Unknown {
+            kind: "metric",
+            name: name.into(),
+            known: Metric::ALL.iter().map(|m| m.name().to_string()).collect(),
+        })
+    }
+}

@@ -1,0 +1,36 @@
+//! The files of a run, `results/<UTC date-time>-<hardware>/`: what they hold, who may write them,
+//! and how they are read back. Facts only; whatever can be computed from them is computed by
+//! [`crate::analysis`] on reading.
+//!
+//! | file | rows | written |
+//! |---|---|---|
+//! | `environment.json` | [`Environment`] | first, and replaced as a whole when something is added |
+//! | `samples.csv` | [`Sample`] | one line per sample, as it is taken |
+//! | `equality.csv` | [`EqualityRow`] | one line per case, before it is timed |
+//! | `ledger.csv` | [`LedgerRow`] | one line per case and metric of the exact pass |
+//!
+//! A row is one line, appended by one write. Killing the program can at worst leave a last line
+//! without its end: [`Run::open`] leaves it out and says so, [`RunWriter::resume`] cuts it off.
+
+mod atomic;
+mod environment;
+mod machine;
+mod metric;
+mod rows;
+mod run;
+mod table;
+mod time;
+mod writer;
+
+pub use atomic::write_atomically;
+pub use environment::{Bandwidth, CpuCache, Environment, Gpu, PeakFlops, FORMAT_VERSION};
+pub use machine::physical_cores;
+pub use metric::{Metric, Unit};
+pub use rows::{EqualityRow, LedgerRow, Sample};
+pub use run::Run;
+pub use table::Extra;
+pub use time::utc_now;
+pub use writer::RunWriter;
+
+#[cfg(test)]
+mod tests;

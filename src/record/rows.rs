@@ -1,0 +1,187 @@
+//! The rows of the three tables.
+
+use super::metric::Metric;
+use super::table::{Bad, Cells, Row};
+use crate::case::Case;
+
+/// One measurement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    pub case: Case,
+    pub metric: Metric,
+    /// Samples with the same round were taken close together, strategies in turn, so that their
+    /// ratio is free of drift. Samples that were not interleaved all carry round 0.
+    pub round: u32,
+    /// How often the work was repeated in this sample, at least 1.
+    pub iters: u64,
+    /// Total over the repetitions, in the metric's unit, so that nothing is rounded away: one
+    /// repetition is `value / iters`. Absent where the case failed.
+    pub value: Option<u64>,
+    /// Why there is no value.
+    pub error: Option<String>,
+}
+
+impl Sample {
+    pub fn value(case: Case, metric: Metric, round: u32, iters: u64, value: u64) -> Sample {
+        Sample { case, metric, round, iters, value: Some(value), error: None }
+    }
+
+    pub fn failed(case: Case, metric: Metric, round: u32, error: impl ToString) -> Sample {
+        Sample { case, metric, round, iters: 1, value: None, error: Some(error.to_string()) }
+    }
+
+    /// One repetition, in the metric's unit.
+    pub fn per_iteration(&self) -> Option<f64> {
+        self.value.map(|total| total as f64 / self.iters as f64)
+    }
+}
+
+/// How far a case's logits are from naive's, computed in f64.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EqualityRow {
+    pub case: Case,
+    /// Absent where nothing could be compared; a difference that is not finite is an error.
+    pub max_abs: Option<f64>,
+    pub max_rel: Option<f64>,
+    /// `batch/logit` of the largest difference.
+    pub place: String,
+    pub tolerance: f64,
+    pub error: Option<String>,
+}
+
+/// Work of one step: counted, and by the closed form where there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerRow {
+    pub case: Case,
+    pub metric: Metric,
+    pub counted: u64,
+    pub predicted: Option<u64>,
+}
+
+impl Row for Sample {
+    const FILE: &'static str = "samples.csv";
+    const COLUMNS: &'static [&'static str] = &[
+        "case", "model", "shape", "strategy", "backend", "batch", "position", "metric", "round", "iters", "value",
+        "error",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let Case { model, shape, strategy, backend, batch, position } = self.case;
+        let Sample { case, metric, round, iters, value, error } = self;
+        vec![
+            case.to_string(),
+            model.to_string(),
+            shape.to_string(),
+            strategy.to_string(),
+            backend.to_string(),
+            batch.to_string(),
+            position.to_string(),
+            metric.to_string(),
+            round.to_string(),
+            iters.to_string(),
+            or_empty(value.as_ref()),
+            one_line(error.as_deref()),
+        ]
+    }
+
+    fn from_cells(cells: &Cells<'_>) -> Result<Sample, Bad> {
+        let case: Case = cells.parse("case")?;
+        agrees(cells, &case)?;
+        let round = cells.integer("round")?;
+        let sample = Sample {
+            case,
+            metric: cells.parse("metric")?,
+            round: u32::try_from(round)
+                .map_err(|_| Bad { column: "round", what: format!("{round} is too large") })?,
+            iters: cells.integer("iters")?,
+            value: cells.optional("value", Cells::integer)?,
+            error: text(cells, "error"),
+        };
+        let wrong = |column, what: &str| Err(Bad { column, what: what.into() });
+        match sample {
+            Sample { iters: 0, .. } => wrong("iters", "a sample repeats its work at least once"),
+            Sample { value: None, error: None, .. } => wrong("value", "neither a value nor an error"),
+            Sample { value: Some(_), error: Some(_), .. } => wrong("error", "both a value and an error"),
+            sample => Ok(sample),
+        }
+    }
+}
+
+/// The columns for spreadsheets say the same as the case id.
+fn agrees(cells: &Cells<'_>, case: &Case) -> Result<(), Bad> {
+    let parts = [
+        ("model", case.model.to_string()),
+        ("shape", case.shape.to_string()),
+        ("strategy", case.strategy.to_string()),
+        ("backend", case.backend.to_string()),
+        ("batch", case.batch.to_string()),
+        ("position", case.position.to_string()),
+    ];
+    match parts.into_iter().find(|(column, part)| cells.text(column) != part) {
+        None => Ok(()),
+        Some((column, part)) => {
+            let what = format!("`{}` is not the {column} of the case, `{part}`", cells.text(column));
+            Err(Bad { column, what })
+        }
+    }
+}
+
+impl Row for EqualityRow {
+    const FILE: &'static str = "equality.csv";
+    const COLUMNS: &'static [&'static str] = &["case", "max_abs", "max_rel", "place", "tolerance", "error"];
+
+    fn cells(&self) -> Vec<String> {
+        let finite = |x: Option<f64>| x.filter(|x| x.is_finite()).map(|x| format!("{x:e}"));
+        vec![
+            self.case.to_string(),
+            or_empty(finite(self.max_abs)),
+            or_empty(finite(self.max_rel)),
+            one_line(Some(&self.place)),
+            format!("{:e}", self.tolerance),
+            one_line(self.error.as_deref()),
+        ]
+    }
+
+    fn from_cells(cells: &Cells<'_>) -> Result<EqualityRow, Bad> {
+        Ok(EqualityRow {
+            case: cells.parse("case")?,
+            max_abs: cells.optional("max_abs", Cells::number)?,
+            max_rel: cells.optional("max_rel", Cells::number)?,
+            place: cells.text("place").into(),
+            tolerance: cells.number("tolerance")?,
+            error: text(cells, "error"),
+        })
+    }
+}
+
+impl Row for LedgerRow {
+    const FILE: &'static str = "ledger.csv";
+    const COLUMNS: &'static [&'static str] = &["case", "metric", "counted", "predicted"];
+
+    fn cells(&self) -> Vec<String> {
+        let LedgerRow { case, metric, counted, predicted } = self;
+        vec![case.to_string(), metric.to_string(), counted.to_string(), or_empty(predicted.as_ref())]
+    }
+
+    fn from_cells(cells: &Cells<'_>) -> Result<LedgerRow, Bad> {
+        Ok(LedgerRow {
+            case: cells.parse("case")?,
+            metric: cells.parse("metric")?,
+            counted: cells.integer("counted")?,
+            predicted: cells.optional("predicted", Cells::integer)?,
+        })
+    }
+}
+
+fn or_empty(value: Option<impl ToString>) -> String {
+    value.map(|v| v.to_string()).unwrap_or_default()
+}
+
+/// A row is one line whatever an error says.
+fn one_line(text: Option<&str>) -> String {
+    text.unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn text(cells: &Cells<'_>, column: &'static str) -> Option<String> {
+    Some(cells.text(column)).filter(|t| !t.is_empty()).map(String::from)
+}

@@ -1,0 +1,58 @@
+//! A run as it is on the disk.
+
+use std::path::{Path, PathBuf};
+
+use super::rows::{EqualityRow, LedgerRow, Sample};
+use super::table::{self, Extra, Row};
+use super::{Environment, Metric};
+use crate::case::Case;
+use crate::error::Result;
+
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Its folder.
+    pub path: PathBuf,
+    pub environment: Environment,
+    pub samples: Vec<Sample>,
+    pub equality: Vec<EqualityRow>,
+    pub ledger: Vec<LedgerRow>,
+    /// Columns of `samples.csv` that this version does not know, row for row.
+    pub extra: Extra,
+    /// What a reader should know: which lines a killed process left unfinished.
+    pub notes: Vec<String>,
+}
+
+impl Run {
+    pub fn open(path: &Path) -> Result<Run> {
+        let mut notes = Vec::new();
+        let environment = Environment::read(path)?;
+        let samples = noted(table::read::<Sample>(path)?, &mut notes);
+        Ok(Run {
+            path: path.into(),
+            environment,
+            samples: samples.rows,
+            extra: samples.extra,
+            equality: noted(table::read(path)?, &mut notes).rows,
+            ledger: noted(table::read(path)?, &mut notes).rows,
+            notes,
+        })
+    }
+
+    /// The folder's name.
+    pub fn name(&self) -> String {
+        let folder = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// How many samples there already are, failed ones included.
+    pub fn done(&self, case: &Case, metric: Metric) -> usize {
+        self.samples.iter().filter(|s| s.case == *case && s.metric == metric).count()
+    }
+}
+
+fn noted<R: Row>(table: table::Table<R>, notes: &mut Vec<String>) -> table::Table<R> {
+    if let Some(line) = table.unfinished_line {
+        notes.push(format!("{}: line {line} is unfinished and left out", R::FILE));
+    }
+    table
+}

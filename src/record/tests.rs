@@ -1,0 +1,200 @@
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::case::Case;
+
+const HEADER: &str = "case,model,shape,strategy,backend,batch,position,metric,round,iters,value,error\n";
+const ROW: &str = "transformer-toy/padded/cpu/b1/t64,transformer,toy,padded,cpu,1,64,step_ns,3,2,1001,\n";
+
+fn case() -> Case {
+    "transformer-toy/padded/cpu/b1/t64".parse().unwrap()
+}
+
+fn environment() -> Environment {
+    Environment::collect(2, 42)
+}
+
+fn write_samples(folder: &Path, text: &str) {
+    fs::write(folder.join("samples.csv"), text).unwrap();
+}
+
+fn any_sample() -> impl Strategy<Value = Sample> {
+    let value = prop_oneof![any::<u64>().prop_map(Ok), "[^\u{0}-\u{1f}\u{7f}-\u{9f}]{1,20}".prop_map(Err)];
+    let metric = proptest::sample::select(Metric::ALL);
+    (metric, any::<u32>(), 1..u64::MAX, 1..9999usize, value).prop_map(|(metric, round, iters, position, value)| {
+        let (value, error) = (value.clone().ok(), value.err());
+        Sample { case: case().at(position), metric, round, iters, value, error }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn samples_come_back_as_they_were_written(samples in proptest::collection::vec(any_sample(), 0..20)) {
+        let parent = tempfile::tempdir().unwrap();
+        let mut writer = RunWriter::create(parent.path(), environment()).unwrap();
+        for sample in &samples {
+            writer.sample(sample).unwrap();
+        }
+        prop_assert_eq!(Run::open(writer.path()).unwrap().samples, samples);
+    }
+}
+
+#[test]
+fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut writer = RunWriter::create(&parent.path().join("new"), environment()).unwrap();
+    let path = writer.path().to_path_buf();
+    assert_eq!(fs::read_to_string(path.join("samples.csv")).unwrap(), HEADER);
+    let equality = [
+        EqualityRow {
+            case: case(),
+            max_abs: Some(1.5e-7),
+            max_rel: Some(0.1),
+            place: "0/17".into(),
+            tolerance: 1e-4,
+            error: None,
+        },
+        EqualityRow {
+            case: case(),
+            max_abs: None,
+            max_rel: None,
+            place: String::new(),
+            tolerance: 1e-4,
+            error: Some("NaN, \"quoted\"".into()),
+        },
+    ];
+    let ledger = [Some(5), None]
+        .map(|predicted| LedgerRow { case: case(), metric: Metric::StepFlops, counted: 5, predicted });
+    equality.iter().for_each(|row| writer.equality(row).unwrap());
+    ledger.iter().for_each(|row| writer.ledger(row).unwrap());
+    let sample = Sample::value(case(), Metric::StepNs, 0, 3, 10);
+    writer.sample(&sample).unwrap();
+    let ceiling = Bandwidth {
+        model_shape: "transformer-toy".into(),
+        bytes: 1 << 20,
+        threads: 2,
+        bytes_per_second: 10_000_000_000,
+        pattern: "four streams".into(),
+    };
+    writer.update_environment(|e| e.read_bandwidth.push(ceiling)).unwrap();
+    writer.finish().unwrap();
+    let run = Run::open(&path).unwrap();
+    assert_eq!((run.equality, run.ledger), (equality.to_vec(), ledger.to_vec()));
+    assert_eq!(run.environment.read_ceiling(&case()), Some(10_000_000_000));
+    assert!(run.environment.finished_utc.is_some());
+    assert_eq!(run.samples[0].per_iteration(), Some(10.0 / 3.0));
+}
+
+#[test]
+fn done_counts_failures_too() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut writer = RunWriter::create(parent.path(), environment()).unwrap();
+    writer.sample(&Sample::value(case(), Metric::StepNs, 1, 1, 7)).unwrap();
+    writer.sample(&Sample::failed(case(), Metric::StepNs, 2, "two\nlines")).unwrap();
+    let run = Run::open(writer.path()).unwrap();
+    assert_eq!(run.done(&case(), Metric::StepNs), 2);
+    assert_eq!(run.done(&case(), Metric::DecodeNs), 0);
+    assert_eq!(run.samples[1].error.as_deref(), Some("two lines"));
+}
+
+#[test]
+fn a_resumed_run_loses_the_torn_line_and_nothing_else() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut writer = RunWriter::create(parent.path(), environment()).unwrap();
+    let path = writer.path().to_path_buf();
+    for round in 0..3 {
+        writer.sample(&Sample::value(case(), Metric::StepNs, round, 1, 700)).unwrap();
+    }
+    drop(writer);
+    let whole = fs::read_to_string(path.join("samples.csv")).unwrap();
+    for cut in HEADER.len()..whole.len() {
+        write_samples(&path, &whole[..cut]);
+        let kept = whole[..cut].lines().count() - 1 - usize::from(!whole[..cut].ends_with('\n'));
+        let run = Run::open(&path).unwrap();
+        assert_eq!(run.samples.len(), kept);
+        assert_eq!(run.notes.is_empty(), whole[..cut].ends_with('\n'));
+        let mut writer = RunWriter::resume(&path).unwrap();
+        writer.sample(&Sample::value(case(), Metric::StepNs, 9, 1, 900)).unwrap();
+        assert_eq!(Run::open(&path).unwrap().samples.len(), kept + 1);
+    }
+}
+
+#[test]
+fn a_run_killed_before_its_first_header_can_be_resumed() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
+    fs::remove_file(path.join("ledger.csv")).unwrap();
+    write_samples(&path, "case,mod");
+    assert!(Run::open(&path).unwrap().samples.is_empty());
+    RunWriter::resume(&path).unwrap().sample(&Sample::value(case(), Metric::StepNs, 0, 1, 1)).unwrap();
+    assert_eq!(Run::open(&path).unwrap().samples.len(), 1);
+}
+
+#[test]
+fn two_writers_of_one_run_are_one_too_many() {
+    let parent = tempfile::tempdir().unwrap();
+    let writer = RunWriter::create(parent.path(), environment()).unwrap();
+    let error = RunWriter::resume(writer.path()).unwrap_err().to_string();
+    assert!(error.ends_with(": another process is writing to this run"), "{error}");
+    let path = writer.path().to_path_buf();
+    drop(writer);
+    RunWriter::resume(&path).unwrap();
+}
+
+#[test]
+fn unknown_columns_are_kept_and_appended_to() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
+    let text = format!("attempt,{HEADER}1,{ROW}").replace("error\n", "error,load\n").replace("1001,\n", "1001,,0.5\n");
+    write_samples(&path, &text);
+    let mut writer = RunWriter::resume(&path).unwrap();
+    writer.sample(&Sample::value(case(), Metric::StepNs, 4, 1, 5)).unwrap();
+    let run = Run::open(&path).unwrap();
+    assert_eq!(run.samples.len(), 2);
+    assert_eq!(run.extra.columns, ["attempt", "load"]);
+    assert_eq!(run.extra.rows, [["1", "0.5"], ["", ""]]);
+}
+
+#[test]
+fn a_bad_row_is_named_by_file_line_and_column() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
+    let bad = [
+        ("padded,cpu,1", "paded,cpu,1", "column strategy: `paded` is not the strategy of the case, `padded`"),
+        ("toy/padded", "toy/paded", "column case: unknown strategy `paded`"),
+        (",1,64,", ",1,65,", "column position: `65` is not the position of the case, `64`"),
+        ("step_ns", "stop_ns", "column metric: unknown metric `stop_ns`; did you mean "),
+        (",3,2,", ",-3,2,", "column round: `-3` is not a whole number"),
+        (",3,2,", ",4294967296,2,", "column round: 4294967296 is too large"),
+        (",3,2,", ",3,0,", "column iters: a sample repeats its work at least once"),
+        ("1001", "NaN", "column value: `NaN` is not a whole number"),
+        ("1001", "", "column value: neither a value nor an error"),
+        ("1001,", "1001,oh", "column error: both a value and an error"),
+        ("1001,", "1001", "column error: 11 cells, and the header has 12"),
+        ("1001,", "1001,,", ": 13 cells, and the header has 12"),
+    ];
+    for (was, is, wanted) in bad {
+        write_samples(&path, &format!("{HEADER}{ROW}{}", ROW.replacen(was, is, 1)));
+        let error = Run::open(&path).unwrap_err().to_string();
+        assert!(error.contains("samples.csv: line 3") && error.contains(wanted), "{error}");
+        assert!(RunWriter::resume(&path).is_err());
+    }
+    write_samples(&path, &HEADER.replace("round,", ""));
+    let error = Run::open(&path).unwrap_err().to_string();
+    assert!(error.ends_with("line 1: column `round` is missing"), "{error}");
+    fs::write(path.join("samples.csv"), [HEADER.as_bytes(), b"\xff\xfe,,\n"].concat()).unwrap();
+    let error = Run::open(&path).unwrap_err().to_string();
+    assert!(error.contains("line 2: is not UTF-8"), "{error}");
+}
+
+#[test]
+fn a_folder_without_provenance_is_no_run() {
+    let folder = tempfile::tempdir().unwrap();
+    write_samples(folder.path(), HEADER);
+    let error = Run::open(folder.path()).unwrap_err().to_string();
+    assert!(error.ends_with("no results folder: it has no environment.json"), "{error}");
+}

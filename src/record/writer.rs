@@ -1,0 +1,178 @@
+//! Appends to a run, one process at a time.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Write};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+
+use super::atomic::write_error;
+use super::rows::{EqualityRow, LedgerRow, Sample};
+use super::table::{self, Row};
+use super::{time, Environment};
+use crate::error::{Error, Result};
+
+/// A run that this process writes, and no other until it is dropped.
+#[derive(Debug)]
+pub struct RunWriter {
+    path: PathBuf,
+    environment: Environment,
+    samples: Appender<Sample>,
+    equality: Appender<EqualityRow>,
+    ledger: Appender<LedgerRow>,
+}
+
+impl RunWriter {
+    /// Makes `parent/<UTC date-time>-<hardware>/`, and `parent` where it is missing. The
+    /// environment is written first: no provenance, no number.
+    pub fn create(parent: &Path, environment: Environment) -> Result<RunWriter> {
+        let started = environment.started_utc.replace(':', "-");
+        let path = parent.join(format!("{started}-{}", environment.hardware_slug()));
+        fs::create_dir_all(parent).map_err(|e| write_error(parent, e))?;
+        fs::create_dir(&path).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => Error::file(&path, "another run started in the same second; try again"),
+            _ => write_error(&path, e),
+        })?;
+        environment.write(&path).and_then(|()| RunWriter::open(&path, environment)).inspect_err(|_| {
+            let _ = fs::remove_dir_all(&path); // made above, and without a number in it
+        })
+    }
+
+    /// Goes on with a run. A last line that a killed process left unfinished is cut off.
+    pub fn resume(path: &Path) -> Result<RunWriter> {
+        let environment = Environment::read(path)?;
+        super::Run::open(path)?; // a bad row is found now, not after an hour
+        RunWriter::open(path, environment)
+    }
+
+    fn open(path: &Path, environment: Environment) -> Result<RunWriter> {
+        Ok(RunWriter {
+            path: path.into(),
+            environment,
+            samples: Appender::open(path)?,
+            equality: Appender::open(path)?,
+            ledger: Appender::open(path)?,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Adds what was found out after the start, such as a ceiling. On an error nothing is changed.
+    pub fn update_environment(&mut self, change: impl FnOnce(&mut Environment)) -> Result<()> {
+        let mut environment = self.environment.clone();
+        change(&mut environment);
+        environment.write(&self.path)?;
+        self.environment = environment;
+        Ok(())
+    }
+
+    pub fn sample(&mut self, sample: &Sample) -> Result<()> {
+        self.samples.append(sample)
+    }
+
+    pub fn equality(&mut self, row: &EqualityRow) -> Result<()> {
+        self.equality.append(row)
+    }
+
+    pub fn ledger(&mut self, row: &LedgerRow) -> Result<()> {
+        self.ledger.append(row)
+    }
+
+    /// Records the end time.
+    pub fn finish(mut self) -> Result<()> {
+        self.update_environment(|environment| environment.finished_utc = Some(time::utc_now()))
+    }
+}
+
+/// One table's file, locked, and whole up to its end.
+#[derive(Debug)]
+pub(super) struct Appender<R> {
+    path: PathBuf,
+    file: File,
+    /// The file's own header, which may have further columns.
+    columns: csv::StringRecord,
+    /// Bytes up to the end of the last whole row.
+    whole: u64,
+    rows: PhantomData<fn(&R)>,
+}
+
+impl<R: Row> Appender<R> {
+    pub fn open(folder: &Path) -> Result<Appender<R>> {
+        let path = folder.join(R::FILE);
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| write_error(&path, e))?;
+        lock(&file, folder)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(Error::io(&path))?;
+        let whole = table::finished(&text);
+        if whole < text.len() {
+            file.set_len(whole as u64).map_err(Error::io(&path))?;
+        }
+        let columns = csv::StringRecord::from(R::COLUMNS.to_vec());
+        let mut appender = Appender { path, file, columns, whole: whole as u64, rows: PhantomData };
+        match whole {
+            0 => appender.write(&appender.columns.clone())?,
+            _ => appender.columns = header(&text[..whole], &appender.path)?,
+        }
+        table::places::<R>(&appender.path, &appender.columns)?;
+        Ok(appender)
+    }
+
+    pub fn append(&mut self, row: &R) -> Result<()> {
+        let cells = row.cells();
+        let cell = |column| R::COLUMNS.iter().position(|c| *c == column).map_or("", |at| cells[at].as_str());
+        let record = self.columns.iter().map(cell).collect();
+        self.write(&record)
+    }
+
+    /// One line by one write. What a full disk took of it is taken back, so that the file ends
+    /// with a whole row.
+    fn write(&mut self, record: &csv::StringRecord) -> Result<()> {
+        let line = csv_line(record).map_err(|e| Error::file(&self.path, e))?;
+        if let Err(error) = self.file.write_all(&line) {
+            let _ = self.file.set_len(self.whole); // best effort: a reader leaves a torn line out
+            return Err(write_error(&self.path, error));
+        }
+        self.whole += line.len() as u64;
+        Ok(())
+    }
+}
+
+fn csv_line(record: &csv::StringRecord) -> csv::Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(record)?;
+    writer.into_inner().map_err(|e| e.into_error().into())
+}
+
+fn header(text: &[u8], path: &Path) -> Result<csv::StringRecord> {
+    csv::Reader::from_reader(text).headers().cloned().map_err(|e| Error::file(path, e))
+}
+
+fn lock(file: &File, folder: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(Error::file(folder, "another process is writing to this run")),
+        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(()), // some network disks
+        Err(TryLockError::Error(e)) => Err(Error::io(folder)(e)),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_one_clear_error() {
+        let file = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let columns = csv::StringRecord::from(LedgerRow::COLUMNS.to_vec());
+        let mut full: Appender<LedgerRow> =
+            Appender { path: "results/x/ledger.csv".into(), file, columns, whole: 0, rows: PhantomData };
+        let error = full.write(&full.columns.clone()).unwrap_err().to_string();
+        assert!(error.starts_with("results/x/ledger.csv: the disk is full; "), "{error}");
+    }
+}

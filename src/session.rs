@@ -1,0 +1,142 @@
+//! One decode in progress. The only place that knows what recomputing everything means: with a
+//! strategy that remembers nothing, every call feeds all that was seen.
+
+use crate::backend::{Backend, Tokens};
+use crate::cache::{Cache, Strategy};
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+pub struct Session<'a, B: Backend, M: Model<B>> {
+    b: &'a B,
+    model: &'a M,
+    cache: Cache<B>,
+    /// Every token fed, of each batch entry.
+    seen: Tokens,
+}
+
+impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
+    /// An empty session for `batch` sentences of at most `capacity` tokens. Creating the cache is
+    /// part of opening; the first token is not.
+    pub fn open(b: &'a B, model: &'a M, strategy: Strategy, batch: usize, capacity: usize) -> Result<Self> {
+        if batch == 0 {
+            return Err(Error::Input("a batch needs at least one sentence".into()));
+        }
+        if let Some(most) = model.max_positions().filter(|&most| capacity > most) {
+            return Err(Error::Input(format!(
+                "a capacity of {capacity} was asked for, and the model has {most} positions"
+            )));
+        }
+        let cache = Cache::new(b, strategy, &model.slots(), batch, capacity)?;
+        let seen = Tokens((0..batch).map(|_| Vec::with_capacity(capacity)).collect());
+        Ok(Session { b, model, cache, seen })
+    }
+
+    /// Feeds the next tokens, as many of each batch entry, and returns the logits after the last
+    /// of them, `[batch, 1, vocab]`. One token is a step, several are a prefill.
+    ///
+    /// # Errors
+    /// Ids outside the vocabulary, a batch of another size, no tokens, more than the capacity.
+    /// The session is then as it was.
+    pub fn feed(&mut self, new: &Tokens) -> Result<B::Tensor> {
+        let n = self.check(new)?;
+        let (strategy, capacity, seen) = (self.cache.strategy(), self.cache.capacity(), self.len());
+        if seen + n > capacity {
+            return Err(Error::CacheFull { capacity, wanted: seen + n });
+        }
+        for (seen, new) in self.seen.0.iter_mut().zip(&new.0) {
+            seen.extend_from_slice(new);
+        }
+        self.run(strategy, n)
+            .inspect_err(|_| self.seen.0.iter_mut().for_each(|seen| seen.truncate(seen.len() - n)))
+    }
+
+    fn run(&mut self, strategy: Strategy, n: usize) -> Result<B::Tensor> {
+        let total = self.len();
+        let (first, rows) = match strategy {
+            Strategy::Naive => (0, total),
+            Strategy::NaivePadded => (0, self.cache.capacity()),
+            Strategy::Concat
+            | Strategy::Padded
+            | Strategy::Chunked(_)
+            | Strategy::Bounded
+            | Strategy::Onehot
+            | Strategy::Shift => (total - n, n),
+        };
+        let seen = &self.seen.0;
+        let token = |entry: usize, row: usize| seen[entry].get(first + row).copied().unwrap_or(0);
+        self.cache.stage(self.b, rows, total - first - 1, token)?;
+        let logits = self.model.extend(self.b, &mut self.cache)?;
+        self.cache.advance();
+        Ok(logits)
+    }
+
+    fn check(&self, new: &Tokens) -> Result<usize> {
+        let n = new.0.first().map_or(0, Vec::len);
+        if new.0.len() != self.seen.0.len() || new.0.iter().any(|sentence| sentence.len() != n) {
+            let sizes: Vec<usize> = new.0.iter().map(Vec::len).collect();
+            return Err(Error::Input(format!(
+                "a session of {} sentences was fed tokens of lengths {sizes:?}",
+                self.seen.0.len()
+            )));
+        }
+        if n == 0 {
+            return Err(Error::Input("the prompt is empty: a step needs at least one token".into()));
+        }
+        let vocab = self.model.vocab();
+        match new.0.iter().flatten().find(|&&id| id as usize >= vocab) {
+            Some(&id) => Err(Error::TokenRange { id, vocab }),
+            None => Ok(n),
+        }
+    }
+
+    /// Tokens seen.
+    pub fn len(&self) -> usize {
+        self.seen.0[0].len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn cache(&self) -> &Cache<B> {
+        &self.cache
+    }
+
+    /// Entry i continues what entry `order[i]` was. The batch may change its size.
+    pub fn reorder(&mut self, order: &[usize]) -> Result<()> {
+        let batch = self.seen.0.len();
+        if let Some(beam) = order.iter().find(|&&beam| beam >= batch) {
+            return Err(Error::Input(format!("a reorder names beam {beam}, and there are {batch}")));
+        }
+        if order.is_empty() {
+            return Err(Error::Input("a reorder to no beams at all".into()));
+        }
+        self.cache.reorder(self.b, order)?;
+        let capacity = self.cache.capacity();
+        let copy = |&beam: &usize| {
+            let mut sentence = Vec::with_capacity(capacity);
+            sentence.extend_from_slice(&self.seen.0[beam]);
+            sentence
+        };
+        self.seen = Tokens(order.iter().map(copy).collect());
+        Ok(())
+    }
+
+    /// An independent session that has seen the same. Steps are timed on forks, because a step
+    /// changes its cache and so cannot be repeated.
+    pub fn fork(&self) -> Result<Session<'a, B, M>> {
+        let mut fork = Session {
+            b: self.b,
+            model: self.model,
+            cache: self.cache.fork(self.b)?,
+            seen: Tokens::default(),
+        };
+        let capacity = self.cache.capacity();
+        for sentence in &self.seen.0 {
+            let mut copy = Vec::with_capacity(capacity);
+            copy.extend_from_slice(sentence);
+            fork.seen.0.push(copy);
+        }
+        Ok(fork)
+    }
+}
