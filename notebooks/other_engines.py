@@ -12,8 +12,9 @@ again. Warm-up is at the same position. The tokens are given, so no rounding sen
 **What is compared with what.** For every shape and thread count the arms run in turn, A B C A B C, in
 several rounds, each time in a fresh process pinned to as many CPUs as it may have threads: the machine
 drifts under all of them alike, and no thread pool or allocator outlives its turn. Before an arm is
-timed, it has to give the same logits (against one decode in f64) and choose the same tokens greedily
-on the same weights; one that does not is reported and gets no row.
+timed, it has to give the same logits and go on greedily with the same tokens as `torch-eager-concat`
+run in f64 on the same weights; one that does not is reported and gets no row. decode-bench checks
+itself.
 
 | engine | how it keeps K and V | what is timed |
 |---|---|---|
@@ -22,12 +23,14 @@ on the same weights; one that does not is reported and gets no row.
 | `transformers-dynamic` | its `DynamicCache` (concatenates) | the model's `forward` |
 | `transformers-static` | its `StaticCache` of M rows | the model's `forward` |
 | `jax-jit-padded` | M rows, donated to the compiled step | the compiled step; compiling is not timed |
-| `ctranslate2` | concatenates | see `CTranslate2.time`: no single step can be called |
+| `ctranslate2-mkl`, `-onednn` | concatenates | see `CTranslate2.time`: no single step can be called |
 | `decode-bench-…` | the strategy in its name | its own `step-time` command |
 
 candle is not here: it is a Rust library, and has no program of this kind to call.
 
-The CSV has one row a turn: `value_ns` is the median of `iters` timed steps.
+The CSV has one row a turn: `value_ns` is the median of `iters` timed steps. `--weights` takes what
+`decode-bench --weights-out` writes, or any GPT-2 checkpoint of one of the shapes; the times do not
+depend on it.
 """
 
 import argparse
@@ -162,8 +165,9 @@ class Gpt2(Stepwise):
 
 class TorchConcat(Gpt2):
     def empty(self):
-        rows = self.torch.empty(1, self.config.n_head, 0, self.config.n_embd // self.config.n_head, dtype=self.wte.dtype)
-        return [(rows, rows)] * self.config.n_layer
+        config = self.config
+        none = self.torch.empty(1, config.n_head, 0, config.n_embd // config.n_head, dtype=self.wte.dtype)
+        return [(none, none)] * config.n_layer
 
     def fork(self, cache, length):
         return list(cache)  # a step replaces tensors, it writes into none
@@ -273,8 +277,11 @@ class JaxPadded(Stepwise):
         self.weights = {name: jnp.array(array) for name, array in weights.items()}
         # Donated, so that the cache is updated where it is instead of copied whole.
         self.compiled = jax.jit(step, donate_argnums=1)
-        rows = (heads, capacity, head_width)
-        self.empty = lambda: [(jnp.zeros(rows), jnp.zeros(rows)) for _ in range(config.n_layer)]
+        self.zeros = lambda: jnp.zeros((heads, capacity, head_width))
+        self.n_layer = config.n_layer
+
+    def empty(self):
+        return [(self.zeros(), self.zeros()) for _ in range(self.n_layer)]
 
     def fork(self, cache, length):
         return cache
@@ -285,7 +292,13 @@ class JaxPadded(Stepwise):
 
 
 class CTranslate2:
+    """Its library of matrix products is named in the arm, because it chooses by the CPU's maker (MKL on
+    Intel's), and which is faster depends on the shape and, severalfold, on the number of threads."""
+
+    use_mkl: bool
+
     def __init__(self, folder, threads):
+        os.environ["CT2_USE_MKL"] = str(int(self.use_mkl))
         import ctranslate2
 
         self.generator = ctranslate2.Generator(
@@ -327,13 +340,22 @@ class CTranslate2:
         return samples(sample, seconds)
 
 
+class CTranslate2Mkl(CTranslate2):
+    use_mkl = True
+
+
+class CTranslate2OneDnn(CTranslate2):
+    use_mkl = False
+
+
 ENGINES = {
     "torch-eager-concat": TorchConcat,
     "torch-eager-padded": TorchPadded,
     "transformers-dynamic": TransformersDynamic,
     "transformers-static": TransformersStatic,
     "jax-jit-padded": JaxPadded,
-    "ctranslate2": CTranslate2,
+    "ctranslate2-mkl": CTranslate2Mkl,
+    "ctranslate2-onednn": CTranslate2OneDnn,
 }
 
 
@@ -344,8 +366,9 @@ def read_model(folder):
     """(Shape, {tensor name without `transformer.`: f32 array}) of a GPT-2 checkpoint."""
     from safetensors.numpy import load_file
 
-    weights = {name.removeprefix("transformer."): array for name, array in load_file(folder / "model.safetensors").items()}
-    return read_shape(folder), {name: array for name, array in weights.items() if not is_ignored(name)}
+    tensors = load_file(folder / "model.safetensors")
+    wanted = {name.removeprefix("transformer."): tensors[name] for name in tensors if not is_ignored(name)}
+    return read_shape(folder), wanted
 
 
 def is_ignored(name):
@@ -425,10 +448,10 @@ def prepare(folder, shape, position, weights, engines):
             sys.exit(f"{weights}/config.json is {found}, but {shape} is {SHAPES[shape]}")
     else:
         write_random_model(folder, SHAPES[shape])
-    if "ctranslate2" in engines:
+    if any(engine.startswith("ctranslate2") for engine in engines):
         convert_to_ctranslate2(folder)
     tokens = np.random.default_rng(SEED).integers(SHAPES[shape].vocab_size, size=position)
-    logits, greedy = TorchConcat(folder, os.cpu_count(), "float64").answers(tokens.tolist(), GREEDY_TOKENS)
+    logits, greedy = TorchConcat(folder, len(available_cpus()), "float64").answers(tokens.tolist(), GREEDY_TOKENS)
     np.savez(folder / "reference.npz", tokens=tokens, logits=logits, greedy=greedy)
 
 
@@ -470,15 +493,26 @@ class Failed(Exception):
 def run(command, threads, prefix):
     """Runs one process of at most `threads` threads to its end; returns the JSON line it printed."""
     command = prefix + command
-    done = subprocess.run(
-        command, env=environment(threads), preexec_fn=lambda: pin(threads), capture_output=True, text=True
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            command,
+            env=environment(threads),
+            preexec_fn=lambda: pin(threads),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise Failed(f"{error.strerror}: {shlex.join(command)}") from None
     if done.returncode != 0:
         last_words = done.stderr.strip().splitlines()[-8:] or [f"exit status {done.returncode}: {shlex.join(command)}"]
         raise Failed("\n    ".join(last_words))
     for line in done.stdout.splitlines():
         if line.startswith("{"):
-            return json.loads(line)
+            try:
+                return json.loads(line)
+            except json.JSONDecodeError:
+                break
     raise Failed(f"printed no line of JSON: {shlex.join(command)}")
 
 
@@ -494,7 +528,11 @@ def environment(threads):
 
 def pin(threads):
     if hasattr(os, "sched_setaffinity"):  # Linux; elsewhere the variables above have to do
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        os.sched_setaffinity(0, available_cpus()[:threads])
+
+
+def available_cpus():
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
 
 
 def child_command(task, **arguments):
@@ -533,22 +571,28 @@ def compare(options, record):
             log(f"{shape}: preparing weights and the answers to agree on")
             weights = options.weights and str(options.weights.resolve())
             arguments = dict(shape=shape, position=options.position, weights=weights, engines=options.engines)
-            run(child_command("prepare", folder=folder, **arguments), os.cpu_count(), options.prefix)
+            run(child_command("prepare", folder=folder, **arguments), len(available_cpus()), options.prefix)
             for threads, turn in itertools.product(options.threads, range(1, options.rounds + 1)):
                 for engine, command in arms(options, folder, shape, threads).items():
                     where = f"{shape}, threads {threads}, round {turn}, {engine}"
                     try:
-                        answer = run(command, threads, options.prefix)
+                        step_ns, agreement = take_turn(command, threads, options.prefix)
                     except Failed as failure:
                         failures += 1
                         log(f"{where}: NOT MEASURED: {failure}")
                         continue
-                    step_ns = answer["step_ns"]
                     value_ns = round(statistics.median(step_ns))
                     record(engine, shape, threads, turn, len(step_ns), value_ns)
-                    agrees = f", logits within {answer['logits_error']:.0e}" if "logits_error" in answer else ""
-                    log(f"{where}: {value_ns / 1e3:.0f} µs{agrees}")
+                    log(f"{where}: {value_ns / 1e3:.0f} µs{agreement}")
     return failures
+
+
+def take_turn(command, threads, prefix):
+    answer = run(command, threads, prefix)
+    if not answer.get("step_ns"):
+        raise Failed(f'printed no "step_ns": {shlex.join(command)}')
+    agreement = f", logits within {answer['logits_error']:.0e}" if "logits_error" in answer else ""
+    return answer["step_ns"], agreement
 
 
 def log(message):
@@ -568,11 +612,15 @@ def table(rows):
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
+def counts(text):
+    return [int(count) for count in text.split(",")]
+
+
 def spread(values):
     return f"{statistics.median(values):.0f} ({min(values):.0f}..{max(values):.0f})"
 
 
-def main():
+def read_options():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], epilog="What is timed, and how: see the head of this file."
     )
@@ -580,7 +628,7 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="the CSV to write; must not exist yet")
     parser.add_argument("--shapes", **listed, default=list(SHAPES), help="of " + ", ".join(SHAPES))
     parser.add_argument("--engines", **listed, default=list(ENGINES), help="of " + ", ".join(ENGINES))
-    parser.add_argument("--threads", **listed, default=["1", "2"], help="thread counts (default 1,2)")
+    parser.add_argument("--threads", type=counts, metavar="N,N,…", default=[1, 2], help="(default 1,2)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every arm (default 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="timed for so long per turn (default 2)")
     parser.add_argument("--position", type=int, default=64, help="the token whose step is timed (default 64)")
@@ -590,13 +638,18 @@ def main():
         "named like it; without it, random weights from a fixed seed",
     )  # fmt: skip
     parser.add_argument("--decode-bench", type=Path, metavar="BINARY", help="let decode-bench take turns too")
-    parser.add_argument("--strategies", **listed, default=["concat", "padded"], help="its strategies (default concat,padded)")
+    parser.add_argument(
+        "--strategies", **listed, default=["concat", "padded"], help="its strategies (default concat,padded)"
+    )
     parser.add_argument(
         "--prefix", type=shlex.split, default=[], metavar="COMMAND",
         help="put before every process started, for example 'numactl --membind=0'",
     )  # fmt: skip
     options = parser.parse_args()
-    options.threads = [int(count) for count in options.threads]
+    if options.out.exists():
+        parser.error(f"{options.out} is there already; name another file")
+    if not options.out.parent.is_dir():
+        parser.error(f"{options.out.parent}: no such folder")
     for given, known in ((options.shapes, SHAPES), (options.engines, ENGINES)):
         for name in given:
             if name not in known:
@@ -604,27 +657,27 @@ def main():
     last = min(SHAPES[shape].n_positions for shape in options.shapes) - GREEDY_TOKENS
     if not 8 <= options.position <= last:
         parser.error(f"--position {options.position} must be in 8..{last} for these shapes")
-    if max(options.threads) > os.cpu_count():
-        parser.error(f"--threads {max(options.threads)}: this machine has {os.cpu_count()} CPUs")
+    for count in options.threads:
+        if not 1 <= count <= len(available_cpus()):
+            parser.error(f"--threads {count} must be in 1..{len(available_cpus())}, the CPUs there are")
     if options.decode_bench:
         if not options.decode_bench.is_file():
             parser.error(f"{options.decode_bench}: no such file; cargo build --release makes it")
         options.decode_bench = str(options.decode_bench.resolve())
 
-    rows = []
+    return options
+
+
+def main():
+    options, rows = read_options(), []
+
+    def record(engine, shape, threads, turn, iters, value_ns):
+        rows.append([engine, shape, threads, options.position, turn, iters, value_ns])
+        with options.out.open("a", newline="") as file:  # each at once: a run that is stopped keeps what it has
+            csv.writer(file).writerows([COLUMNS, rows[0]] if len(rows) == 1 else rows[-1:])
+
     try:
-        with options.out.open("x", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-
-            def record(engine, shape, threads, turn, iters, value_ns):
-                rows.append([engine, shape, threads, options.position, turn, iters, value_ns])
-                writer.writerow(rows[-1])
-                file.flush()  # a run that is stopped keeps what it has
-
-            failures = compare(options, record)
-    except OSError as error:
-        sys.exit(f"{error.filename}: {error.strerror}")
+        failures = compare(options, record)
     except Failed as failure:
         sys.exit(str(failure))
     print(table(rows))

@@ -53,6 +53,11 @@ impl Step {
         })
     }
 
+    /// [`Self::read_floor_bytes`] of a case that has a step.
+    pub fn floor_of(case: &Case) -> Option<u64> {
+        Step::of(case).ok().map(|step| step.read_floor_bytes() as u64)
+    }
+
     /// Everything counted that follows from the shapes. `launches` and `host_syncs` are a backend's own.
     pub fn work(&self) -> Work {
         let rows = self.rows();

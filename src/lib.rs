@@ -16,16 +16,16 @@
 //! Measuring writes raw rows with provenance; comparing, plotting and reporting read them and run
 //! nothing. The two meet only in the files of `results/`.
 
-// pub mod analysis;
+pub mod analysis;
 pub mod backend;
 pub mod cache;
 pub mod case;
 pub mod cost;
 pub mod error;
-// pub mod measure;
+pub mod measure;
 pub mod model;
-// pub mod plot;
-// pub mod record;
-// pub mod report;
+pub mod plot;
+pub mod record;
+pub mod report;
 pub mod session;
-// pub mod suite;
+pub mod suite;

@@ -1,6 +1,6 @@
 //! Two cases against each other, and one against itself.
 
-use super::estimate::{bootstrap_ratio, median, Estimate};
+use super::estimate::{bootstrap_ratio, median, median_of, Estimate};
 use super::measurements::Series;
 
 /// How the samples of two cases were put together.
@@ -8,7 +8,8 @@ use super::measurements::Series;
 pub enum Pairing {
     /// Within each round, so that drift cancels.
     Rounds,
-    /// Not at all, because fewer than [`ENOUGH`] rounds are shared: drift is part of the ratio.
+    /// Not at all, because fewer than [`ENOUGH`] rounds are shared, and there are more samples than
+    /// that outside of them: drift is part of the ratio.
     Unpaired,
 }
 
@@ -58,7 +59,8 @@ fn ratio(a: &Series, b: &Series) -> Option<(Estimate, Pairing)> {
     let of_b = b.rounds();
     let shared = a.rounds().into_iter().filter_map(|(round, a)| Some((a / of_b.get(&round)?).ln()));
     let logs: Vec<f64> = shared.filter(|log| log.is_finite()).collect();
-    if logs.len() >= ENOUGH {
+    let all = ENOUGH.min(a.samples.len()).min(b.samples.len());
+    if !logs.is_empty() && logs.len() >= all {
         return Some((median(&logs)?.map(f64::exp), Pairing::Rounds));
     }
     let ratio = bootstrap_ratio(&a.values(), &b.values())?;
@@ -74,30 +76,37 @@ fn verdict(ratio: &Estimate, aa_band: Option<f64>) -> Verdict {
     }
 }
 
-/// How far a case is from itself, as a factor of at least 1: the far end of the interval of the
-/// ratio of samples that should be equal. Those are the first two of every round where rounds
-/// hold two, or else neighbouring rounds, taken up and down in turn so that a trend cancels, or
-/// else, in a series without rounds, its first half and its second. `None` where there are too
-/// few of them.
+/// How far a case is from itself, as a factor of at least 1: the end, farthest from 1, of the
+/// interval of the ratio of samples that should be equal. A run that measures every case twice in
+/// a round says it best: those two. Else it is what the scatter around the neighbouring rounds
+/// lets expect; else, in a series without rounds, the first half is compared with the second.
+/// `None` where there are too few samples.
 pub fn aa_band(series: &Series) -> Option<f64> {
+    let far_end = |interval: Estimate| interval.lo.abs().max(interval.hi.abs());
     let rounds: Vec<Vec<f64>> = series.by_round().into_values().collect();
     let twice: Vec<f64> = rounds.iter().filter(|r| r.len() > 1).map(|r| (r[0] / r[1]).ln()).collect();
-    let interval = if twice.len() >= ENOUGH {
-        median(&twice)?
+    let log = if twice.len() >= ENOUGH {
+        median(&twice).map(far_end)
     } else if rounds.len() >= ENOUGH {
-        median(&neighbours(&series.rounds().into_values().collect::<Vec<_>>()))?
+        expected_far_end(&series.rounds().into_values().collect::<Vec<_>>())
     } else {
-        let values = series.values();
-        if values.len() < 2 * ENOUGH {
-            return None;
-        }
-        let (first, second) = values.split_at(values.len() / 2);
-        bootstrap_ratio(first, second)?.map(f64::ln)
+        halves(&series.values()).map(far_end)
     };
-    Some(interval.lo.abs().max(interval.hi.abs()).exp()).filter(|band| band.is_finite())
+    log.map(f64::exp).filter(|band| band.is_finite())
 }
 
-fn neighbours(values: &[f64]) -> Vec<f64> {
-    let logs = values.windows(2).map(|pair| (pair[0] / pair[1]).ln());
-    logs.enumerate().map(|(i, log)| if i % 2 == 0 { log } else { -log }).collect()
+/// Half of the interval of the median of ln ratios of such values with others like them, if noise
+/// is normal. Its size is taken from how far each value is from the mean of its neighbours, for a
+/// steady drift leaves that alone, and from the median of it, for outliers leave that alone.
+fn expected_far_end(values: &[f64]) -> Option<f64> {
+    let apart = |three: &[f64]| (three[1].ln() - (three[0].ln() + three[2].ln()) / 2.0).abs();
+    let apart: Vec<f64> = values.windows(3).map(apart).collect();
+    let deviation = 1.4826 * median_of(&apart)? / 1.5f64.sqrt();
+    let of_median = 1.2533 * 2f64.sqrt() * deviation / (values.len() as f64).sqrt();
+    Some(1.96 * of_median)
+}
+
+fn halves(values: &[f64]) -> Option<Estimate> {
+    let (first, second) = values.split_at(values.len() / 2);
+    (first.len() >= ENOUGH).then(|| bootstrap_ratio(first, second))?.map(|ratio| ratio.map(f64::ln))
 }

@@ -69,7 +69,11 @@ fn passes_one(points: &[(usize, Comparison)]) -> f64 {
     let variance: f64 = logs.iter().map(|p| (p.0 - mean_x).powi(2)).sum();
     let zero = mean_x - mean_y * variance / covariance;
     let (first, last) = (logs[0].0, logs[logs.len() - 1].0);
-    if zero.is_finite() { zero.clamp(first, last).exp() } else { ((first + last) / 2.0).exp() }
+    if zero.is_finite() {
+        zero.clamp(first, last).exp()
+    } else {
+        ((first + last) / 2.0).exp()
+    }
 }
 
 /// From the first position after which most verdicts are this one: those before cannot be told.
@@ -98,7 +102,13 @@ mod tests {
 
     #[test]
     fn the_crossing_is_where_the_ratio_passes_one() {
-        let found = crossing(&points(&[(16, 2.0, S), (32, 1.5, S), (64, 1.0, N), (128, 1.0 / 1.5, F), (256, 0.5, F)]));
+        let found = crossing(&points(&[
+            (16, 2.0, S),
+            (32, 1.5, S),
+            (64, 1.0, N),
+            (128, 1.0 / 1.5, F),
+            (256, 0.5, F),
+        ]));
         let Crossing::At { position, lo, hi, before, after } = found else { panic!("{found:?}") };
         assert_eq!((lo, hi, before, after), (32, 128, S, F));
         assert!((position - 64.0).abs() < 1e-9, "{position}");
@@ -106,7 +116,8 @@ mod tests {
 
     #[test]
     fn one_wrong_verdict_is_chance() {
-        let mut all: Vec<_> = (1..=100).map(|t| (t, 0.5, F)).chain((101..=200).map(|t| (t, 2.0, S))).collect();
+        let mut all: Vec<_> =
+            (1..=100).map(|t| (t, 0.5, F)).chain((101..=200).map(|t| (t, 2.0, S))).collect();
         all[20].2 = S;
         all[150].2 = F;
         let found = crossing(&points(&all));

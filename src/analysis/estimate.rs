@@ -80,7 +80,8 @@ pub fn bootstrap_ratio(a: &[f64], b: &[f64]) -> Option<Estimate> {
     const DRAWS: usize = 1000;
     let value = median_of(a)? / median_of(b)?;
     let mut random = SplitMix(0x5eed);
-    let draw = |random: &mut SplitMix| Some(median_of(&random.resample(a))? / median_of(&random.resample(b))?);
+    let draw =
+        |random: &mut SplitMix| Some(median_of(&random.resample(a))? / median_of(&random.resample(b))?);
     let mut ratios: Vec<f64> = (0..DRAWS).filter_map(|_| draw(&mut random)).collect();
     ratios.sort_by(f64::total_cmp);
     let quantile = |q: f64| ratios[(q * (DRAWS - 1) as f64).round() as usize];

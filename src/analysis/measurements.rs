@@ -23,15 +23,19 @@ impl Series {
         median(&self.values())
     }
 
-    /// One value per round: the median of the round's samples.
+    /// One value per round: the median of the round's samples. Round 0 is none: it holds the
+    /// samples that were not taken in turn.
     pub fn rounds(&self) -> BTreeMap<u32, f64> {
-        let medians = self.by_round().into_iter().map(|(round, values)| (round, median_of(&values).unwrap_or(f64::NAN)));
+        let medians = self
+            .by_round()
+            .into_iter()
+            .map(|(round, values)| (round, median_of(&values).unwrap_or(f64::NAN)));
         medians.collect()
     }
 
     pub(super) fn by_round(&self) -> BTreeMap<u32, Vec<f64>> {
         let mut rounds: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-        for &(round, value) in &self.samples {
+        for &(round, value) in self.samples.iter().filter(|(round, _)| *round > 0) {
             rounds.entry(round).or_default().push(value);
         }
         rounds
@@ -124,7 +128,8 @@ impl Measurements {
         let from = (group.case(strategy, 0), metric);
         let to = (group.case(strategy, usize::MAX), metric);
         let good = self.series.range(from..=to).map(|(key, _)| key);
-        let of_metric = good.chain(self.errors.range(from..=to).map(|(key, _)| key)).filter(|(_, m)| *m == metric);
+        let of_metric =
+            good.chain(self.errors.range(from..=to).map(|(key, _)| key)).filter(|(_, m)| *m == metric);
         let positions: BTreeSet<usize> = of_metric.map(|(case, _)| case.position).collect();
         positions.into_iter().collect()
     }

@@ -14,12 +14,12 @@ mod estimate;
 mod measurements;
 mod summary;
 
-pub use compare::{aa_band, compare, Comparison, Pairing, Verdict};
+pub use compare::{aa_band, compare, Comparison, Pairing, Verdict, ENOUGH};
 pub use crossing::{crossing, Crossing};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
 pub use measurements::{Group, Measurements, Series};
-pub use summary::{headline_positions, summary, CrossingLine, Line, Summary};
+pub use summary::{headline_positions, summary, versus, CrossingLine, Line, Summary};
 
 #[cfg(test)]
 mod simulation;

@@ -103,7 +103,8 @@ fn line(run: &Run, found: &Measurements, floor_bytes: FloorBytes<'_>, case: Case
     }
 }
 
-fn versus(found: &Measurements, case: &Case, other: Strategy) -> Option<Comparison> {
+/// The case against the same under another strategy, by the time of a step.
+pub fn versus(found: &Measurements, case: &Case, other: Strategy) -> Option<Comparison> {
     let series = |case: &Case| found.series(case, Metric::StepNs);
     compare(series(case)?, series(&case.under(other))?)
 }

@@ -83,6 +83,16 @@ impl Config {
         }
     }
 
+    /// The same model with at most so many layers.
+    fn with_layers_at_most(&self, most: usize) -> Config {
+        let mut config = self.clone();
+        match &mut config {
+            Config::Transformer(TransformerConfig { layers, .. })
+            | Config::LinearizedConv(ConvConfig { layers, .. }) => *layers = most.min(*layers),
+        }
+        config
+    }
+
     /// The tensors of a checkpoint, named, shaped and ordered as in the files.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         match self {

@@ -2,10 +2,16 @@
 //!
 //! Seeded weights are those that training would start from, drawn tensor by tensor from a stream
 //! named by the seed and the tensor, so that neither order nor other tensors matter and any machine
-//! draws the same. A checkpoint is mapped, not read: its pages are the file's own.
+//! draws the same. A checkpoint is mapped, not read: its pages are the file's own, and are let go of
+//! tensor by tensor, so that loading never needs the weights twice.
+//!
+//! A checkpoint may be anything that somebody sent. Nothing in it is believed before it was held
+//! against the size of the file, and nothing is allocated in proportion to a number it merely states.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -15,12 +21,24 @@ use ndarray_rand::RandomExt;
 use rand_chacha::rand_core::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
-use serde::Deserialize;
+use safetensors::Dtype;
+use serde_json::{json, Map, Value};
 
 use crate::case::ModelKind;
 use crate::error::{Error, Result};
 use crate::model::{Config, ConvConfig, TransformerConfig};
+use crate::record::write_atomically;
+
+/// The files of a checkpoint.
+pub const CONFIG_FILE: &str = "config.json";
+pub const MODEL_FILE: &str = "model.safetensors";
+
+/// What a `config.json` may have; GPT-2's has less than one.
+const CONFIG_MOST_BYTES: u64 = 1 << 20;
+/// What the header of a safetensors file may have, as the format's own library says.
+const HEADER_MOST_BYTES: u64 = 100_000_000;
+/// The largest size a configuration may state: no product of three of them overflows.
+const MOST: u64 = 1 << 20;
 
 pub enum Weights {
     Seeded { seed: u64, model: ModelKind },
@@ -43,17 +61,21 @@ impl Weights {
         }
     }
 
-    /// Writes `config.json` and `model.safetensors`, one tensor in memory at a time.
+    /// Writes `config.json` and `model.safetensors`, one tensor in memory at a time. Each file is
+    /// replaced as a whole or left as it was.
     pub fn write(&self, config: &Config, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory).map_err(Error::io(directory))?;
         let tensors = config.tensors();
         let views =
             tensors.iter().map(|(name, shape)| (name.as_str(), Stored { weights: self, name, shape }));
-        let path = directory.join("model.safetensors");
-        safetensors::serialize_to_file(views, None, &path).map_err(|e| Error::file(&path, e))?;
-        let path = directory.join("config.json");
+        let model = directory.join(MODEL_FILE);
+        safetensors::serialize_to_file(views, None, &model).map_err(|e| Error::file(&model, e))?;
+        let path = directory.join(CONFIG_FILE);
         let json = serde_json::to_string_pretty(&config.to_json()).expect("a JSON value prints") + "\n";
-        fs::write(&path, json).map_err(Error::io(&path))
+        write_atomically(&path, json.as_bytes())?;
+        // The tensors were written to a private temporary file; others may read them like the rest.
+        let access = fs::metadata(&path).map_err(Error::io(&path))?.permissions();
+        fs::set_permissions(&model, access).map_err(Error::io(&model))
     }
 }
 
@@ -100,7 +122,9 @@ impl safetensors::View for Stored<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         let numbers =
             self.weights.get(self.name, self.shape).expect("read before, when the model was loaded");
-        Cow::Owned(numbers.iter().flat_map(|x| x.to_le_bytes()).collect())
+        let mut bytes = Vec::with_capacity(4 * numbers.len());
+        numbers.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
+        Cow::Owned(bytes)
     }
     fn data_len(&self) -> usize {
         4 * self.shape.iter().product::<usize>()
@@ -119,39 +143,45 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Reads the configuration and the header, and holds them against each other.
     pub fn open(model: ModelKind, directory: &Path) -> Result<(Config, Checkpoint)> {
-        let config = read_config(model, &directory.join("config.json"))?;
-        let path = directory.join("model.safetensors");
+        let config = read_config(model, &directory.join(CONFIG_FILE))?;
+        let path = directory.join(MODEL_FILE);
         if !path.exists() && directory.join("model.safetensors.index.json").exists() {
             return Err(Error::file(path, "the checkpoint is split over several files; merge them into one"));
         }
-        let file = File::open(&path).map_err(Error::io(&path))?;
+        let file = open_file(&path)?;
         // SAFETY: the map is read-only and private to this process; the bytes are only ever read as
         // numbers, of which every pattern is valid. A file cut short by another program while we
         // run ends this process with SIGBUS, as for every program that maps files.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
-        let broken =
-            |e: safetensors::SafeTensorError| Error::file(&path, format!("no valid safetensors file: {e}"));
-        SafeTensors::deserialize(&map).map_err(broken)?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;
-        let checkpoint = Checkpoint { path, map, start: header + 8, metadata };
+        let (start, metadata) = read_header(&map)
+            .map_err(|what| Error::file(&path, format!("no valid safetensors file: {what}")))?;
+        let checkpoint = Checkpoint { path, map, start, metadata };
         checkpoint.agrees_with(&config)?;
         Ok((config, checkpoint))
     }
 
     /// Every tensor the configuration calls for is there, and none that it does not account for.
     fn agrees_with(&self, config: &Config) -> Result<()> {
-        let expected = config.tensors();
+        let wrong = |what: String| Err(Error::file(&self.path, what));
+        let stored = self.metadata.tensors();
+        // One layer more than there are tensors is already one that is missing: a configuration of
+        // a million layers is answered as soon as one of two.
+        let expected = config.with_layers_at_most(stored.len() + 1).tensors();
         for (name, shape) in &expected {
             self.info(name, shape)?;
         }
-        for stored in self.metadata.tensors().keys() {
-            let name = stored.strip_prefix("transformer.").unwrap_or(stored);
-            let ignored = name == "lm_head.weight"
-                || name.ends_with(".attn.bias")
-                || name.ends_with(".attn.masked_bias");
-            if !ignored && !expected.iter().any(|(known, _)| known == name) {
-                let what = format!("tensor `{stored}` is not part of the model that config.json describes");
-                return Err(Error::file(&self.path, what));
+        let expected: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        let mut names: Vec<&String> = stored.keys().collect();
+        names.sort_unstable();
+        for stored in names {
+            let name = plain(stored);
+            if name != stored && self.metadata.info(name).is_some() {
+                return wrong(format!("tensor `{name}` is there twice, the other time as `{stored}`"));
+            }
+            if !expected.contains(name) && !is_ignored(name) {
+                return wrong(format!(
+                    "tensor `{stored}` is not part of the model that {CONFIG_FILE} describes"
+                ));
             }
         }
         Ok(())
@@ -159,15 +189,15 @@ impl Checkpoint {
 
     fn info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
         let wrong = |what: String| Err(Error::file(&self.path, what));
-        let prefixed = format!("transformer.{name}");
+        let prefixed = format!("{PREFIX}{name}");
         let Some(info) = self.metadata.info(name).or_else(|| self.metadata.info(&prefixed)) else {
             return wrong(format!(
-                "tensor `{name}` is missing; config.json calls for it with shape {shape:?}"
+                "tensor `{name}` is missing; {CONFIG_FILE} calls for it with shape {shape:?}"
             ));
         };
         if info.shape != shape {
             return wrong(format!(
-                "tensor `{name}` has shape {:?}, and config.json calls for {shape:?}",
+                "tensor `{name}` has shape {:?}, and {CONFIG_FILE} calls for {shape:?}",
                 info.shape
             ));
         }
@@ -178,6 +208,7 @@ impl Checkpoint {
     }
 
     fn get(&self, name: &str, shape: &[usize]) -> Result<Cow<'_, [f32]>> {
+        self.let_go();
         let (from, to) = self.info(name, shape)?.data_offsets;
         let bytes = &self.map[self.start + from..self.start + to];
         // SAFETY: every bit pattern is an f32, and the middle part is aligned by construction.
@@ -188,109 +219,141 @@ impl Checkpoint {
         let number = |four: &[u8]| f32::from_le_bytes(four.try_into().expect("four bytes"));
         Ok(Cow::Owned(bytes.chunks_exact(4).map(number).collect()))
     }
+
+    /// Gives back the pages of the tensors read before: they stay in the system's cache, and are
+    /// no longer this process's. Whoever still reads them gets them again.
+    fn let_go(&self) {
+        #[cfg(target_os = "linux")]
+        // SAFETY: the map is of a file and never written to, so that dropping its pages loses
+        // nothing: the next access maps the same bytes of the file again.
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
 }
 
-/// GPT-2's `config.json`; what is absent has the original's value.
-#[derive(Deserialize)]
-struct Gpt2Json {
-    model_type: Option<String>,
-    n_layer: usize,
-    n_embd: usize,
-    n_head: usize,
-    n_inner: Option<usize>,
-    n_positions: usize,
-    vocab_size: usize,
-    activation_function: Option<String>,
-    layer_norm_epsilon: Option<f64>,
-    tie_word_embeddings: Option<bool>,
-    scale_attn_weights: Option<bool>,
-    scale_attn_by_inverse_layer_idx: Option<bool>,
+/// With which `transformers` saves the weights of a language model.
+const PREFIX: &str = "transformer.";
+
+fn plain(stored: &str) -> &str {
+    stored.strip_prefix(PREFIX).unwrap_or(stored)
 }
 
-#[derive(Deserialize)]
-struct ConvJson {
-    model_type: Option<String>,
-    vocab_size: usize,
-    embed_dim: usize,
-    channels: usize,
-    kernel: usize,
-    layers: usize,
+/// Tied to the embedding, or a mask, not a weight.
+fn is_ignored(name: &str) -> bool {
+    name == "lm_head.weight" || name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+}
+
+/// A file that can be read to its end: no directory, device or pipe.
+fn open_file(path: &Path) -> Result<File> {
+    let metadata = fs::metadata(path).map_err(Error::io(path))?;
+    match metadata.is_file() {
+        true => File::open(path).map_err(Error::io(path)),
+        false if metadata.is_dir() => Err(Error::file(path, "a directory, where a file is wanted")),
+        false => Err(Error::file(path, "no regular file")),
+    }
+}
+
+/// Where the numbers begin, and what the header says of them. The format's own library adds up the
+/// lengths that a header states without asking whether the sum can be; so that is done here.
+fn read_header(file: &[u8]) -> Result<(usize, Metadata), String> {
+    let Some((length, rest)) = file.split_first_chunk::<8>() else {
+        return Err(format!(
+            "it has {} bytes, and its first 8 should say how long the header is",
+            file.len()
+        ));
+    };
+    let length = u64::from_le_bytes(*length);
+    if length > HEADER_MOST_BYTES || length > rest.len() as u64 {
+        let (least, most) = (rest.len(), HEADER_MOST_BYTES);
+        return Err(format!(
+            "its header should have {length} bytes, and {least} are left in the file (at most {most} may be)"
+        ));
+    }
+    let (header, numbers) = rest.split_at(length as usize);
+    let header = std::str::from_utf8(header).map_err(|e| format!("its header is no text: {e}"))?;
+    let metadata: Metadata = serde_json::from_str(header).map_err(|e| format!("its header: {e}"))?;
+    let end = metadata.tensors().values().map(|info| info.data_offsets.1).max().unwrap_or(0);
+    if end != numbers.len() {
+        return Err(format!("its header describes {end} bytes of tensors, and it has {}", numbers.len()));
+    }
+    Ok((8 + header.len(), metadata))
 }
 
 fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
-    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let mut text = String::new();
+    let file = open_file(path)?;
+    let read = file.take(CONFIG_MOST_BYTES + 1).read_to_string(&mut text).map_err(Error::io(path))?;
+    if read as u64 > CONFIG_MOST_BYTES {
+        return Err(Error::file(path, format!("longer than {CONFIG_MOST_BYTES} bytes: no configuration")));
+    }
+    let json: Map<String, Value> = serde_json::from_str(&text).map_err(|e| Error::file(path, e))?;
     let config = match model {
-        ModelKind::Transformer => {
-            serde_json::from_str::<Gpt2Json>(&text).map_err(|e| e.to_string()).and_then(gpt2)
-        }
-        ModelKind::LinearizedConv => {
-            serde_json::from_str::<ConvJson>(&text).map_err(|e| e.to_string()).and_then(conv)
-        }
+        ModelKind::Transformer => gpt2(&Fields(json)),
+        ModelKind::LinearizedConv => conv(&Fields(json)),
     };
     config.map_err(|what| Error::file(path, what))
 }
 
-fn gpt2(json: Gpt2Json) -> Result<Config, String> {
-    expect("model_type", json.model_type, "gpt2".to_string())?;
-    expect("activation_function", json.activation_function, "gelu_new".to_string())?;
-    expect("layer_norm_epsilon", json.layer_norm_epsilon, 1e-5)?;
-    expect("tie_word_embeddings", json.tie_word_embeddings, true)?;
-    expect("scale_attn_weights", json.scale_attn_weights, true)?;
-    expect("scale_attn_by_inverse_layer_idx", json.scale_attn_by_inverse_layer_idx, false)?;
-    let Gpt2Json {
-        n_layer: layers,
-        n_embd: width,
-        n_head: heads,
-        n_positions: positions,
-        vocab_size: vocab,
-        ..
-    } = json;
-    let hidden = json.n_inner.unwrap_or(width.saturating_mul(4));
-    sizes(&[
-        ("n_layer", layers),
-        ("n_embd", width),
-        ("n_head", heads),
-        ("n_inner", hidden),
-        ("n_positions", positions),
-        ("vocab_size", vocab),
-    ])?;
+/// GPT-2's `config.json`; what is absent has the original's value.
+fn gpt2(json: &Fields) -> Result<Config, String> {
+    json.only("model_type", json!("gpt2"))?;
+    json.only("activation_function", json!("gelu_new"))?;
+    json.only("layer_norm_epsilon", json!(1e-5))?;
+    json.only("tie_word_embeddings", json!(true))?;
+    json.only("scale_attn_weights", json!(true))?;
+    json.only("scale_attn_by_inverse_layer_idx", json!(false))?;
+    json.only("add_cross_attention", json!(false))?;
+    let (width, heads) = (json.size("n_embd")?, json.size("n_head")?);
     if width % heads != 0 {
         return Err(format!("n_embd = {width} cannot be divided among n_head = {heads}"));
     }
-    Ok(Config::Transformer(TransformerConfig { layers, width, heads, hidden, vocab, positions }))
+    Ok(Config::Transformer(TransformerConfig {
+        layers: json.size("n_layer")?,
+        width,
+        heads,
+        hidden: if json.has("n_inner") { json.size("n_inner")? } else { 4 * width },
+        vocab: json.size("vocab_size")?,
+        positions: json.size("n_positions")?,
+    }))
 }
 
-fn conv(json: ConvJson) -> Result<Config, String> {
-    expect("model_type", json.model_type, "fconv_lm".to_string())?;
-    let ConvJson { vocab_size: vocab, embed_dim: embed, channels, kernel: taps, layers, .. } = json;
-    sizes(&[
-        ("vocab_size", vocab),
-        ("embed_dim", embed),
-        ("channels", channels),
-        ("kernel", taps),
-        ("layers", layers),
-    ])?;
-    Ok(Config::LinearizedConv(ConvConfig { layers, channels, taps, embed, vocab }))
+fn conv(json: &Fields) -> Result<Config, String> {
+    json.only("model_type", json!("fconv_lm"))?;
+    Ok(Config::LinearizedConv(ConvConfig {
+        layers: json.size("layers")?,
+        channels: json.size("channels")?,
+        taps: json.size("kernel")?,
+        embed: json.size("embed_dim")?,
+        vocab: json.size("vocab_size")?,
+    }))
 }
 
-/// A field that only one value is implemented of.
-fn expect<T: PartialEq + std::fmt::Debug>(
-    field: &str,
-    found: Option<T>,
-    implemented: T,
-) -> Result<(), String> {
-    match found {
-        Some(found) if found != implemented => {
-            Err(format!("{field} = {found:?} is not implemented, only {implemented:?} is"))
-        }
-        _ => Ok(()),
+/// What `config.json` says.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// `null` says nothing.
+    fn get(&self, field: &str) -> Option<&Value> {
+        self.0.get(field).filter(|value| !value.is_null())
     }
-}
 
-/// Sizes are positive, and small enough that no product of three of them overflows.
-fn sizes(fields: &[(&str, usize)]) -> Result<(), String> {
-    match fields.iter().find(|(_, size)| *size == 0 || *size > 1 << 20) {
-        Some((field, size)) => Err(format!("{field} = {size}; it must be between 1 and {}", 1 << 20)),
-        None => Ok(()),
+    fn has(&self, field: &str) -> bool {
+        self.get(field).is_some()
+    }
+
+    fn size(&self, field: &str) -> Result<usize, String> {
+        let value = self.get(field).ok_or_else(|| format!("`{field}` is missing"))?;
+        let size = value.as_u64().filter(|size| (1..=MOST).contains(size));
+        let size = size.and_then(|size| usize::try_from(size).ok());
+        size.ok_or_else(|| format!("{field} = {value}; it must be a whole number from 1 to {MOST}"))
+    }
+
+    /// A field that only one value is implemented of.
+    fn only(&self, field: &str, implemented: Value) -> Result<(), String> {
+        match self.get(field) {
+            Some(found) if *found != implemented => {
+                Err(format!("{field} = {found} is not implemented, only {implemented} is"))
+            }
+            _ => Ok(()),
+        }
     }
 }

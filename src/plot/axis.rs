@@ -23,7 +23,6 @@ pub struct Axis {
 
 /// Share of a logarithmic axis below the break.
 const ZERO_SHARE: f64 = 0.09;
-const MOST_TICKS: usize = 8;
 
 impl Axis {
     /// Logarithmic if the values span a factor of three or more, which logarithmic ticks need.
@@ -47,7 +46,7 @@ impl Axis {
         let (lo, hi) = (lo / pad, hi * pad);
         let ladders = ladders(quantity).iter().map(|steps| log_ticks(*steps, lo, hi));
         let all: Vec<Vec<f64>> = ladders.collect();
-        let ticks = all.iter().find(|ticks| ticks.len() <= MOST_TICKS).cloned().unwrap_or_default();
+        let ticks = all.iter().find(|ticks| ticks.len() <= most_ticks(quantity)).cloned().unwrap_or_default();
         let minor = match quantity {
             Quantity::Nanoseconds | Quantity::Multiple => log_ticks(Ladder::Digits(&NINE), lo, hi),
             Quantity::Bytes | Quantity::Tokens => log_ticks(Ladder::Power(1), lo, hi),
@@ -61,7 +60,7 @@ impl Axis {
         let span = if highest > lowest { highest - lowest } else { highest.abs().max(1.0) * 0.2 };
         let lo = if lowest == 0.0 { 0.0 } else { lowest - 0.06 * span };
         let hi = highest + 0.06 * span;
-        let step = round_step(quantity, (hi - lo) / 5.0);
+        let step = round_step(quantity, (hi - lo) / 7.0);
         let first = (lo / step).ceil() as i64;
         let ticks = (first..).map(|i| i as f64 * step).take_while(|t| *t <= hi).collect();
         Axis { quantity, scale: Scale::Linear, lo, hi, zero: false, ticks, minor: Vec::new() }
@@ -105,6 +104,15 @@ enum Ladder {
 
 const NINE: [f64; 9] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
 
+/// Labels that fit beside each other, or above each other.
+fn most_ticks(quantity: Quantity) -> usize {
+    if quantity == Quantity::Tokens {
+        12
+    } else {
+        8
+    }
+}
+
 /// The finest first.
 fn ladders(quantity: Quantity) -> &'static [Ladder] {
     use Ladder::*;
@@ -132,7 +140,9 @@ fn log_ticks(ladder: Ladder, lo: f64, hi: f64) -> Vec<f64> {
         Ladder::Digits(digits) => {
             within(decades.flat_map(|e| digits.iter().map(move |d| d * 10f64.powi(e))).collect())
         }
-        Ladder::Decades(n) => within(decades.filter(|e| e.rem_euclid(n) == 0).map(|e| 10f64.powi(e)).collect()),
+        Ladder::Decades(n) => {
+            within(decades.filter(|e| e.rem_euclid(n) == 0).map(|e| 10f64.powi(e)).collect())
+        }
         Ladder::Power(n) => within(octaves.filter(|e| e.rem_euclid(n) == 0).map(|e| 2f64.powi(e)).collect()),
     }
 }
@@ -158,11 +168,26 @@ mod tests {
     #[test]
     fn ticks_are_round_numbers_in_readable_units() {
         use Quantity::*;
-        assert_eq!(labels(Nanoseconds, &[3e5, 6e6]), ["300 µs", "500 µs", "700 µs", "1 ms", "2 ms", "3 ms", "5 ms"]);
-        assert_eq!(labels(Nanoseconds, &[1e3, 9e8]), ["1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms"]);
-        assert_eq!(labels(Nanoseconds, &[1e6, 2e6]), ["1 ms", "1.5 ms", "2 ms"]);
-        assert_eq!(labels(Bytes, &[0.0, 4096.0, 1048576.0]), ["0 B", "4 KiB", "16 KiB", "64 KiB", "256 KiB", "1 MiB"]);
-        assert_eq!(labels(Tokens, &[1.0, 512.0]), ["1", "4", "16", "64", "256"]);
+        assert_eq!(
+            labels(Nanoseconds, &[3e5, 6e6]),
+            ["300 µs", "500 µs", "700 µs", "1 ms", "2 ms", "3 ms", "5 ms"]
+        );
+        assert_eq!(
+            labels(Nanoseconds, &[1e3, 9e8]),
+            ["1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s"]
+        );
+        assert_eq!(
+            labels(Nanoseconds, &[1e6, 2e6]),
+            ["1 ms", "1.2 ms", "1.4 ms", "1.6 ms", "1.8 ms", "2 ms"]
+        );
+        assert_eq!(
+            labels(Bytes, &[0.0, 4096.0, 1048576.0]),
+            ["0", "4 KiB", "16 KiB", "64 KiB", "256 KiB", "1 MiB"]
+        );
+        assert_eq!(
+            labels(Tokens, &[1.0, 512.0]),
+            ["1", "2", "4", "8", "16", "32", "64", "128", "256", "512"]
+        );
         assert_eq!(labels(Multiple, &[0.9, 5.0]).last().unwrap(), "5×");
     }
 
@@ -173,6 +198,9 @@ mod tests {
             assert!(values.iter().all(|v| (0.0..=1.0).contains(&axis.place(*v))), "{values:?} {axis:?}");
         }
         let broken = Axis::fit(Quantity::Bytes, [0.0, 10.0, 100.0].into_iter());
-        assert!(broken.place(0.0) < broken.broken_at().unwrap() && broken.broken_at().unwrap() < broken.place(10.0));
+        assert!(
+            broken.place(0.0) < broken.broken_at().unwrap()
+                && broken.broken_at().unwrap() < broken.place(10.0)
+        );
     }
 }

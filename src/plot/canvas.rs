@@ -30,7 +30,9 @@ pub enum Anchor {
 
 /// How wide a text is, near enough to keep it from running into another.
 pub fn text_width(text: &str, size: f64) -> f64 {
-    let narrow = |c: char| matches!(c, 'i' | 'l' | 'j' | 't' | 'f' | '.' | ',' | ' ' | '[' | ']' | '(' | ')' | ':' | '|');
+    let narrow = |c: char| {
+        matches!(c, 'i' | 'l' | 'j' | 't' | 'f' | '.' | ',' | ' ' | '[' | ']' | '(' | ')' | ':' | '|')
+    };
     text.chars().map(|c| if narrow(c) { 0.37 } else { 0.63 }).sum::<f64>() * size
 }
 
@@ -104,7 +106,8 @@ impl Canvas<'_> {
             Anchor::End => HPos::Right,
         };
         let font = FontDesc::new(FontFamily::Name(FONT), size * FINE * FONT_SCALE, FontStyle::Normal);
-        let style = TextStyle::from(font.transform(turn)).color(&color).pos(Pos::new(horizontal, VPos::Center));
+        let style =
+            TextStyle::from(font.transform(turn)).color(&color).pos(Pos::new(horizontal, VPos::Center));
         done(self.area.draw(&Text::new(text.to_string(), unit(at), style)))
     }
 }
@@ -117,7 +120,9 @@ fn units(points: &[Point]) -> Vec<(i32, i32)> {
     points.iter().copied().map(unit).collect()
 }
 
-fn done<E: std::error::Error + Send + Sync>(drawn: std::result::Result<(), DrawingAreaErrorKind<E>>) -> Result<()> {
+fn done<E: std::error::Error + Send + Sync>(
+    drawn: std::result::Result<(), DrawingAreaErrorKind<E>>,
+) -> Result<()> {
     drawn.map_err(|e| Error::Input(format!("a figure cannot be drawn: {e}")))
 }
 
@@ -168,7 +173,13 @@ mod tests {
             canvas.text("<script>&", (1.0, 1.0), 5.0, INK, Anchor::Start)
         });
         let drawn = drawn.unwrap();
-        assert!(drawn.contains("&lt;script&gt;&amp;") && drawn.contains("<title>a &lt; b</title>"), "{drawn}");
-        assert!(drawn.starts_with("<svg width=\"10\" height=\"10\" role=\"img\" viewBox=\"0 0 80 80\""), "{drawn}");
+        assert!(
+            drawn.contains("&lt;script&gt;&amp;") && drawn.contains("<title>a &lt; b</title>"),
+            "{drawn}"
+        );
+        assert!(
+            drawn.starts_with("<svg width=\"10\" height=\"10\" role=\"img\" viewBox=\"0 0 80 80\""),
+            "{drawn}"
+        );
     }
 }

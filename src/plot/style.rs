@@ -72,7 +72,9 @@ impl Marker {
             Marker::TriangleDown => around(3, 0.5, &|_| r * 1.35),
             Marker::Diamond => around(4, 0.0, &|_| r * 1.35),
             Marker::Star => around(10, 0.0, &|i| if i % 2 == 0 { r * 1.6 } else { r * 0.65 }),
-            Marker::Bar => [(-0.55, -1.3), (0.55, -1.3), (0.55, 1.3), (-0.55, 1.3)].map(|(a, b)| (x + a * r, y + b * r)).to_vec(),
+            Marker::Bar => [(-0.55, -1.3), (0.55, -1.3), (0.55, 1.3), (-0.55, 1.3)]
+                .map(|(a, b)| (x + a * r, y + b * r))
+                .to_vec(),
             Marker::Cross => {
                 let arm = 0.45;
                 let corners = [(-arm, -1.4), (arm, -1.4), (arm, -arm), (1.4, -arm), (1.4, arm), (arm, arm)];

@@ -28,9 +28,10 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Names a full disk as what it is.
 pub(super) fn write_error(path: &Path, error: io::Error) -> Error {
     match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            Error::file(path, "the disk is full; what was written before is kept, so free some space and resume")
-        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::file(
+            path,
+            "the disk is full; what was written before is kept, so free some space and resume",
+        ),
         _ => Error::io(path)(error),
     }
 }

@@ -119,7 +119,11 @@ impl Environment {
             rustc: known(env!("DECODE_BENCH_RUSTC")),
             target: known(env!("DECODE_BENCH_TARGET")),
             target_features: env!("DECODE_BENCH_TARGET_FEATURES").split(',').filter_map(known).collect(),
-            profile: known(concat!(env!("DECODE_BENCH_PROFILE"), ", opt-level ", env!("DECODE_BENCH_OPT_LEVEL"))),
+            profile: known(concat!(
+                env!("DECODE_BENCH_PROFILE"),
+                ", opt-level ",
+                env!("DECODE_BENCH_OPT_LEVEL")
+            )),
             cpu_model: cpu.model,
             cpu_features: cpu.features,
             physical_cores: machine::physical_cores().map(|n| n as u64),
@@ -165,7 +169,8 @@ impl Environment {
             return Err("`format_version` is missing or no whole number".into());
         };
         if version == 0 || version > FORMAT_VERSION.into() {
-            let tool = json.get("tool_version").and_then(serde_json::Value::as_str).unwrap_or("an unknown version");
+            let tool =
+                json.get("tool_version").and_then(serde_json::Value::as_str).unwrap_or("an unknown version");
             return Err(format!(
                 "written in format {version} by decode-bench {tool}; this is {}, which reads formats 1 to {FORMAT_VERSION}",
                 env!("CARGO_PKG_VERSION")
@@ -184,7 +189,8 @@ impl Environment {
     /// Bytes per second that the best access pattern read for this case's model and shape.
     pub fn read_ceiling(&self, case: &Case) -> Option<u64> {
         let name = format!("{}-{}", case.model, case.shape);
-        let measured = self.read_bandwidth.iter().filter(|b| b.model_shape == name && b.threads == self.threads);
+        let measured =
+            self.read_bandwidth.iter().filter(|b| b.model_shape == name && b.threads == self.threads);
         measured.map(|b| b.bytes_per_second).max().filter(|&b| b > 0)
     }
 
@@ -230,7 +236,10 @@ mod tests {
 
     #[test]
     fn slugs_are_plain_folder_names() {
-        assert_eq!(slug("Intel(R) Xeon(R) CPU E5-2690 v4 @ 2.60GHz 14c"), "intel-xeon-e5-2690-v4-2-60ghz-14c");
+        assert_eq!(
+            slug("Intel(R) Xeon(R) CPU E5-2690 v4 @ 2.60GHz 14c"),
+            "intel-xeon-e5-2690-v4-2-60ghz-14c"
+        );
         assert_eq!(slug("AMD EPYC 7B13 2c ../../etc"), "amd-epyc-7b13-2c-etc");
     }
 

@@ -18,15 +18,29 @@ pub(super) struct Cpu {
 
 /// Those that vector kernels choose by.
 const FEATURES: [&str; 14] = [
-    "sse4_2", "avx", "fma", "avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "avx512_vnni",
-    "amx_tile", "asimd", "sve", "sve2",
+    "sse4_2",
+    "avx",
+    "fma",
+    "avx2",
+    "avx512f",
+    "avx512bw",
+    "avx512dq",
+    "avx512vl",
+    "avx512_bf16",
+    "avx512_vnni",
+    "amx_tile",
+    "asimd",
+    "sve",
+    "sve2",
 ];
 
 impl Cpu {
     pub fn read() -> Cpu {
         let text = line("/proc/cpuinfo").unwrap_or_default();
         let field = |name: &str| {
-            let value = |line: &str| Some(line.split_once(':').filter(|(key, _)| key.trim() == name)?.1.trim().to_string());
+            let value = |line: &str| {
+                Some(line.split_once(':').filter(|(key, _)| key.trim() == name)?.1.trim().to_string())
+            };
             text.lines().find_map(value)
         };
         let flags = field("flags").or_else(|| field("Features")).unwrap_or_default();
@@ -42,9 +56,8 @@ impl Cpu {
 /// Cores this process may use, siblings of one core counted once: what `--threads` is by default.
 pub fn physical_cores() -> Option<usize> {
     let allowed = allowed_processors()?;
-    let siblings = |cpu: &usize| {
-        line(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
-    };
+    let siblings =
+        |cpu: &usize| line(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
     let cores: Option<BTreeSet<String>> = allowed.iter().map(siblings).collect();
     let quota = std::thread::available_parallelism().ok()?.get();
     Some(cores?.len().min(quota))
@@ -112,7 +125,8 @@ fn line(path: impl AsRef<Path>) -> Option<String> {
 pub(super) fn command_line() -> Vec<String> {
     let mut line: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
     if let Some(program) = line.first_mut() {
-        *program = Path::new(program).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        *program =
+            Path::new(program).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     }
     line
 }

@@ -51,12 +51,16 @@ metrics! {
     CacheLiveBytes "cache_live_bytes" Bytes,
     /// Rows of the cache in use, and padding.
     CacheAllocatedBytes "cache_allocated_bytes" Bytes,
-    /// The highest total during one step: a concat holds two copies for a moment.
+    /// The most the cache held at once during one step: a concat holds a tensor twice for a moment.
+    CachePeakBytes "cache_peak_bytes" Bytes,
+    /// The same with what layers compute in passing.
     TransientPeakBytes "transient_peak_bytes" Bytes,
     /// The work ledger of one step, deterministic, from here to `host_syncs`.
     StepAllocs "step_allocs" Count,
     StepAllocBytes "step_alloc_bytes" Bytes,
     StepCopiedBytes "step_copied_bytes" Bytes,
+    /// Rows of the past that layers read.
+    StepReadBytes "step_read_bytes" Bytes,
     StepFlops "step_flops" Flops,
     StepLaunches "step_launches" Count,
     HostSyncs "host_syncs" Count,

@@ -33,4 +33,6 @@ pub use time::utc_now;
 pub use writer::RunWriter;
 
 #[cfg(test)]
+pub(crate) mod synthetic;
+#[cfg(test)]
 mod tests;

@@ -9,8 +9,8 @@ use crate::case::Case;
 pub struct Sample {
     pub case: Case,
     pub metric: Metric,
-    /// Samples with the same round were taken close together, strategies in turn, so that their
-    /// ratio is free of drift. Samples that were not interleaved all carry round 0.
+    /// From 1 on: samples with the same round were taken close together, strategies in turn, so
+    /// that their ratio is free of drift. 0: not taken in turn.
     pub round: u32,
     /// How often the work was repeated in this sample, at least 1.
     pub iters: u64,
@@ -61,8 +61,8 @@ pub struct LedgerRow {
 impl Row for Sample {
     const FILE: &'static str = "samples.csv";
     const COLUMNS: &'static [&'static str] = &[
-        "case", "model", "shape", "strategy", "backend", "batch", "position", "metric", "round", "iters", "value",
-        "error",
+        "case", "model", "shape", "strategy", "backend", "batch", "position", "metric", "round", "iters",
+        "value", "error",
     ];
 
     fn cells(&self) -> Vec<String> {

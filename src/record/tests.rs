@@ -24,10 +24,12 @@ fn write_samples(folder: &Path, text: &str) {
 fn any_sample() -> impl Strategy<Value = Sample> {
     let value = prop_oneof![any::<u64>().prop_map(Ok), "[^\u{0}-\u{1f}\u{7f}-\u{9f}]{1,20}".prop_map(Err)];
     let metric = proptest::sample::select(Metric::ALL);
-    (metric, any::<u32>(), 1..u64::MAX, 1..9999usize, value).prop_map(|(metric, round, iters, position, value)| {
-        let (value, error) = (value.clone().ok(), value.err());
-        Sample { case: case().at(position), metric, round, iters, value, error }
-    })
+    (metric, any::<u32>(), 1..u64::MAX, 1..9999usize, value).prop_map(
+        |(metric, round, iters, position, value)| {
+            let (value, error) = (value.clone().ok(), value.err());
+            Sample { case: case().at(position), metric, round, iters, value, error }
+        },
+    )
 }
 
 proptest! {
@@ -67,8 +69,12 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
             error: Some("NaN, \"quoted\"".into()),
         },
     ];
-    let ledger = [Some(5), None]
-        .map(|predicted| LedgerRow { case: case(), metric: Metric::StepFlops, counted: 5, predicted });
+    let ledger = [Some(5), None].map(|predicted| LedgerRow {
+        case: case(),
+        metric: Metric::StepFlops,
+        counted: 5,
+        predicted,
+    });
     equality.iter().for_each(|row| writer.equality(row).unwrap());
     ledger.iter().for_each(|row| writer.ledger(row).unwrap());
     let sample = Sample::value(case(), Metric::StepNs, 0, 3, 10);
@@ -149,7 +155,9 @@ fn two_writers_of_one_run_are_one_too_many() {
 fn unknown_columns_are_kept_and_appended_to() {
     let parent = tempfile::tempdir().unwrap();
     let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
-    let text = format!("attempt,{HEADER}1,{ROW}").replace("error\n", "error,load\n").replace("1001,\n", "1001,,0.5\n");
+    let text = format!("attempt,{HEADER}1,{ROW}")
+        .replace("error\n", "error,load\n")
+        .replace("1001,\n", "1001,,0.5\n");
     write_samples(&path, &text);
     let mut writer = RunWriter::resume(&path).unwrap();
     writer.sample(&Sample::value(case(), Metric::StepNs, 4, 1, 5)).unwrap();

@@ -29,7 +29,9 @@ impl RunWriter {
         let path = parent.join(format!("{started}-{}", environment.hardware_slug()));
         fs::create_dir_all(parent).map_err(|e| write_error(parent, e))?;
         fs::create_dir(&path).map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => Error::file(&path, "another run started in the same second; try again"),
+            ErrorKind::AlreadyExists => {
+                Error::file(&path, "another run started in the same second; try again")
+            }
             _ => write_error(&path, e),
         })?;
         environment.write(&path).and_then(|()| RunWriter::open(&path, environment)).inspect_err(|_| {
@@ -104,8 +106,12 @@ pub(super) struct Appender<R> {
 impl<R: Row> Appender<R> {
     pub fn open(folder: &Path) -> Result<Appender<R>> {
         let path = folder.join(R::FILE);
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| write_error(&path, e))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(|e| write_error(&path, e))?;
         lock(&file, folder)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).map_err(Error::io(&path))?;

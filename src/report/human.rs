@@ -1,5 +1,7 @@
 //! Numbers for people. Files never hold them.
 
+use crate::analysis::Estimate;
+
 /// Which units a number is shown in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
@@ -38,14 +40,18 @@ impl Quantity {
         format!("{} {unit}", digits(value / size)).trim_end().to_string()
     }
 
-    /// As [`Quantity::show`], and both ends in the unit of the larger: `[1.02, 11.5] ms`.
-    pub fn show_interval(self, lo: f64, hi: f64) -> String {
-        let (unit, size) = self.unit(hi);
-        format!("[{}, {}] {unit}", digits(lo / size), digits(hi / size)).trim_end().to_string()
+    /// A figure and its interval in one unit: `11.2 [9.80, 11.5] ms`.
+    pub fn show_estimate(self, Estimate { value, lo, hi, .. }: Estimate) -> String {
+        let (unit, size) = self.unit(value);
+        let [value, lo, hi] = [value, lo, hi].map(|x| digits(x / size));
+        format!("{value} [{lo}, {hi}] {unit}").trim_end().to_string()
     }
 
     /// A round number as a tick says it: `500 µs`, `2 ms`, `1.5 KiB`.
     pub fn tick(self, value: f64) -> String {
+        if value == 0.0 {
+            return "0".into();
+        }
         let (unit, size) = self.unit(value);
         let number = format!("{:.6}", value / size);
         let number = number.trim_end_matches('0').trim_end_matches('.');
@@ -59,6 +65,7 @@ impl Quantity {
 fn digits(x: f64) -> String {
     let decimals = match x.abs() {
         x if x < 0.9995e-2 && x > 0.0 => return format!("{x:.1e}"),
+        x if x < 0.09995 => 4,
         x if x < 0.9995 => 3,
         x if x < 9.995 => 2,
         x if x < 99.95 => 1,
@@ -79,8 +86,10 @@ mod tests {
     fn three_digits_and_the_unit_that_fits() {
         let shown = [812.0, 999.6, 12_340.0, 1e6, 3.456e9].map(|x| Quantity::Nanoseconds.show(x));
         assert_eq!(shown, ["812 ns", "1.00 µs", "12.3 µs", "1 ms", "3.46 s"]);
+        assert_eq!(Quantity::Tokens.show(0.01234), "0.0123");
         assert_eq!(Quantity::Bytes.show(512.0 * 1024.0), "512 KiB");
-        assert_eq!(Quantity::Nanoseconds.show_interval(900.0, 1100.0), "[0.900, 1.10] µs");
+        let estimate = Estimate { value: 1020.0, lo: 900.0, hi: 1100.0, n: 9, confidence: 0.95 };
+        assert_eq!(Quantity::Nanoseconds.show_estimate(estimate), "1.02 [0.900, 1.10] µs");
         assert_eq!(Quantity::Multiple.show(1.0234), "1.02 ×");
         assert_eq!(Quantity::Bytes.show(0.0), "0 B");
     }

@@ -4,7 +4,6 @@
 //! `bytes / read_bandwidth`. One sequential stream does not reach what the memory can give, hence
 //! the best of many access patterns. FIGURES
 
-use std::array;
 use std::fmt;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -72,7 +71,9 @@ pub fn peak_flops(pool: &Pool) -> Peak {
         Peak { flops_per_second: 2.0 * (size as f64).powi(3) / seconds, how: format!("{size}x{size}x{size}") }
     });
     let [first, others @ ..] = rates;
-    others.into_iter().fold(first, |best, peak| if peak.flops_per_second > best.flops_per_second { peak } else { best })
+    others
+        .into_iter()
+        .fold(first, |best, peak| if peak.flops_per_second > best.flops_per_second { peak } else { best })
 }
 
 fn patterns() -> Vec<Pattern> {
@@ -158,17 +159,25 @@ impl Read<'_> {
     #[inline(always)]
     fn sum<S: Simd, const H: usize, const STREAMS: usize>(&self, simd: S) -> f32 {
         let length = self.part.len() / STREAMS / LINE * LINE;
-        let streams: [&[f32]; STREAMS] = array::from_fn(|i| &self.part[i * length..(i + 1) * length]);
+        let mut streams: [&[S::f32s]; STREAMS] = [&[]; STREAMS];
+        for (stream, numbers) in streams.iter_mut().zip(self.part.chunks_exact(length.max(1))) {
+            *stream = &S::as_simd_f32s(numbers).0[..length / S::F32_LANES];
+        }
         let mut sums = [simd.splat_f32s(0.0); STREAMS];
-        for line in (0..length).step_by(LINE) {
+        for line in (0..length / S::F32_LANES).step_by(LINE / S::F32_LANES) {
             for (stream, sum) in streams.iter().zip(&mut sums) {
-                prefetch::<H>(stream.as_ptr().wrapping_add(line).wrapping_byte_add(self.pattern.ahead));
-                for at in (line..line + LINE).step_by(S::F32_LANES) {
-                    *sum = simd.add_f32s(*sum, simd.partial_load_f32s(&stream[at..at + S::F32_LANES]));
+                let here = stream.as_ptr().wrapping_add(line);
+                prefetch::<H>(here.wrapping_byte_add(self.pattern.ahead).cast());
+                for &numbers in &stream[line..][..LINE / S::F32_LANES] {
+                    *sum = simd.add_f32s(*sum, numbers);
                 }
             }
         }
-        sums.into_iter().map(|sum| simd.reduce_sum_f32s(sum)).sum()
+        let mut total = 0.0;
+        for sum in sums {
+            total += simd.reduce_sum_f32s(sum);
+        }
+        total
     }
 }
 

@@ -1,6 +1,7 @@
 //! The models on a CPU: vector kernels with run-time detection, one pool of threads for all that
 //! is parallel, `ndarray` views over memory of three kinds ([`memory`]).
 
+pub mod ceiling;
 pub mod kernels;
 mod memory;
 pub mod pool;

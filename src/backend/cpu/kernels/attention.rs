@@ -166,15 +166,7 @@ impl WithSimd for Query<'_> {
             largest = max(scores, before);
             let correction = exp(before - largest);
             total = total * correction + exponentials(scores, largest);
-            add_values(
-                simd,
-                out,
-                correction,
-                scores,
-                head.v,
-                first,
-                if head.masked { visible } else { ROWS },
-            );
+            add_values(simd, out, correction, scores, Values { v: head.v, first, visible });
         }
         out.iter_mut().for_each(|out| *out /= total);
     }
@@ -184,14 +176,18 @@ impl WithSimd for Query<'_> {
 #[inline(always)]
 fn score<S: Simd>(simd: S, q: &[f32], k: Matrix, first: usize, scale: f32, scores: &mut [f32]) {
     let (fours, rest) = scores.as_chunks_mut::<4>();
-    for (four, scores) in fours.iter_mut().enumerate() {
-        let rows = std::array::from_fn(|i| k.row(first + 4 * four + i));
-        *scores = dots::<S, 4, 1>(simd, rows, [q]).map(|[sum]| sum * scale);
+    let mut row = first;
+    for scores in fours {
+        let rows = [k.row(row), k.row(row + 1), k.row(row + 2), k.row(row + 3)];
+        for (score, [sum]) in scores.iter_mut().zip(dots::<S, 4, 1>(simd, rows, [q])) {
+            *score = sum * scale;
+        }
+        row += 4;
     }
-    let first = first + 4 * fours.len();
-    for (i, score) in rest.iter_mut().enumerate() {
-        let [[sum]] = dots::<S, 1, 1>(simd, [k.row(first + i)], [q]);
+    for score in rest {
+        let [[sum]] = dots::<S, 1, 1>(simd, [k.row(row)], [q]);
         *score = sum * scale;
+        row += 1;
     }
 }
 
@@ -232,55 +228,68 @@ fn exponentials(scores: &mut [f32], largest: f32) -> f32 {
 
 /// `out = out·correction + Σ_i weights[i]·v[first + i]`, of v only the first `visible` rows' bits.
 #[inline(always)]
-fn add_values<S: Simd>(
-    simd: S,
-    out: &mut [f32],
-    correction: f32,
-    weights: &[f32],
-    v: Matrix,
-    first: usize,
-    visible: usize,
-) {
+fn add_values<S: Simd>(simd: S, out: &mut [f32], correction: f32, weights: &[f32], values: Values) {
     out.iter_mut().for_each(|out| *out *= correction);
+    let (vectors, rest) = S::as_mut_simd_f32s(out);
+    let (fours, others) = vectors.as_chunks_mut::<TOGETHER>();
     let mut from = 0;
-    while from + TOGETHER * S::F32_LANES <= out.len() {
-        add_columns::<S, TOGETHER>(simd, &mut out[from..], weights, v, first, visible, from);
+    for four in fours {
+        *four = values.add::<S, TOGETHER>(simd, *four, weights, from);
         from += TOGETHER * S::F32_LANES;
     }
-    while from < out.len() {
-        add_columns::<S, 1>(simd, &mut out[from..], weights, v, first, visible, from);
+    for one in others {
+        [*one] = values.add::<S, 1>(simd, [*one], weights, from);
         from += S::F32_LANES;
+    }
+    if !rest.is_empty() {
+        let sum = values.add_rest(simd, simd.partial_load_f32s(rest), weights, from);
+        simd.partial_store_f32s(rest, sum);
     }
 }
 
-/// The same for C vectors of columns from column `from` on, or what there is of them.
-#[inline(always)]
-fn add_columns<S: Simd, const C: usize>(
-    simd: S,
-    out: &mut [f32],
-    weights: &[f32],
-    v: Matrix,
+/// Rows of values, from row `first` on; of the first `visible` of them the bits count.
+#[derive(Clone, Copy)]
+struct Values<'a> {
+    v: Matrix<'a>,
     first: usize,
     visible: usize,
-    from: usize,
-) {
-    let lanes = S::F32_LANES;
-    let width = out.len().min(C * lanes);
-    let piece = |c: usize| (c * lanes).min(width)..((c + 1) * lanes).min(width);
-    let mut sums: [S::f32s; C] = std::array::from_fn(|c| simd.partial_load_f32s(&out[piece(c)]));
-    for (i, &weight) in weights.iter().enumerate() {
-        let row = &v.row(first + i)[from..from + width];
-        let weight = simd.splat_f32s(weight);
-        // Bits, not a product with zero, which NaN would survive; and not a branch, since the rows
-        // that are masked out are to be read all the same.
-        let seen = simd.splat_f32s(f32::from_bits(u32::from(i < visible).wrapping_neg()));
-        for (c, sum) in sums.iter_mut().enumerate() {
-            let value = simd.and_f32s(simd.partial_load_f32s(&row[piece(c)]), seen);
-            *sum = simd.mul_add_e_f32s(weight, value, *sum);
+}
+
+impl Values<'_> {
+    /// Adds C vectors of columns of each row, from column `from` on.
+    #[inline(always)]
+    fn add<S: Simd, const C: usize>(
+        &self,
+        simd: S,
+        mut sums: [S::f32s; C],
+        weights: &[f32],
+        from: usize,
+    ) -> [S::f32s; C] {
+        for (i, &weight) in weights.iter().enumerate() {
+            let row = &self.v.row(self.first + i)[from..from + C * S::F32_LANES];
+            let (row, weight) = (&S::as_simd_f32s(row).0[..C], simd.splat_f32s(weight));
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                *sum = simd.mul_add_e_f32s(weight, simd.and_f32s(value, self.seen(simd, i)), *sum);
+            }
         }
+        sums
     }
-    for (c, sum) in sums.into_iter().enumerate() {
-        simd.partial_store_f32s(&mut out[piece(c)], sum);
+
+    /// Adds the columns from `from` on, fewer than a vector.
+    #[inline(always)]
+    fn add_rest<S: Simd>(&self, simd: S, mut sum: S::f32s, weights: &[f32], from: usize) -> S::f32s {
+        for (i, &weight) in weights.iter().enumerate() {
+            let value = simd.partial_load_f32s(&self.v.row(self.first + i)[from..]);
+            sum = simd.mul_add_e_f32s(simd.splat_f32s(weight), simd.and_f32s(value, self.seen(simd, i)), sum);
+        }
+        sum
+    }
+
+    /// All bits for a row that is visible, none for another. Bits, not a factor of zero, which NaN
+    /// would survive; and not a branch, since the rows that are masked are to be read all the same.
+    #[inline(always)]
+    fn seen<S: Simd>(&self, simd: S, row: usize) -> S::f32s {
+        simd.splat_f32s(f32::from_bits(u32::from(row < self.visible).wrapping_neg()))
     }
 }
 

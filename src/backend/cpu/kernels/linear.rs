@@ -100,9 +100,14 @@ impl FewRows<'_> {
 
     #[inline(always)]
     fn block<S: Simd, const W: usize, const X: usize>(&self, simd: S, outputs: [usize; W], first: usize) {
-        let weights = outputs.map(|output| self.weight.row(output));
-        let sums = dots::<S, W, X>(simd, weights, array::from_fn(|i| self.x.row(first + i)));
-        for (output, sums) in outputs.into_iter().zip(sums) {
+        let (mut w, mut x): ([&[f32]; W], [&[f32]; X]) = ([&[]; W], [&[]; X]);
+        for (w, &output) in w.iter_mut().zip(&outputs) {
+            *w = self.weight.row(output);
+        }
+        for (i, x) in x.iter_mut().enumerate() {
+            *x = self.x.row(first + i);
+        }
+        for (output, sums) in outputs.into_iter().zip(dots::<S, W, X>(simd, w, x)) {
             for (i, sum) in sums.into_iter().enumerate() {
                 // SAFETY: this output is this thread's own.
                 let out = unsafe { self.out.part(first + i, output..output + 1) };
@@ -112,7 +117,9 @@ impl FewRows<'_> {
     }
 }
 
-/// The inner products of each `w` with each `x`, prefetching behind each `w`.
+/// The inner products of each `w` with each `x`, all equally long, prefetching ahead in each `w`.
+///
+/// Loops, not `map` with closures: a closure that is not inlined leaves the instruction set behind.
 #[inline(always)]
 pub(super) fn dots<S: Simd, const W: usize, const X: usize>(
     simd: S,
@@ -120,43 +127,53 @@ pub(super) fn dots<S: Simd, const W: usize, const X: usize>(
     x: [&[f32]; X],
 ) -> [[f32; X]; W] {
     let length = w[0].len();
-    assert!(w.iter().all(|w| w.len() == length) && x.iter().all(|x| x.len() == length));
+    let (w, w_rest) = vectors::<S, W>(w, length);
+    let (x, x_rest) = vectors::<S, X>(x, length);
     let mut sums = [[simd.splat_f32s(0.0); X]; W];
-    let mut at = 0;
-    while at + LINE <= length {
-        for w in w {
-            prefetch(w.as_ptr().wrapping_add(at + AHEAD));
+    for i in 0..length / S::F32_LANES {
+        for (w, sums) in w.iter().zip(&mut sums) {
+            if i * S::F32_LANES % LINE == 0 {
+                prefetch(w.as_ptr().wrapping_add(i).cast::<f32>().wrapping_add(AHEAD));
+            }
+            for (x, sum) in x.iter().zip(sums) {
+                *sum = simd.mul_add_e_f32s(w[i], x[i], *sum);
+            }
         }
-        for lane in (at..at + LINE).step_by(S::F32_LANES) {
-            // SAFETY: LINE is a multiple of the lanes, so the load ends where all slices still are.
-            let load = |from: &[f32]| unsafe {
-                simd.partial_load_f32s(from.get_unchecked(lane..lane + S::F32_LANES))
-            };
-            accumulate(simd, &mut sums, w.map(load), x.map(load));
+    }
+    if length % S::F32_LANES != 0 {
+        for (w, sums) in w_rest.iter().zip(&mut sums) {
+            for (x, sum) in x_rest.iter().zip(sums) {
+                *sum = simd.mul_add_e_f32s(simd.partial_load_f32s(w), simd.partial_load_f32s(x), *sum);
+            }
         }
-        at += LINE;
     }
-    while at < length {
-        let end = length.min(at + S::F32_LANES);
-        let load = |from: &[f32]| simd.partial_load_f32s(&from[at..end]);
-        accumulate(simd, &mut sums, w.map(load), x.map(load));
-        at = end;
+    reduce(simd, sums)
+}
+
+/// Each slice as whole vectors and the rest, of lengths that the compiler sees to be equal, so that
+/// it need not check them at every index.
+#[inline(always)]
+fn vectors<'a, S: Simd, const N: usize>(
+    slices: [&'a [f32]; N],
+    length: usize,
+) -> ([&'a [S::f32s]; N], [&'a [f32]; N]) {
+    let (mut whole, mut rest): ([&[S::f32s]; N], [&[f32]; N]) = ([&[]; N], [&[]; N]);
+    for ((slice, whole), rest) in slices.iter().zip(&mut whole).zip(&mut rest) {
+        (*whole, *rest) = S::as_simd_f32s(&slice[..length]);
+        *whole = &whole[..length / S::F32_LANES];
     }
-    sums.map(|sums| sums.map(|sum| simd.reduce_sum_f32s(sum)))
+    (whole, rest)
 }
 
 #[inline(always)]
-fn accumulate<S: Simd, const W: usize, const X: usize>(
-    simd: S,
-    sums: &mut [[S::f32s; X]; W],
-    w: [S::f32s; W],
-    x: [S::f32s; X],
-) {
-    for (sums, w) in sums.iter_mut().zip(w) {
-        for (sum, x) in sums.iter_mut().zip(x) {
-            *sum = simd.mul_add_e_f32s(w, x, *sum);
+fn reduce<S: Simd, const W: usize, const X: usize>(simd: S, sums: [[S::f32s; X]; W]) -> [[f32; X]; W] {
+    let mut reduced = [[0.0; X]; W];
+    for (reduced, sums) in reduced.iter_mut().zip(sums) {
+        for (reduced, sum) in reduced.iter_mut().zip(sums) {
+            *reduced = simd.reduce_sum_f32s(sum);
         }
     }
+    reduced
 }
 
 /// Asks for a cache line; the address may be anything.

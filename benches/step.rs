@@ -1,0 +1,11 @@
+//! The latency of one decode step of every case: see `decode_bench::measure::bench`.
+
+mod common;
+
+use std::time::Duration;
+
+fn main() -> std::process::ExitCode {
+    common::main(Duration::from_millis(200), |bench, criterion| {
+        decode_bench::measure::bench::steps(bench, criterion)
+    })
+}

@@ -1,0 +1,92 @@
+//! The command line: one file per verb, each with its `Args` and its `run`. A verb is added by a
+//! line in [`Verb`] and one in [`Verb::run`].
+
+mod completions;
+mod decode;
+mod list;
+mod output;
+mod parse;
+mod plot;
+mod report;
+mod startup;
+mod trace;
+mod verify;
+
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use clap::{Parser, Subcommand};
+
+use decode_bench::case::Case;
+use decode_bench::cost::Step;
+use decode_bench::error::{Error, Result};
+use decode_bench::record::Run;
+
+/// What does a cache buy in autoregressive decoding, and which kind?
+#[derive(Parser)]
+#[command(version, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Measuring is `cargo bench`; these verbs look at cases, models and runs.
+
+Exit codes:
+  0  done
+  1  done, and a difference was found
+  2  bad input, or a failure; nothing was written";
+
+#[derive(Subcommand)]
+pub enum Verb {
+    List(list::Args),
+    Verify(verify::Args),
+    Decode(decode::Args),
+    Trace(trace::Args),
+    Plot(plot::Args),
+    Report(report::Args),
+    Completions(completions::Args),
+    Startup(startup::Args),
+}
+
+impl Verb {
+    pub fn run(self) -> Result<()> {
+        match self {
+            Verb::List(args) => list::run(args),
+            Verb::Verify(args) => verify::run(args),
+            Verb::Decode(args) => decode::run(args),
+            Verb::Trace(args) => trace::run(args),
+            Verb::Plot(args) => plot::run(args),
+            Verb::Report(args) => report::run(args),
+            Verb::Completions(args) => completions::run(args),
+            Verb::Startup(args) => startup::run(args),
+        }
+    }
+}
+
+/// Writes to standard output. A reader that has seen enough, as `head` has, is no failure.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(output::failed(Path::new("standard output"), e)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a run, and says on standard error what its reader should know.
+fn open_run(folder: &Path) -> Result<Run> {
+    let run = Run::open(folder)?;
+    if run.samples.is_empty() {
+        return Err(Error::file(folder, "the run has no samples"));
+    }
+    for note in &run.notes {
+        let _ = writeln!(io::stderr(), "note: {note}");
+    }
+    Ok(run)
+}
+
+/// What a case's step must read, for multiples of the floor.
+fn floor_bytes(case: &Case) -> Option<u64> {
+    Step::of(case).ok().map(|step| step.read_floor_bytes() as u64)
+}

@@ -1,0 +1,94 @@
+//! Arguments that are more than a word.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
+
+use decode_bench::cache::Strategy;
+use decode_bench::case::{BackendName, ModelKind, ShapeName};
+
+/// More threads than any machine this runs on has.
+const MOST_THREADS: usize = 1024;
+
+/// Something of which there are a few with names: shown by `--help`, completed by a shell, and
+/// answered with the nearest names when there is none such.
+#[derive(Clone)]
+pub struct Named<T>(PhantomData<T>);
+
+impl<T> Named<T> {
+    pub fn parser() -> Named<T> {
+        Named(PhantomData)
+    }
+}
+
+pub trait Names: FromStr<Err: Display> + Display + Copy + Send + Sync + 'static {
+    fn all() -> &'static [Self];
+}
+
+impl Names for ModelKind {
+    fn all() -> &'static [Self] {
+        ModelKind::ALL
+    }
+}
+impl Names for ShapeName {
+    fn all() -> &'static [Self] {
+        ShapeName::ALL
+    }
+}
+impl Names for BackendName {
+    fn all() -> &'static [Self] {
+        BackendName::ALL
+    }
+}
+impl Names for Strategy {
+    fn all() -> &'static [Self] {
+        Strategy::examples()
+    }
+}
+
+impl<T: Names> TypedValueParser for Named<T> {
+    type Value = T;
+
+    fn parse_ref(&self, cmd: &Command, _: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
+        let named = value.to_string_lossy().parse::<T>();
+        named.map_err(|e| clap::Error::raw(ErrorKind::InvalidValue, format!("{e}\n")).with_cmd(cmd))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(T::all().iter().map(|name| PossibleValue::new(name.to_string()))))
+    }
+}
+
+/// Token ids, as `1,2,3`.
+#[derive(Clone, Debug)]
+pub struct Prompt(pub Vec<u32>);
+
+impl FromStr for Prompt {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Prompt, String> {
+        if text.trim().is_empty() {
+            return Err("the prompt is empty; give token ids, as 1,2,3".into());
+        }
+        let id = |id: &str| {
+            let known = id.trim().parse::<u32>();
+            known.map_err(|_| format!("`{id}` is no token id; give whole numbers with commas, as 1,2,3"))
+        };
+        text.split(',').map(id).collect::<Result<_, _>>().map(Prompt)
+    }
+}
+
+pub fn positive(text: &str) -> Result<usize, String> {
+    let number = text.parse::<usize>().ok().filter(|&n| n > 0);
+    number.ok_or_else(|| "a whole number from 1 on is wanted".into())
+}
+
+pub fn threads(text: &str) -> Result<usize, String> {
+    let number = positive(text).ok().filter(|&n| n <= MOST_THREADS);
+    number.ok_or_else(|| format!("a whole number from 1 to {MOST_THREADS} is wanted"))
+}

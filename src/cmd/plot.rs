@@ -1,0 +1,28 @@
+//! `plot`: figures from a run's files alone.
+
+use std::path::PathBuf;
+
+use decode_bench::error::Result;
+use decode_bench::plot;
+
+use super::{floor_bytes, open_run, print};
+
+/// Draw a run's figures again, as SVG and PNG, and print their names.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  decode-bench plot results/2026-01-31T12-00-00Z-my-machine --out figures")]
+pub struct Args {
+    /// A folder under results/
+    run: PathBuf,
+    /// Where to; without it, the run's own plots/
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let run = open_run(&args.run)?;
+    let folder = args.out.unwrap_or_else(|| args.run.join("plots"));
+    let files = plot::draw(&run, &folder, &floor_bytes)?;
+    print(&files.iter().map(|file| format!("{}\n", file.display())).collect::<String>())
+}

@@ -1,0 +1,25 @@
+//! `startup`: the child process of a cold start's measurement.
+
+use std::path::PathBuf;
+
+use decode_bench::case::Case;
+use decode_bench::error::Result;
+use decode_bench::measure::startup::in_this_process;
+
+use super::print;
+
+/// Start once from a checkpoint, take one step, print the time of each phase as JSON.
+#[derive(clap::Args)]
+#[command(hide = true)]
+pub struct Args {
+    case: Case,
+    #[arg(long)]
+    checkpoint: PathBuf,
+    #[arg(long)]
+    threads: usize,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let phases = in_this_process(&args.case, &args.checkpoint, args.threads)?;
+    print(&format!("{}\n", serde_json::to_string(&phases).expect("numbers print")))
+}

@@ -1,0 +1,134 @@
+//! `cargo bench`: three programs, one after the other, that write one run together.
+//!
+//! | target | measures | with |
+//! |---|---|---|
+//! | `memory` | bytes, allocations, FLOPs of a step, exactly | the meter |
+//! | `startup` | phases of a cold start | criterion, around fresh child processes |
+//! | `step` | steps at the suite's positions, strategies in turn, whole decodes | criterion, and rounds of our own |
+//!
+//! Criterion itself is a dependency of the benches alone: they hand in a function that takes a
+//! [`Timing`] through it.
+
+mod args;
+mod memory;
+mod startup;
+mod step;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use args::Args;
+pub use args::Mode;
+pub use memory::memory;
+pub use startup::startup;
+pub use step::steps;
+
+use super::record::Record;
+use super::Settings;
+use crate::case::{Case, ModelKind, ShapeName};
+use crate::error::{Error, Result};
+use crate::suite;
+
+/// What one of the three programs is asked to do.
+pub struct Bench {
+    pub settings: Settings,
+    pub cases: Vec<Case>,
+    pub mode: Mode,
+    session: String,
+}
+
+/// The body of a bench target: `run` on what the command line asks for.
+pub fn main(run: impl FnOnce(&Bench) -> Result<()>) -> ExitCode {
+    match Bench::from_args().and_then(|bench| run(&bench)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+impl Bench {
+    fn from_args() -> Result<Bench> {
+        let Args { settings, session, filter, mode } = Args::of_this_program()?;
+        if settings.threads == 0 {
+            return Err(Error::Input("--threads 0: it takes at least one".into()));
+        }
+        Ok(Bench { settings, cases: suite::select(filter.as_deref())?, mode, session })
+    }
+
+    /// The models that the cases are of, in order.
+    fn models(&self) -> Vec<(ModelKind, ShapeName)> {
+        let mut models: Vec<_> = self.cases.iter().map(|case| (case.model, case.shape)).collect();
+        models.dedup();
+        models
+    }
+
+    /// The cases of a model, those that differ in strategy only side by side.
+    fn groups(&self, model: (ModelKind, ShapeName)) -> Vec<Vec<Case>> {
+        let mine: Vec<Case> =
+            self.cases.iter().copied().filter(|case| (case.model, case.shape) == model).collect();
+        let side_by_side = |a: &Case, b: &Case| (a.batch, a.position) == (b.batch, b.position);
+        mine.chunk_by(side_by_side).map(<[Case]>::to_vec).collect()
+    }
+
+    /// Where to write, and what is there already; `None` when nothing is measured. The three
+    /// programs of one `cargo bench` write one run.
+    fn open(&self) -> Result<Option<Record>> {
+        if self.mode != Mode::Measure {
+            return Ok(None);
+        }
+        let marker = self.marker();
+        if let (None, Ok(path)) = (&self.settings.resume, std::fs::read_to_string(&marker)) {
+            return Record::resume(Path::new(&path), &self.settings).map(Some);
+        }
+        let record = Record::open(&self.settings)?;
+        std::fs::write(&marker, record.writer.path().display().to_string()).map_err(Error::io(&marker))?;
+        Ok(Some(record))
+    }
+
+    fn marker(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("decode-bench-run-{}", self.session))
+    }
+}
+
+/// One case on its way through criterion. The first call is criterion's warm-up, which is over at
+/// once for the warm-up time it is given (ours, at the shape and depth measured, comes before);
+/// every later call is a sample, and is on the disk before the next begins.
+pub struct Timing<'a> {
+    pub case: Case,
+    /// Times so many repetitions, and writes the sample down if it is one.
+    sample: Box<dyn FnMut(u64, Keep) -> Result<Duration> + 'a>,
+    calls: u64,
+    error: Option<Error>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    WarmUp,
+    Sample,
+}
+
+impl<'a> Timing<'a> {
+    fn new(case: Case, sample: impl FnMut(u64, Keep) -> Result<Duration> + 'a) -> Timing<'a> {
+        Timing { case, sample: Box::new(sample), calls: 0, error: None }
+    }
+
+    /// For criterion's `iter_custom`: the time that `iters` repetitions took. After an error it is a
+    /// nanosecond, for criterion divides by it and a failed case must not stop the others.
+    pub fn call(&mut self, iters: u64) -> Duration {
+        let keep = if self.calls == 0 { Keep::WarmUp } else { Keep::Sample };
+        self.calls += 1;
+        let elapsed = match self.error {
+            None => (self.sample)(iters, keep).map_err(|e| self.error = Some(e)).unwrap_or_default(),
+            Some(_) => Duration::ZERO,
+        };
+        elapsed.max(Duration::from_nanos(1))
+    }
+
+    /// The error that stopped it, if one did.
+    fn finish(self) -> Result<()> {
+        self.error.map_or(Ok(()), Err)
+    }
+}

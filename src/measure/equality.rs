@@ -1,0 +1,125 @@
+//! The gate before the clock: a strategy whose logits are not naive's has no time.
+
+use super::{Record, Rig};
+use crate::backend::Backend;
+use crate::cache::Strategy;
+use crate::case::Case;
+use crate::error::{Error, Result};
+use crate::record::{EqualityRow, Metric, Sample};
+
+/// Of a difference, relative to the largest logit. Sums of f32 in another order differ in the last
+/// places, some 1e-7 each; through a dozen layers that is far below this, and every defect met so
+/// far (a lost row, a late mask, a wrong position) far above.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// The cases whose logits are naive's. The others get a row with the difference and no time.
+pub fn gate<B: Backend>(rig: &Rig<B>, group: &[Case], mut record: Option<&mut Record>) -> Result<Vec<Case>> {
+    let mut equal = Vec::new();
+    for case in group {
+        let row = match &mut record {
+            None => check(rig, case),
+            Some(record) => recorded_check(rig, case, record)?,
+        };
+        match (row.error, &record) {
+            (None, _) => equal.push(*case),
+            (Some(error), Some(_)) => eprintln!("{case}: not timed: {error}"),
+            (Some(error), None) => return Err(Error::Differs(format!("{case}: {error}"))),
+        }
+    }
+    Ok(equal)
+}
+
+fn recorded_check<B: Backend>(rig: &Rig<B>, case: &Case, record: &mut Record) -> Result<EqualityRow> {
+    if let Some(row) = record.done.equality.iter().find(|row| row.case == *case) {
+        return Ok(row.clone());
+    }
+    let row = check(rig, case);
+    record.writer.equality(&row)?;
+    if let Some(error) = &row.error {
+        record.writer.sample(&Sample::failed(*case, Metric::StepNs, 0, error))?;
+    }
+    Ok(row)
+}
+
+/// The logits of a case's step against naive's on the same backend, in f64.
+pub fn check<B: Backend>(rig: &Rig<B>, case: &Case) -> EqualityRow {
+    let row = EqualityRow {
+        case: *case,
+        max_abs: None,
+        max_rel: None,
+        place: String::new(),
+        tolerance: TOLERANCE,
+        error: None,
+    };
+    match logits(rig, case).and_then(|got| Ok((got, logits(rig, &case.under(Strategy::Naive))?))) {
+        Ok((got, naive)) => compared(row, &got, &naive),
+        Err(error) => EqualityRow { error: Some(error.to_string()), ..row },
+    }
+}
+
+fn logits<B: Backend>(rig: &Rig<B>, case: &Case) -> Result<Vec<f32>> {
+    rig.trunk(case)?.logits()
+}
+
+fn compared(row: EqualityRow, got: &[f32], naive: &[f32]) -> EqualityRow {
+    let scale = naive.iter().fold(0.0, |scale: f64, &x| scale.max(f64::from(x).abs()));
+    let difference = |(got, naive): (&f32, &f32)| {
+        let difference = (f64::from(*got) - f64::from(*naive)).abs();
+        if difference.is_nan() {
+            f64::INFINITY
+        } else {
+            difference
+        }
+    };
+    let worse = |worst: (usize, f64), next: (usize, f64)| if next.1 > worst.1 { next } else { worst };
+    let (at, size) = got.iter().zip(naive).map(difference).enumerate().fold((0, 0.0), worse);
+    let vocab = naive.len() / row.case.batch;
+    let place = format!("{}/{}", at / vocab, at % vocab);
+    let wrong = got.len() != naive.len() || !scale.is_finite() || size > TOLERANCE * scale;
+    let error = wrong.then(|| {
+        format!("entry {} logit {} is {} and naive's is {}", at / vocab, at % vocab, got[at], naive[at])
+    });
+    EqualityRow { max_abs: Some(size), max_rel: Some(size / scale), place, error, ..row }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::Settings;
+
+    fn row(got: &[f32], naive: &[f32]) -> EqualityRow {
+        let case: Case = "transformer-tiny/padded/cpu/b2/t16".parse().unwrap();
+        let empty = EqualityRow {
+            case,
+            max_abs: None,
+            max_rel: None,
+            place: String::new(),
+            tolerance: TOLERANCE,
+            error: None,
+        };
+        compared(empty, got, naive)
+    }
+
+    #[test]
+    fn a_difference_is_named_by_place_and_size() {
+        let row = row(&[1.0, -2.0, 0.5, 4.5], &[1.0, -2.0, 0.5, 4.0]);
+        assert_eq!((row.max_abs, row.max_rel, row.place.as_str()), (Some(0.5), Some(0.125), "1/1"));
+        assert_eq!(row.error.unwrap(), "entry 1 logit 1 is 4.5 and naive's is 4");
+    }
+
+    #[test]
+    fn rounding_is_no_difference_and_nan_is_one() {
+        assert_eq!(row(&[1.0, -2.000001], &[1.0, -2.0]).error, None);
+        assert!(row(&[1.0, f32::NAN], &[1.0, -2.0]).error.unwrap().contains("NaN"));
+        assert!(row(&[1.0, 1.0], &[1.0, f32::INFINITY]).error.is_some());
+    }
+
+    #[test]
+    fn every_strategy_agrees_with_naive() {
+        for case in crate::suite::select(Some("tiny")).unwrap() {
+            let rig =
+                Rig::cpu(case.model, case.shape, &Settings { threads: 2, ..Settings::default() }).unwrap();
+            assert_eq!(check(&rig, &case).error, None, "{case}");
+        }
+    }
+}

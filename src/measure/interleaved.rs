@@ -1,0 +1,51 @@
+//! Strategies in turn, A B C A B C. A shared machine drifts; what one round takes of it, all
+//! strategies of the round take alike, so ratios are formed within rounds.
+
+use std::time::Duration;
+
+use super::{Rig, Trunk};
+use crate::backend::Backend;
+use crate::case::Case;
+use crate::error::Result;
+use crate::record::{Metric, Sample};
+
+/// How long one sample of short steps should last, so that the clock and a stray interrupt do not matter.
+const SAMPLE: Duration = Duration::from_millis(4);
+
+/// One round of steps of `cases`, which differ in nothing but the strategy: all of them in turn, and
+/// in turn again, so that each is also compared with itself. Who begins changes from round to round.
+/// elapsed = Σ (feed + synchronize); forks are outside.
+pub fn round<B: Backend>(
+    arms: &[Arm<'_, B>],
+    round: u32,
+    mut keep: impl FnMut(&Sample) -> Result<()>,
+) -> Result<()> {
+    for turn in 0..2 * arms.len() {
+        let Arm { case, trunk, iters } = &arms[(turn + round as usize) % arms.len()];
+        let elapsed = trunk.time_steps(*iters)?;
+        keep(&Sample::value(*case, Metric::StepNs, round, *iters, elapsed.as_nanos() as u64))?;
+    }
+    Ok(())
+}
+
+/// A case ready to be timed in turn with others.
+pub struct Arm<'a, B: Backend> {
+    case: Case,
+    trunk: Trunk<'a, B>,
+    /// Steps in a sample.
+    iters: u64,
+}
+
+impl<'a, B: Backend> Arm<'a, B> {
+    pub fn new(rig: &'a Rig<B>, case: &Case) -> Result<Arm<'a, B>> {
+        let trunk = rig.trunk(case)?;
+        Ok(Arm { case: *case, iters: iters(&trunk)?, trunk })
+    }
+}
+
+/// Steps in a sample. The steps that find it out are the warm-up, at the shape and depth measured.
+fn iters<B: Backend>(trunk: &Trunk<'_, B>) -> Result<u64> {
+    trunk.time_steps(1)?;
+    let one = trunk.time_steps(2)? / 2;
+    Ok((SAMPLE.as_nanos() / one.as_nanos().max(1)).clamp(1, 1000) as u64)
+}

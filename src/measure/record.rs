@@ -1,0 +1,52 @@
+//! A run being written.
+
+use std::path::Path;
+
+use super::Settings;
+use crate::cost::Step;
+use crate::error::{Error, Result};
+use crate::record::{Environment, Run, RunWriter};
+use crate::{plot, report};
+
+pub struct Record {
+    pub writer: RunWriter,
+    /// What it held when this program began.
+    pub done: Run,
+}
+
+impl Record {
+    /// The run that the settings name, or a new one.
+    pub fn open(settings: &Settings) -> Result<Record> {
+        if let Some(path) = &settings.resume {
+            return Record::resume(path, settings);
+        }
+        let environment = Environment::collect(settings.threads, settings.seed);
+        Record::of(RunWriter::create(&settings.results, environment)?)
+    }
+
+    /// # Errors
+    /// When the run was begun by another program or on another machine: its numbers would not be
+    /// comparable with those it lacks.
+    pub fn resume(path: &Path, settings: &Settings) -> Result<Record> {
+        let writer = RunWriter::resume(path)?;
+        let now = Environment::collect(settings.threads, settings.seed);
+        let differences = writer.environment().differences(&now);
+        match differences.is_empty() {
+            true => Record::of(writer),
+            false => Err(Error::file(path, format!("cannot be completed here: {}", differences.join("; ")))),
+        }
+    }
+
+    fn of(writer: RunWriter) -> Result<Record> {
+        Ok(Record { done: Run::open(writer.path())?, writer })
+    }
+
+    /// Draws the figures and returns the tables, as printed.
+    pub fn close(self) -> Result<String> {
+        let path = self.writer.path().to_path_buf();
+        self.writer.finish()?;
+        let run = Run::open(&path)?;
+        plot::draw(&run, &path.join("plots"), &Step::floor_of)?;
+        Ok(format!("\n{}\nwritten to {}\n", report::table(&run, &Step::floor_of), path.display()))
+    }
+}

@@ -1,0 +1,96 @@
+//! A cold start, in phases. Only a fresh process is cold: [`in_this_process`] runs in a child that
+//! does nothing else, and [`in_a_child`] starts it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::tokens::given;
+use super::Settings;
+use crate::backend::cpu::Cpu;
+use crate::backend::Backend;
+use crate::case::Case;
+use crate::error::{Error, Result};
+use crate::model::weights::{Checkpoint, Weights};
+use crate::model::{capacity, AnyModel, Model};
+use crate::record::{Metric, Sample};
+use crate::session::Session;
+
+/// Nanoseconds of each phase, and the most memory the process held.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Phases {
+    /// Threads started, checkpoint mapped, weights laid out as the kernels read them.
+    pub load_ns: u64,
+    pub cache_create_ns: u64,
+    /// One token through everything for the first time.
+    pub first_step_ns: u64,
+    /// Of the whole process, as the kernel saw it; `None` where it does not say.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+impl Phases {
+    pub fn total_ns(&self) -> u64 {
+        self.load_ns + self.cache_create_ns + self.first_step_ns
+    }
+
+    /// The rows they make.
+    pub fn samples(&self, case: &Case) -> Vec<Sample> {
+        let times = [
+            (Metric::LoadNs, Some(self.load_ns)),
+            (Metric::CacheCreateNs, Some(self.cache_create_ns)),
+            (Metric::FirstStepNs, Some(self.first_step_ns)),
+            (Metric::PeakRssBytes, self.peak_rss_bytes),
+        ];
+        times
+            .into_iter()
+            .filter_map(|(metric, value)| Some(Sample::value(*case, metric, 0, 1, value?)))
+            .collect()
+    }
+}
+
+/// Starts a session from a checkpoint and takes one step. The files are in the page cache: a disk
+/// is not what is measured.
+pub fn in_this_process(case: &Case, checkpoint: &Path, threads: usize) -> Result<Phases> {
+    let start = Instant::now();
+    let backend = Cpu::new(threads);
+    let (config, weights) = Checkpoint::open(case.model, checkpoint)?;
+    let model = AnyModel::load(&backend, &config, &Weights::Checkpoint(Box::new(weights)))?;
+    backend.synchronize()?;
+    let load_ns = start.elapsed().as_nanos() as u64;
+
+    let start = Instant::now();
+    let capacity = capacity(case.model, case.shape);
+    let mut session = Session::open(&backend, &model, case.strategy, case.batch, capacity)?;
+    backend.synchronize()?;
+    let cache_create_ns = start.elapsed().as_nanos() as u64;
+
+    let token = given(case.batch, 0, 1, model.vocab());
+    let start = Instant::now();
+    let logits = session.feed(&token)?;
+    backend.synchronize()?;
+    let first_step_ns = start.elapsed().as_nanos() as u64;
+    drop(logits);
+    Ok(Phases { load_ns, cache_create_ns, first_step_ns, peak_rss_bytes: peak_rss_bytes() })
+}
+
+/// Runs `program startup CASE` and reads the phases it prints.
+pub fn in_a_child(program: &Path, case: &Case, checkpoint: &Path, settings: &Settings) -> Result<Phases> {
+    let mut child = Command::new(program);
+    child.arg("startup").arg(case.to_string()).arg("--checkpoint").arg(checkpoint);
+    child.arg("--threads").arg(settings.threads.to_string());
+    let output = child.output().map_err(Error::io(program))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::Input(format!("a cold start of {case} failed: {}", said.trim())));
+    }
+    serde_json::from_slice(&output.stdout)
+        .map_err(|e| Error::Input(format!("a cold start of {case} printed something else: {e}")))
+}
+
+fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+}

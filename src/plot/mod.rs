@@ -1,0 +1,52 @@
+//! Figures of a run, as SVG and PNG. They follow from the run's files alone, and the SVG has the
+//! same bytes every time.
+//!
+//! | figure | question |
+//! |---|---|
+//! | `latency` | what does a step cost as the sequence grows, and who overtakes whom where? |
+//! | `cumulative` | what does a whole text cost, and with which power of its length does it grow? |
+//! | `startup` | what is paid before the first token? |
+//! | `memory` | what is kept, reserved, and needed for a moment? |
+//! | `floor` | how far is a step from the time it takes to read what it must read? |
+//!
+//! [`figures`] chooses what to draw, [`chart`] and [`startup`] draw it, on a [`canvas`] of plotters.
+
+mod axis;
+mod canvas;
+mod chart;
+mod figures;
+mod labels;
+mod raster;
+mod startup;
+mod style;
+
+use std::path::{Path, PathBuf};
+
+use crate::analysis::{FloorBytes, Group};
+use crate::error::{Error, Result};
+use crate::record::{write_atomically, Run};
+
+/// Draws every figure that the run has samples for into `folder`, which is made if it is missing.
+/// Returns the files: `latency-transformer-toy-cpu-b1.svg`, its `.png`, and so on.
+pub fn draw(run: &Run, folder: &Path, floor_bytes: FloorBytes<'_>) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for figure in figures::figures(run, floor_bytes)? {
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let svg = folder.join(format!("{}.svg", figure.name));
+        let png = svg.with_extension("png");
+        let picture = raster::png(&figure.svg).map_err(|what| Error::file(&png, what))?;
+        write_atomically(&svg, figure.svg.as_bytes())?;
+        write_atomically(&png, &picture)?;
+        files.extend([svg, png]);
+    }
+    Ok(files)
+}
+
+/// `transformer-toy-cpu-b1`
+fn file_name(figure: &str, group: Group) -> String {
+    let Group { model, shape, backend, batch } = group;
+    format!("{figure}-{model}-{shape}-{backend}-b{batch}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+use super::*;
+use crate::record::synthetic;
+use crate::record::Metric;
+
+/// Everything of `<text ..>..</text>`.
+fn texts(svg: &str) -> Vec<String> {
+    let after = svg.split("<text ").skip(1).filter_map(|rest| rest.split_once('>')?.1.split_once("</text>"));
+    after.map(|(text, _)| text.trim().to_string()).collect()
+}
+
+fn figure(run: &Run, name: &str) -> Option<String> {
+    let figures = figures::figures(run, &synthetic::floor_bytes).unwrap();
+    Some(figures.into_iter().find(|figure| figure.name.starts_with(name))?.svg)
+}
+
+#[test]
+fn figures_are_the_same_bytes_every_time_and_the_text_is_drawn() {
+    let run = synthetic::run(12);
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let files = folders
+        .each_ref()
+        .map(|folder| draw(&run, &folder.path().join("plots"), &synthetic::floor_bytes).unwrap());
+    let names: Vec<String> =
+        files[0].iter().map(|f| f.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    for figure in ["latency", "cumulative", "memory", "floor", "startup"] {
+        for ending in ["svg", "png"] {
+            assert!(names.contains(&format!("{figure}-transformer-toy-cpu-b1.{ending}")), "{names:?}");
+        }
+    }
+    for (one, other) in files[0].iter().zip(&files[1]) {
+        assert!(std::fs::read(one).unwrap() == std::fs::read(other).unwrap(), "{}", one.display());
+    }
+}
+
+/// A picture with its text is darker than the same without: the font is found on any machine.
+#[test]
+fn text_is_drawn_in_the_png() {
+    let svg = figure(&synthetic::run(6), "latency").unwrap();
+    let without: String = svg.split("<text ").enumerate().fold(String::new(), |all, (i, part)| {
+        all + if i == 0 { part } else { part.split_once("</text>").unwrap().1 }
+    });
+    let ink = |svg: &str| {
+        let png = raster::png(svg).unwrap();
+        let pixels = resvg::tiny_skia::Pixmap::decode_png(&png).unwrap();
+        pixels.pixels().iter().filter(|p| p.red() < 128).count()
+    };
+    assert!(ink(&svg) > ink(&without) + 5000, "{} {}", ink(&svg), ink(&without));
+}
+
+#[test]
+fn figures_say_what_they_show_and_where_it_comes_from() {
+    let run = synthetic::run(12);
+    let latency = texts(&figure(&run, "latency").unwrap());
+    for wanted in ["naive", "concat", "padded", "1 ms", "64", "time of one step"] {
+        assert!(latency.iter().any(|text| text == wanted), "{wanted}: {latency:?}");
+    }
+    let anywhere = |texts: &[String], wanted: &str| texts.iter().any(|text| text.contains(wanted));
+    for wanted in [
+        "transformer-toy, cpu, batch 1",
+        "2 threads used",
+        "revision",
+        "n = 12",
+        "padded faster than concat from",
+    ] {
+        assert!(anywhere(&latency, wanted), "{wanted}: {latency:?}");
+    }
+    let sums = texts(&figure(&run, "cumulative").unwrap());
+    assert!(anywhere(&sums, "slope ") && anywhere(&sums, "predicted "), "{sums:?}");
+    assert!(anywhere(&texts(&figure(&run, "memory").unwrap()), "KiB"));
+    assert!(anywhere(&texts(&figure(&run, "floor").unwrap()), "GB/s"));
+    assert!(anywhere(&texts(&figure(&run, "startup").unwrap()), " + "));
+}
+
+#[test]
+fn a_failed_position_is_a_gap() {
+    let mut run = synthetic::run(6);
+    let lines = |run: &Run| figure(run, "latency").unwrap().matches("opacity=\"0.2\"").count();
+    let before = lines(&run);
+    for sample in &mut run.samples {
+        let case = sample.case;
+        if sample.metric == Metric::StepNs
+            && case.strategy == crate::cache::Strategy::Concat
+            && case.position == 64
+        {
+            *sample = crate::record::Sample::failed(case, Metric::StepNs, sample.round, "logits differ");
+        }
+    }
+    assert_eq!(
+        lines(&run),
+        before + 5,
+        "concat's band, and the bands of the four ratios to it, in two pieces"
+    );
+}
+
+#[test]
+fn labels_of_a_figure_do_not_cover_each_other() {
+    let svg = figure(&synthetic::run(6), "cumulative").unwrap();
+    let attribute = |text: &str, name: &str| -> f64 {
+        text.split_once(name).unwrap().1.split_once('"').unwrap().0.parse().unwrap()
+    };
+    let column = svg.split("<text ").skip(1).filter(|text| attribute(text, "x=\"") == 728.0 * 8.0);
+    let mut rows: Vec<f64> = column.map(|text| attribute(text, " y=\"") / 8.0).collect();
+    rows.sort_by(f64::total_cmp);
+    assert!(rows.len() >= 12 && rows.windows(2).all(|pair| pair[1] - pair[0] >= 13.5), "{rows:?}");
+}
+
+#[test]
+fn one_sample_at_one_position_is_drawn_too() {
+    let run = synthetic::run_at(1, &[64]);
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(draw(&run, folder.path(), &synthetic::floor_bytes).unwrap().len(), 10);
+    assert!(figure(&run, "latency").unwrap().contains("n = 1 sample"));
+}
+
+#[test]
+fn a_run_with_nothing_measured_has_no_figures() {
+    let mut run = synthetic::run(1);
+    run.samples.clear();
+    run.ledger.clear();
+    let folder = tempfile::tempdir().unwrap();
+    assert!(draw(&run, folder.path(), &|_| None).unwrap().is_empty());
+}

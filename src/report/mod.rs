@@ -1,0 +1,235 @@
+//! A run in words and tables: for a terminal, and as Markdown to splice into a page. Everything is
+//! computed by [`crate::analysis`]; this only says it.
+
+pub(crate) mod human;
+
+use std::fmt::Write;
+use std::path::Path;
+
+use human::Quantity;
+
+use crate::analysis::{
+    summary, Comparison, Crossing, CrossingLine, FloorBytes, Line, Pairing, Summary, Verdict,
+};
+use crate::error::{Error, Result};
+use crate::record::{write_atomically, Environment, Run};
+
+pub const BEGIN: &str = "<!-- decode-bench:begin -->";
+pub const END: &str = "<!-- decode-bench:end -->";
+
+/// The run's tables as Markdown.
+pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
+    let mut text = format!("{}\n", introduction(run));
+    for summary in summary(run, floor_bytes) {
+        let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
+        let findings = summary.crossings.iter().map(|line| format!("- {}\n", finding(line)));
+        let _ = write!(text, "\n{}", findings.collect::<String>());
+    }
+    text
+}
+
+/// The same for a terminal.
+pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
+    let mut text = format!("{}\n", introduction(run).replace('`', ""));
+    for summary in summary(run, floor_bytes) {
+        let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
+        let findings = summary.crossings.iter().map(|line| format!("  {}\n", finding(line)));
+        let _ = write!(text, "\n{}", findings.collect::<String>());
+    }
+    text
+}
+
+/// `page` with `section` between its markers in place of what was there.
+pub fn splice(page: &str, section: &str) -> Result<String> {
+    let missing =
+        |marker: &str| Error::Input(format!("nowhere to splice to: the line `{marker}` is missing"));
+    let (before, rest) = page.split_once(BEGIN).ok_or_else(|| missing(BEGIN))?;
+    let (_, after) = rest.split_once(END).ok_or_else(|| missing(END))?;
+    if after.contains(BEGIN) || after.contains(END) {
+        return Err(Error::Input(format!("`{BEGIN}` and `{END}` must each be there once")));
+    }
+    Ok(format!("{before}{BEGIN}\n{}\n{END}{after}", section.trim_end()))
+}
+
+/// [`splice`] for a file, which is replaced as a whole or left as it was.
+pub fn splice_file(path: &Path, section: &str) -> Result<()> {
+    let page = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let page = splice(&page, section).map_err(|e| Error::file(path, e))?;
+    write_atomically(path, page.as_bytes())
+}
+
+/// Two lines under a figure: on what, and with what.
+pub fn provenance(environment: &Environment) -> Vec<String> {
+    let Environment { tool_version, seed, started_utc, .. } = environment;
+    let date = started_utc.replace('T', " ").replace('Z', " UTC");
+    vec![
+        hardware(environment),
+        format!("decode-bench {tool_version}, {}; {date}; weights from seed {seed}", revision(environment)),
+    ]
+}
+
+fn hardware(environment: &Environment) -> String {
+    let mut text = environment.cpu_model.clone().unwrap_or_else(|| "unknown CPU".into());
+    if let Some(cores) = environment.physical_cores {
+        let _ = write!(text, ", {}", counted(cores, "core"));
+    }
+    let _ = write!(text, ", {} used", counted(environment.threads, "thread"));
+    if environment.virtualised == Some(true) {
+        text.push_str("; virtual machine");
+    }
+    if environment.emulated {
+        text.push_str("; EMULATED: these times say nothing");
+    }
+    match environment.gpu.as_ref().and_then(|gpu| gpu.name.as_ref()) {
+        Some(gpu) => format!("{text}; {gpu}"),
+        None => text,
+    }
+}
+
+fn revision(environment: &Environment) -> String {
+    let revision = environment.git_revision.as_deref().map(|r| r.chars().take(12).collect::<String>());
+    match (revision, environment.git_dirty) {
+        (Some(revision), Some(true)) => format!("revision {revision} with uncommitted changes"),
+        (Some(revision), _) => format!("revision {revision}"),
+        (None, _) => "unknown revision".into(),
+    }
+}
+
+fn introduction(run: &Run) -> String {
+    let [on, with] = &provenance(&run.environment)[..] else { return String::new() };
+    let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
+    let notes: String = run.notes.iter().map(|note| format!(" {note}.")).collect();
+    format!(
+        "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of samples of the step; \
+         ratios are times over naive's or concat's, † where they are not from the same rounds.{unfinished}{notes}",
+        run.name()
+    )
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+struct Cells {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+fn cells(summary: &Summary) -> Cells {
+    let header = vec![
+        "position",
+        "strategy",
+        "step",
+        "n",
+        "× floor",
+        "/ naive",
+        "/ concat",
+        "cache",
+        "peak",
+        "allocations",
+    ];
+    Cells { header, rows: summary.lines.iter().map(row).collect() }
+}
+
+fn row(line: &Line) -> Vec<String> {
+    let bytes = |value: Option<f64>| value.map(|bytes| Quantity::Bytes.show(bytes)).unwrap_or_default();
+    let step = line.step_ns.map(|step| Quantity::Nanoseconds.show_estimate(step));
+    let failed = line.error.as_ref().map(|error| format!("failed: {error}"));
+    vec![
+        line.case.position.to_string(),
+        line.case.strategy.to_string(),
+        [step, failed].into_iter().flatten().collect::<Vec<_>>().join("; "),
+        line.step_ns.map(|e| e.n.to_string()).unwrap_or_default(),
+        line.floor_multiple.map(plain).unwrap_or_default(),
+        line.vs_naive.as_ref().map(comparison).unwrap_or_default(),
+        line.vs_concat.as_ref().map(comparison).unwrap_or_default(),
+        bytes(line.allocated_bytes),
+        bytes(line.transient_bytes),
+        line.step_allocs.map(|n| n.to_string()).unwrap_or_default(),
+    ]
+}
+
+/// `0.118 [0.115, 0.121] faster`
+fn comparison(found: &Comparison) -> String {
+    let mark = if found.pairing == Pairing::Unpaired { " †" } else { "" };
+    format!("{} {}{mark}", Quantity::Tokens.show_estimate(found.ratio), found.verdict.name())
+}
+
+fn plain(x: f64) -> String {
+    Quantity::Tokens.show(x)
+}
+
+fn finding(line: &CrossingLine) -> String {
+    let CrossingLine { first, second, crossing, from, to } = line;
+    match *crossing {
+        Crossing::At { position, lo, hi, before, after } => format!(
+            "{first} is {} than {second} from position {position:.0} [{lo}, {hi}] on, and {} before.",
+            after.name(),
+            before.name()
+        ),
+        Crossing::From { from: start, verdict } if start == *from => {
+            format!(
+                "{first} is {} than {second} from the first position measured to the last ({from} to {to}).",
+                verdict.name()
+            )
+        }
+        Crossing::From { from: start, verdict } => format!(
+            "{first} is {} than {second} from position {start} on (up to {to}); before, they are {}.",
+            verdict.name(),
+            Verdict::NotDistinguishable.name()
+        ),
+        Crossing::Undecided => format!("{first} and {second} are not distinguishable ({from} to {to})."),
+    }
+}
+
+impl Cells {
+    fn markdown(&self) -> String {
+        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+        let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
+        let header = self.header.iter().map(|cell| cell.to_string()).collect();
+        let rule = (0..self.header.len())
+            .map(|i| if Cells::is_text(i) { ":--" } else { "--:" }.to_string())
+            .collect();
+        let rows: String = self.rows.iter().map(|row| line(escaped(row))).collect();
+        line(header) + &line(rule) + &rows
+    }
+
+    /// Columns as wide as their widest cell.
+    fn aligned(&self) -> String {
+        let width = |i: usize| {
+            let cells = self.rows.iter().map(|row| row[i].chars().count());
+            cells.chain([self.header[i].chars().count()]).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
+        let line = |cells: &[String]| {
+            let padded =
+                cells.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| match Cells::is_text(i) {
+                    true => format!("{cell:<width$}"),
+                    false => format!("{cell:>width$}"),
+                });
+            format!("  {}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
+        };
+        let header: Vec<String> = self.header.iter().map(|cell| cell.to_string()).collect();
+        line(&header) + &self.rows.iter().map(|row| line(row)).collect::<String>()
+    }
+
+    fn is_text(column: usize) -> bool {
+        matches!(column, 1 | 2 | 5 | 6)
+    }
+}
+
+/// Text from a file as the content of a Markdown cell.
+fn escape(cell: &str) -> String {
+    let mut text = String::new();
+    for c in cell.chars() {
+        match c {
+            '|' | '\\' | '`' | '*' | '<' => text.extend(['\\', c]),
+            c if c.is_control() => text.push(' '),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+use super::*;
+use crate::record::synthetic;
+
+#[test]
+fn the_table_says_what_was_measured_and_on_what() {
+    let text = markdown(&synthetic::run(12), &synthetic::floor_bytes);
+    for wanted in [
+        "2 threads used",
+        "**transformer-toy, cpu, batch 1**",
+        "| position | strategy | step | n |",
+        "faster |",
+        "padded is faster than concat from position ",
+        "concat is faster than naive from the first position measured to the last (1 to 512).",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+    let rows = text.lines().filter(|line| line.starts_with("| 512 | "));
+    assert!(rows.clone().count() >= 3 && rows.clone().all(|row| row.matches('|').count() == 11), "{text}");
+}
+
+#[test]
+fn the_terminal_has_the_same_rows() {
+    let run = synthetic::run(6);
+    let rows = markdown(&run, &synthetic::floor_bytes).lines().filter(|l| l.starts_with("| 512")).count();
+    let text = table(&run, &synthetic::floor_bytes);
+    assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("512")).count(), rows);
+}
+
+#[test]
+fn a_section_replaces_what_is_between_the_markers() {
+    let page = format!("# Title\n\n{BEGIN}\nold\n{END}\nrest\n");
+    let new = splice(&page, "new\n").unwrap();
+    assert_eq!(new, format!("# Title\n\n{BEGIN}\nnew\n{END}\nrest\n"));
+    assert_eq!(splice(&new, "new").unwrap(), new);
+    for (page, marker) in
+        [(format!("x{END}"), BEGIN), (BEGIN.to_string(), END), (format!("{END}{BEGIN}"), END)]
+    {
+        let error = splice(&page, "new").unwrap_err().to_string();
+        assert_eq!(error, format!("nowhere to splice to: the line `{marker}` is missing"));
+    }
+    assert!(splice(&format!("{page}{page}"), "new").is_err());
+}
+
+#[test]
+fn a_page_without_markers_is_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("README.md");
+    std::fs::write(&path, "no markers").unwrap();
+    let error = splice_file(&path, "new").unwrap_err().to_string();
+    assert!(error.contains("README.md: nowhere to splice to"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "no markers");
+}
+
+#[test]
+fn cells_cannot_break_the_table() {
+    assert_eq!(escape("a|b\n<i>"), "a\\|b \\<i>");
+}

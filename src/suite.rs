@@ -1,0 +1,122 @@
+//! Which cases exist, and why.
+//!
+//! | shape | in the default suite | strategies |
+//! |---|---|---|
+//! | `toy` | yes: every level of cache holds its rows, overheads show | all |
+//! | `base` | yes: weights beyond the caches of a core, bandwidth shows | the question's three, and those that explain them |
+//! | `gpt2`, `large` | when the filter names them: minutes each | the same |
+//! | `tiny` | when the filter names it: for tests of the harness itself | all |
+//!
+//! Positions are a quarter of the way, or less, where a growing cache is small; and the capacity,
+//! where padding costs nothing any more. A step at position t feeds the t-th token.
+
+use regex::Regex;
+
+use crate::cache::Strategy;
+use crate::case::{BackendName, Case, ModelKind, ShapeName};
+use crate::error::{Error, Result};
+use crate::model::{capacity, shapes};
+
+/// The cases that a filter selects, a regular expression searched in the ids as criterion does;
+/// without one, the default suite.
+pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
+    let Some(filter) = filter else {
+        return Ok(all().into_iter().filter(|case| in_default(case.shape)).collect());
+    };
+    let pattern =
+        Regex::new(filter).map_err(|e| Error::Input(format!("the filter `{filter}` is no pattern: {e}")))?;
+    let wanted = |case: &Case| in_default(case.shape) || filter.contains(case.shape.name());
+    let cases: Vec<Case> =
+        all().into_iter().filter(|case| wanted(case) && pattern.is_match(&case.to_string())).collect();
+    if cases.is_empty() {
+        let known = all().iter().map(Case::to_string).collect();
+        return Err(Error::NoMatch { filter: filter.into(), known });
+    }
+    Ok(cases)
+}
+
+/// Every case there is, those that are compared side by side next to each other.
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &model in ModelKind::ALL {
+        for shape in shapes(model) {
+            for (batch, position) in places(model, shape) {
+                let strategies = Strategy::examples().iter().copied().filter(|s| s.applies_to(model));
+                let chosen = strategies.filter(|&s| worth_its_time(s, shape, batch, position));
+                cases.extend(chosen.map(|strategy| Case {
+                    model,
+                    shape,
+                    strategy,
+                    backend: BackendName::Cpu,
+                    batch,
+                    position,
+                }));
+            }
+        }
+    }
+    cases
+}
+
+fn in_default(shape: ShapeName) -> bool {
+    matches!(shape, ShapeName::Toy | ShapeName::Base)
+}
+
+/// Batch sizes and positions.
+fn places(model: ModelKind, shape: ShapeName) -> Vec<(usize, usize)> {
+    let most = capacity(model, shape);
+    match shape {
+        ShapeName::Tiny => vec![(1, 16), (3, 16), (1, most)],
+        ShapeName::Toy => vec![(1, 64), (1, 256), (1, most), (4, 256)],
+        ShapeName::Base => vec![(1, 64), (1, 256), (1, most)],
+        ShapeName::Gpt2 | ShapeName::Large => vec![(1, 64), (1, 256), (1, most)],
+    }
+}
+
+/// Recomputing a whole capacity costs the same at every position: it is measured at one.
+fn worth_its_time(strategy: Strategy, shape: ShapeName, batch: usize, position: usize) -> bool {
+    let small = matches!(shape, ShapeName::Tiny | ShapeName::Toy);
+    match strategy {
+        Strategy::Naive => small || position <= 256 || shape == ShapeName::Base,
+        Strategy::NaivePadded => {
+            batch == 1 && (small || shape == ShapeName::Base) && position == if small { 64 } else { 256 }
+        }
+        Strategy::Concat | Strategy::Padded | Strategy::Bounded | Strategy::Shift => true,
+        Strategy::Chunked(_) | Strategy::Onehot => batch == 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_select_as_criterion_does() {
+        let ids = |filter: Option<&str>| -> Vec<String> {
+            select(filter).unwrap().iter().map(Case::to_string).collect()
+        };
+        assert!(ids(Some("toy/padded")).iter().all(|id| id.contains("-toy/padded/")));
+        assert!(ids(None)
+            .iter()
+            .all(|id| !id.contains("gpt2") && !id.contains("large") && !id.contains("tiny")));
+        assert!(ids(Some("transformer-gpt2/concat"))
+            .iter()
+            .all(|id| id.starts_with("transformer-gpt2/concat/")));
+        assert_eq!(ids(Some("^transformer-toy/bounded/cpu/b1/t64$")).len(), 1);
+    }
+
+    #[test]
+    fn a_filter_that_matches_nothing_names_what_is_near() {
+        let error = select(Some("toy/paded")).unwrap_err().to_string();
+        assert!(error.contains("toy/padded"), "{error}");
+        assert!(select(Some("(")).unwrap_err().to_string().contains("no pattern"));
+    }
+
+    #[test]
+    fn ids_are_unique() {
+        let mut ids: Vec<String> = all().iter().map(Case::to_string).collect();
+        ids.sort();
+        let count = ids.len();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+    }
+}
