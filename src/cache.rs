@@ -446,3 +446,23 @@ impl<'a, B: Backend> Memory<'a, B> {
         self.0.append(b, call, new)
     }
 }
+
+#[cfg(test)]
+impl Cache<crate::backend::cpu::Cpu> {
+    /// Fills all rows kept with a number that must not matter.
+    pub(crate) fn poison(&mut self, number: f32) {
+        for history in &mut self.histories {
+            match history {
+                History::Fixed { rows, .. } | History::Window { rows: Window::Ring(rows), .. } => {
+                    rows.as_mut_slice().fill(number)
+                }
+                // these read what creation promised to be zero, or keep no row unwritten
+                History::Onehot(_)
+                | History::Window { rows: Window::Grown(_) | Window::Queue(_), .. }
+                | History::Fresh(_)
+                | History::Grown(_)
+                | History::Chunked { .. } => {}
+            }
+        }
+    }
+}

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 fn usage(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
     let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| message.find(end)).min();
-    message[..end.unwrap_or(message.len())].to_string()
+    message[..end.unwrap_or(message.len())].replace("\n\n  tip:", "; tip:")
 }
 
 /// Messages quote what others wrote, file names and tensor names among it: however that looks,

@@ -35,8 +35,8 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
     /// of them, `[batch, 1, vocab]`. One token is a step, several are a prefill.
     ///
     /// # Errors
-    /// Ids outside the vocabulary, a batch of another size, no tokens, more than the capacity.
-    /// The session is then as it was.
+    /// Ids outside the vocabulary, a batch of another size, no tokens, more than the capacity: the
+    /// session is then as it was. After a device's error it is of no further use.
     pub fn feed(&mut self, new: &Tokens) -> Result<B::Tensor> {
         let n = self.check(new)?;
         let (strategy, capacity, seen) = (self.cache.strategy(), self.cache.capacity(), self.len());
@@ -102,6 +102,11 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         &self.cache
     }
 
+    #[cfg(test)]
+    pub(crate) fn cache_mut(&mut self) -> &mut Cache<B> {
+        &mut self.cache
+    }
+
     /// Entry i continues what entry `order[i]` was. The batch may change its size.
     pub fn reorder(&mut self, order: &[usize]) -> Result<()> {
         let batch = self.seen.0.len();
@@ -112,31 +117,23 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
             return Err(Error::Input("a reorder to no beams at all".into()));
         }
         self.cache.reorder(self.b, order)?;
-        let capacity = self.cache.capacity();
-        let copy = |&beam: &usize| {
-            let mut sentence = Vec::with_capacity(capacity);
-            sentence.extend_from_slice(&self.seen.0[beam]);
-            sentence
-        };
-        self.seen = Tokens(order.iter().map(copy).collect());
+        let beams = order.iter().map(|&beam| roomy(&self.seen.0[beam], self.cache.capacity()));
+        self.seen = Tokens(beams.collect());
         Ok(())
     }
 
     /// An independent session that has seen the same. Steps are timed on forks, because a step
     /// changes its cache and so cannot be repeated.
     pub fn fork(&self) -> Result<Session<'a, B, M>> {
-        let mut fork = Session {
-            b: self.b,
-            model: self.model,
-            cache: self.cache.fork(self.b)?,
-            seen: Tokens::default(),
-        };
-        let capacity = self.cache.capacity();
-        for sentence in &self.seen.0 {
-            let mut copy = Vec::with_capacity(capacity);
-            copy.extend_from_slice(sentence);
-            fork.seen.0.push(copy);
-        }
-        Ok(fork)
+        let cache = self.cache.fork(self.b)?;
+        let seen = self.seen.0.iter().map(|sentence| roomy(sentence, cache.capacity())).collect();
+        Ok(Session { b: self.b, model: self.model, cache, seen: Tokens(seen) })
     }
+}
+
+/// A copy that can grow to the capacity without an allocation inside a step.
+fn roomy(sentence: &[u32], capacity: usize) -> Vec<u32> {
+    let mut copy = Vec::with_capacity(capacity);
+    copy.extend_from_slice(sentence);
+    copy
 }

@@ -67,8 +67,7 @@ fn places(model: ModelKind, shape: ShapeName) -> Vec<(usize, usize)> {
     match shape {
         ShapeName::Tiny => vec![(1, 16), (3, 16), (1, most)],
         ShapeName::Toy => vec![(1, 64), (1, 256), (1, most), (4, 256)],
-        ShapeName::Base => vec![(1, 64), (1, 256), (1, most)],
-        ShapeName::Gpt2 | ShapeName::Large => vec![(1, 64), (1, 256), (1, most)],
+        ShapeName::Base | ShapeName::Gpt2 | ShapeName::Large => vec![(1, 64), (1, 256), (1, 512), (1, most)],
     }
 }
 
@@ -76,7 +75,7 @@ fn places(model: ModelKind, shape: ShapeName) -> Vec<(usize, usize)> {
 fn worth_its_time(strategy: Strategy, shape: ShapeName, batch: usize, position: usize) -> bool {
     let small = matches!(shape, ShapeName::Tiny | ShapeName::Toy);
     match strategy {
-        Strategy::Naive => small || position <= 256 || shape == ShapeName::Base,
+        Strategy::Naive => small || position <= 256 || (shape == ShapeName::Base && position == 1024),
         Strategy::NaivePadded => {
             batch == 1 && (small || shape == ShapeName::Base) && position == if small { 64 } else { 256 }
         }

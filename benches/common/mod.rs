@@ -21,18 +21,21 @@ pub fn main(
             .nresamples(2_000)
             .without_plots()
             .configure_from_args();
-        run(bench, &mut |timing| time(&mut criterion, timing))?;
+        run(bench, &mut |timing| time(&mut criterion, sample_time, timing))?;
         criterion.final_summary();
         Ok(())
     })
 }
 
 /// Same number of repetitions in every sample: what is repeated here does not get cheaper.
-fn time(criterion: &mut Criterion, timing: &mut Timing<'_>) {
+fn time(criterion: &mut Criterion, sample_time: Duration, timing: &mut Timing<'_>) {
     let id = timing.case.to_string();
     let (model, rest) = id.split_once('/').expect("an id has parts");
     let mut group = criterion.benchmark_group(model);
     group.sampling_mode(SamplingMode::Flat);
+    if 20 * timing.one > sample_time {
+        group.measurement_time(20 * timing.one);
+    }
     group.bench_function(rest, |b| b.iter_custom(|iters| timing.call(iters)));
     group.finish();
 }

@@ -19,7 +19,7 @@ pub use crossing::{crossing, Crossing};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
 pub use measurements::{Group, Measurements, Series};
-pub use summary::{headline_positions, summary, versus, CrossingLine, Line, Summary};
+pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Line, Summary};
 
 #[cfg(test)]
 mod simulation;

@@ -9,7 +9,8 @@ use super::estimate::Estimate;
 use super::measurements::{Group, Measurements};
 use crate::cache::Strategy;
 use crate::case::Case;
-use crate::record::{Metric, Run};
+use crate::cost::Step;
+use crate::record::{Metric, Run, FIRST_DECODE_ROUND};
 
 /// One model, shape, backend and batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,19 @@ pub struct Summary {
     /// By position, then strategy.
     pub lines: Vec<Line>,
     pub crossings: Vec<CrossingLine>,
+    pub arithmetic: Vec<Arithmetic>,
+}
+
+/// Work on many rows at once, which the machine's arithmetic bounds and not its memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Arithmetic {
+    pub case: Case,
+    /// A prefill, or a step of naive.
+    pub metric: Metric,
+    pub time_ns: Estimate,
+    pub flops_per_second: f64,
+    /// Of the best matrix product measured in the run.
+    pub of_peak: f64,
 }
 
 /// One case. What was not measured is absent.
@@ -57,19 +71,48 @@ pub fn summary(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Summary> {
             group,
             lines: measured.map(|case| line(run, &found, floor_bytes, case)).collect(),
             crossings: crossings(&found, group),
+            arithmetic: arithmetic(run, &found, group, &positions),
         }
     });
     summaries.filter(|summary| !summary.lines.is_empty()).collect()
+}
+
+fn arithmetic(run: &Run, found: &Measurements, group: Group, positions: &[usize]) -> Vec<Arithmetic> {
+    let Some(peak) = run.environment.peak_flops.as_ref().map(|peak| peak.flops_per_second as f64) else {
+        return Vec::new();
+    };
+    let prefills = found.strategies(group, Metric::PrefillNs).into_iter().map(|s| (s, Metric::PrefillNs));
+    let kinds: Vec<_> = [(Strategy::Naive, Metric::StepNs)].into_iter().chain(prefills).collect();
+    let cases =
+        kinds.iter().flat_map(|&(s, metric)| positions.iter().map(move |&t| (group.case(s, t), metric)));
+    let rate = |(case, metric): (Case, Metric)| {
+        let time_ns = found.median(&case, metric)?;
+        let flops = Step::of(&case.under(Strategy::Naive)).ok()?.flops() as f64;
+        let flops_per_second = flops * 1e9 / time_ns.value;
+        Some(Arithmetic { case, metric, time_ns, flops_per_second, of_peak: flops_per_second / peak })
+    };
+    cases.filter_map(rate).collect()
 }
 
 fn has_step(found: &Measurements, case: &Case) -> bool {
     found.series(case, Metric::StepNs).is_some() || found.error(case, Metric::StepNs).is_some()
 }
 
+/// Those that were sampled for their own sake, or else those that whole decodes passed.
 fn step_positions(found: &Measurements, group: Group) -> Vec<usize> {
     let strategies = found.strategies(group, Metric::StepNs).into_iter();
-    let all: BTreeSet<usize> = strategies.flat_map(|s| found.positions(group, s, Metric::StepNs)).collect();
-    all.into_iter().collect()
+    let cases = strategies
+        .flat_map(|s| found.positions(group, s, Metric::StepNs).into_iter().map(move |t| group.case(s, t)));
+    let cases: Vec<Case> = cases.collect();
+    let chosen = |case: &&Case| {
+        let series = found.series(case, Metric::StepNs);
+        series.is_some_and(|series| series.samples.iter().any(|&(round, _)| round < FIRST_DECODE_ROUND))
+    };
+    let positions =
+        |cases: &mut dyn Iterator<Item = &Case>| cases.map(|case| case.position).collect::<BTreeSet<_>>();
+    let sampled = positions(&mut cases.iter().filter(chosen));
+    let shown = if sampled.is_empty() { positions(&mut cases.iter()) } else { sampled };
+    shown.into_iter().collect()
 }
 
 /// The positions a table shows: all of them up to five, or else the last and those measured

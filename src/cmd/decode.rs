@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use serde::Serialize;
 
 use decode_bench::backend::cpu::Cpu;
@@ -22,6 +22,7 @@ use super::print;
 
 /// Continue a prompt with the most likely tokens, and print them as one JSON object.
 #[derive(clap::Args)]
+#[command(group = ArgGroup::new("weights").required(true))]
 #[command(after_help = "\
 Examples:
   decode-bench decode --model transformer --shape toy --seed 7 --strategy padded --prompt 1,2,3 --steps 5
@@ -34,10 +35,10 @@ pub struct Args {
     #[arg(long, value_parser = Named::<ModelKind>::parser())]
     model: ModelKind,
     /// A folder with config.json and model.safetensors
-    #[arg(long, value_name = "DIR", required_unless_present = "shape", conflicts_with_all = ["shape", "seed"])]
+    #[arg(long, value_name = "DIR", group = "weights", conflicts_with = "seed")]
     checkpoint: Option<PathBuf>,
     /// A named size, with random weights
-    #[arg(long, value_name = "NAME", value_parser = Named::<ShapeName>::parser())]
+    #[arg(long, value_name = "NAME", group = "weights", value_parser = Named::<ShapeName>::parser())]
     shape: Option<ShapeName>,
     /// Of the random weights [default: 1]
     #[arg(long, value_name = "N")]

@@ -9,6 +9,7 @@ mod parse;
 mod plot;
 mod report;
 mod startup;
+mod step_time;
 mod trace;
 mod verify;
 
@@ -24,7 +25,7 @@ use decode_bench::record::Run;
 
 /// What does a cache buy in autoregressive decoding, and which kind?
 #[derive(Parser)]
-#[command(version, after_help = AFTER_HELP)]
+#[command(version, arg_required_else_help = false, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -47,6 +48,7 @@ pub enum Verb {
     Plot(plot::Args),
     Report(report::Args),
     Completions(completions::Args),
+    StepTime(step_time::Args),
     Startup(startup::Args),
 }
 
@@ -60,6 +62,7 @@ impl Verb {
             Verb::Plot(args) => plot::run(args),
             Verb::Report(args) => report::run(args),
             Verb::Completions(args) => completions::run(args),
+            Verb::StepTime(args) => step_time::run(args),
             Verb::Startup(args) => startup::run(args),
         }
     }

@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
+use super::rig::timed;
+use super::tokens::given;
 use super::{Rig, Trunk};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
+use crate::model::Model;
 use crate::record::{Metric, Sample};
 
 /// How long one sample of short steps should last, so that the clock and a stray interrupt do not matter.
@@ -24,6 +27,23 @@ pub fn round<B: Backend>(
         let Arm { case, trunk, iters } = &arms[(turn + round as usize) % arms.len()];
         let elapsed = trunk.time_steps(*iters)?;
         keep(&Sample::value(*case, Metric::StepNs, round, *iters, elapsed.as_nanos() as u64))?;
+    }
+    Ok(())
+}
+
+/// One round of prefills: each case's whole sequence absorbed in one call by an empty session.
+/// elapsed = feed + synchronize; opening the session is outside.
+pub fn prefill_round<B: Backend>(
+    rig: &Rig<B>,
+    cases: &[Case],
+    round: u32,
+    mut keep: impl FnMut(&Sample) -> Result<()>,
+) -> Result<()> {
+    for turn in 0..2 * cases.len() {
+        let case = &cases[(turn + round as usize) % cases.len()];
+        let prompt = given(case.batch, 0, case.position, rig.model.vocab());
+        let elapsed = timed(&rig.backend, &mut rig.session(case)?, &prompt)?;
+        keep(&Sample::value(*case, Metric::PrefillNs, round, 1, elapsed.as_nanos() as u64))?;
     }
     Ok(())
 }

@@ -10,10 +10,10 @@ use crate::backend::Backend;
 use crate::cache::Strategy;
 use crate::case::{Case, ShapeName};
 use crate::error::Result;
-use crate::record::{Metric, Sample};
+use crate::record::{Metric, Sample, FIRST_DECODE_ROUND};
 
-/// Numbered apart from the rounds at one position.
-pub const ROUNDS: Range<u32> = 101..106;
+/// The rounds that `cargo bench` decodes in.
+pub const ROUNDS: Range<u32> = FIRST_DECODE_ROUND..FIRST_DECODE_ROUND + 5;
 
 /// The strategies that the cases have, each once. Recomputing a whole capacity costs the same at
 /// every step: it is left out, one position says it all.

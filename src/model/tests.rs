@@ -132,6 +132,29 @@ fn after_a_reorder_stepping_equals_recomputing_the_reordered_prefixes() {
     }
 }
 
+/// Masking selects, it does not add: neither a huge number nor NaN in an unwritten row can be seen.
+#[test]
+fn unwritten_rows_cannot_matter() {
+    let b = Cpu::new(2);
+    for config in odd_configs() {
+        let (model, text) = (load(&b, &config), text(2, config.vocab(), 6));
+        for (strategy, poison) in
+            strategies(&config).into_iter().flat_map(|s| [1e30, f32::NAN].map(|p| (s, p)))
+        {
+            for prefill in [1, 4] {
+                let mut session = Session::open(&b, &model, strategy, 2, LENGTH).unwrap();
+                session.cache_mut().poison(poison);
+                let mut got = feed(&mut session, &b, &slice(&text, 0..prefill));
+                for end in prefill + 1..=9 {
+                    got = feed(&mut session, &b, &slice(&text, end - 1..end));
+                }
+                let want = forward(&b, &model, &slice(&text, 0..9));
+                assert_close(&got, &want, &format!("{config:?} {strategy} poisoned with {poison}"));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_fork_goes_its_own_way() {
     let b = Cpu::new(1);

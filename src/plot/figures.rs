@@ -10,6 +10,7 @@ use crate::analysis::{
 };
 use crate::cache::Strategy;
 use crate::case::Case;
+use crate::cost::Step;
 use crate::error::Result;
 use crate::record::{Metric, Run};
 use crate::report::human::Quantity;
@@ -154,10 +155,8 @@ impl Source<'_> {
         let peak = self.run.environment.peak_flops.as_ref()?.flops_per_second as f64;
         let predicted = |t: usize| {
             let case = group.case(strategy, t);
-            let row =
-                self.run.ledger.iter().find(|row| row.case == case && row.metric == Metric::StepFlops)?;
             let floor = floor_ns(&self.run.environment, self.floor_bytes, &case)?;
-            Some((t, floor.max(row.predicted? as f64 * 1e9 / peak)))
+            Some((t, floor.max(Step::of(&case).ok()?.flops() as f64 * 1e9 / peak)))
         };
         let predicted: Vec<(usize, f64)> = steps.iter().filter_map(|&(t, _)| predicted(t)).collect();
         let reaches_the_end = predicted.last()?.0 == steps.last()?.0;

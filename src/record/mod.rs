@@ -22,6 +22,10 @@ mod table;
 mod time;
 mod writer;
 
+/// Rounds from this number on are whole decodes, each step taken as it comes; below, a step was
+/// taken from a copy of a session poised before it.
+pub const FIRST_DECODE_ROUND: u32 = 101;
+
 pub use atomic::write_atomically;
 pub use environment::{Bandwidth, CpuCache, Environment, Gpu, PeakFlops, FORMAT_VERSION};
 pub use machine::physical_cores;

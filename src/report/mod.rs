@@ -9,10 +9,10 @@ use std::path::Path;
 use human::Quantity;
 
 use crate::analysis::{
-    summary, Comparison, Crossing, CrossingLine, FloorBytes, Line, Pairing, Summary, Verdict,
+    summary, Arithmetic, Comparison, Crossing, CrossingLine, FloorBytes, Line, Pairing, Summary, Verdict,
 };
 use crate::error::{Error, Result};
-use crate::record::{write_atomically, Environment, Run};
+use crate::record::{write_atomically, Environment, Metric, Run};
 
 pub const BEGIN: &str = "<!-- decode-bench:begin -->";
 pub const END: &str = "<!-- decode-bench:end -->";
@@ -22,7 +22,7 @@ pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
     let mut text = format!("{}\n", introduction(run));
     for summary in summary(run, floor_bytes) {
         let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
-        let findings = summary.crossings.iter().map(|line| format!("- {}\n", finding(line)));
+        let findings = findings(&summary).map(|line| format!("- {line}\n"));
         let _ = write!(text, "\n{}", findings.collect::<String>());
     }
     text
@@ -33,7 +33,7 @@ pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
     let mut text = format!("{}\n", introduction(run).replace('`', ""));
     for summary in summary(run, floor_bytes) {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
-        let findings = summary.crossings.iter().map(|line| format!("  {}\n", finding(line)));
+        let findings = findings(&summary).map(|line| format!("  {line}\n"));
         let _ = write!(text, "\n{}", findings.collect::<String>());
     }
     text
@@ -157,6 +157,21 @@ fn comparison(found: &Comparison) -> String {
 
 fn plain(x: f64) -> String {
     Quantity::Tokens.show(x)
+}
+
+fn findings(summary: &Summary) -> impl Iterator<Item = String> + '_ {
+    summary.crossings.iter().map(finding).chain(summary.arithmetic.iter().map(rate))
+}
+
+/// `prefill of 512 tokens, padded: 45.1 [44.9, 46.0] ms, 121 GFLOP/s, 78 % of the best product's.`
+fn rate(found: &Arithmetic) -> String {
+    let Arithmetic { case, metric, time_ns, flops_per_second, of_peak } = found;
+    let what = match metric {
+        Metric::PrefillNs => format!("prefill of {} tokens, {}", case.position, case.strategy),
+        _ => format!("{} at position {}", case.strategy, case.position),
+    };
+    let (time, rate) = (Quantity::Nanoseconds.show_estimate(*time_ns), flops_per_second / 1e9);
+    format!("{what}: {time}, {rate:.0} GFLOP/s, {:.0} % of the best product's.", of_peak * 100.0)
 }
 
 fn finding(line: &CrossingLine) -> String {

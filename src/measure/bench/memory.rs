@@ -1,8 +1,10 @@
 //! The exact pass, without criterion: a value without variance breaks its statistics.
 
 use super::{Bench, Mode};
+use crate::case::Case;
 use crate::error::Result;
 use crate::measure::{exact, Rig};
+use crate::model::capacity;
 use crate::record::Metric;
 
 /// Counts the work and the memory of every case, and holds the work against the closed forms.
@@ -14,7 +16,7 @@ pub fn memory(bench: &Bench) -> Result<()> {
     for model in bench.models() {
         eprintln!("counting the steps of {}-{}", model.0, model.1);
         let rig = Rig::metered(model.0, model.1, &bench.settings)?;
-        for case in bench.groups(model).iter().flatten() {
+        for case in &curves(&bench.groups(model)) {
             if record.as_ref().is_some_and(|record| record.done.done(case, Metric::CacheLiveBytes) > 0) {
                 continue;
             }
@@ -26,6 +28,22 @@ pub fn memory(bench: &Bench) -> Result<()> {
             }
         }
     }
-    println!("counted the work and the memory of {} cases; all as their closed forms say", bench.cases.len());
+    println!("counted the work and the memory of every case; all as their closed forms say");
     record.map_or(Ok(()), |record| record.writer.finish())
+}
+
+/// The cases, and each strategy at the powers of two besides: counting costs little, and memory is
+/// a curve over positions.
+fn curves(groups: &[Vec<Case>]) -> Vec<Case> {
+    let mut cases: Vec<Case> = groups.iter().flatten().copied().collect();
+    let one_sentence: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
+    for case in one_sentence {
+        let powers = (0..)
+            .map(|power| 1 << power)
+            .take_while(|&position| position <= capacity(case.model, case.shape));
+        cases.extend(powers.map(|position| case.at(position)));
+    }
+    cases.sort();
+    cases.dedup();
+    cases
 }

@@ -100,6 +100,9 @@ pub struct Timing<'a> {
     pub case: Case,
     /// Times so many repetitions, and writes the sample down if it is one.
     sample: Box<dyn FnMut(u64, Keep) -> Result<Duration> + 'a>,
+    /// How long one repetition takes, from the warm-up: criterion complains of cases for which the
+    /// time it is given is too short.
+    pub one: Duration,
     calls: u64,
     error: Option<Error>,
 }
@@ -111,8 +114,8 @@ enum Keep {
 }
 
 impl<'a> Timing<'a> {
-    fn new(case: Case, sample: impl FnMut(u64, Keep) -> Result<Duration> + 'a) -> Timing<'a> {
-        Timing { case, sample: Box::new(sample), calls: 0, error: None }
+    fn new(case: Case, one: Duration, sample: impl FnMut(u64, Keep) -> Result<Duration> + 'a) -> Timing<'a> {
+        Timing { case, sample: Box::new(sample), one, calls: 0, error: None }
     }
 
     /// For criterion's `iter_custom`: the time that `iters` repetitions took. After an error it is a

@@ -58,7 +58,7 @@ fn start(
     if record.as_ref().is_some_and(|record| record.done.done(&case, Metric::LoadNs) > 0) {
         return Ok(());
     }
-    let mut timing = Timing::new(case, |iters, keep| {
+    let mut timing = Timing::new(case, Duration::ZERO, |iters, keep| {
         let mut total = Duration::ZERO;
         for _ in 0..iters {
             let phases = in_a_child(program, &case, checkpoint, &bench.settings)?;

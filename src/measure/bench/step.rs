@@ -15,6 +15,7 @@ use crate::record::{Metric, Sample};
 
 /// Rounds in which the strategies of a position are timed in turn.
 const ROUNDS: u32 = 12;
+const PREFILL_ROUNDS: u32 = 6;
 /// Once this is spent, and there are enough rounds for an interval, no more are begun.
 const GROUP_BUDGET: Duration = Duration::from_secs(20);
 const TRACE_BUDGET: Duration = Duration::from_secs(60);
@@ -26,7 +27,8 @@ pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Resul
     for (model, shape) in bench.models() {
         let groups = bench.groups((model, shape));
         if bench.mode == Mode::List {
-            let name = |case: &Case| criterion(&mut Timing::new(*case, |_, _| Ok(Duration::ZERO)));
+            let name =
+                |case: &Case| criterion(&mut Timing::new(*case, Duration::ZERO, |_, _| Ok(Duration::ZERO)));
             groups.iter().flatten().for_each(name);
             continue;
         }
@@ -42,6 +44,7 @@ pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Resul
             }
             if let Some(record) = &mut record {
                 in_turn(&rig, &equal, record)?;
+                prefills(&rig, &equal, record)?;
             }
         }
         if let Some(record) = &mut record {
@@ -76,14 +79,12 @@ fn alone(
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>),
 ) -> Result<()> {
-    if record.as_ref().is_some_and(|record| has_rounds(record, &case, 0..1)) {
+    if record.as_ref().is_some_and(|record| has_rounds(record, &case, Metric::StepNs, 0..1)) {
         return Ok(());
     }
     let trunk = rig.trunk(&case)?;
-    if record.is_some() {
-        warm_up(&trunk)?;
-    }
-    let mut timing = Timing::new(case, |iters, keep| {
+    let one = if record.is_some() { warm_up(&trunk)? } else { Duration::ZERO };
+    let mut timing = Timing::new(case, one, |iters, keep| {
         let elapsed = trunk.time_steps(iters)?;
         if let (Keep::Sample, Some(record)) = (keep, &mut record) {
             record.writer.sample(&Sample::value(
@@ -105,17 +106,36 @@ fn alone(
     }
 }
 
-/// Some steps until the clock frequency, the caches and the scratch pool are what they will be.
-fn warm_up(trunk: &Trunk<'_, Cpu>) -> Result<()> {
+/// Some steps until the clock frequency, the caches and the scratch pool are what they will be;
+/// the time of the last, with its fork.
+fn warm_up(trunk: &Trunk<'_, Cpu>) -> Result<Duration> {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(100) {
+    loop {
+        let last = Instant::now();
         trunk.time_steps(1)?;
+        if start.elapsed() >= Duration::from_millis(100) {
+            return Ok(last.elapsed());
+        }
+    }
+}
+
+/// Prompts long enough for the arithmetic to count. Those who remember nothing have no prefill: all
+/// their steps are one.
+fn prefills(rig: &Rig<Cpu>, cases: &[Case], record: &mut Record) -> Result<()> {
+    let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();
+    let cases: Vec<Case> = cases.iter().filter(long).copied().collect();
+    for round in 1..=PREFILL_ROUNDS {
+        let taken = |case: &Case| has_rounds(record, case, Metric::PrefillNs, round..round + 1);
+        if !cases.iter().all(taken) {
+            interleaved::prefill_round(rig, &cases, round, |sample| record.writer.sample(sample))?;
+        }
     }
     Ok(())
 }
 
 fn in_turn(rig: &Rig<Cpu>, cases: &[Case], record: &mut Record) -> Result<()> {
-    let taken = |round: u32| cases.iter().all(|case| has_rounds(record, case, round..round + 1));
+    let taken =
+        |round: u32| cases.iter().all(|case| has_rounds(record, case, Metric::StepNs, round..round + 1));
     let missing: Vec<u32> = (1..=ROUNDS).filter(|&round| !taken(round)).collect();
     if missing.is_empty() {
         return Ok(());
@@ -143,9 +163,9 @@ fn whole_decodes(rig: &Rig<Cpu>, groups: &[Vec<Case>], record: &mut Record) -> R
     }
 }
 
-fn has_rounds(record: &Record, case: &Case, rounds: Range<u32>) -> bool {
+fn has_rounds(record: &Record, case: &Case, metric: Metric, rounds: Range<u32>) -> bool {
     let mut rows = record.done.samples.iter();
-    rows.any(|s| s.case == *case && s.metric == Metric::StepNs && rounds.contains(&s.round))
+    rows.any(|s| s.case == *case && s.metric == metric && rounds.contains(&s.round))
 }
 
 /// What is being timed and about how long the rest will take, a line for each group of cases.

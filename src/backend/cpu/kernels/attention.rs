@@ -21,8 +21,6 @@ const MANY: usize = 16;
 const QUERIES: usize = 64;
 /// Rows between two corrections of the online softmax.
 const ROWS: usize = 128;
-/// Vectors of a value row that are summed at once, in registers.
-const TOGETHER: usize = 4;
 
 /// `softmax(mask(q·kᵀ/√D))·v` for each of `heads` heads of width D: q and out `[batch, n, heads·D]`,
 /// k and v `[batch, rows, heads·D]`; out is contiguous. Row r is visible to query i when r <= at + i.
@@ -118,7 +116,7 @@ struct Head<'a> {
     columns: Range<usize>,
 }
 
-impl Head<'_> {
+impl<'a> Head<'a> {
     fn scale(&self) -> f32 {
         1.0 / (self.q.width as f32).sqrt()
     }
@@ -134,7 +132,7 @@ impl Head<'_> {
 
     /// # Safety
     /// Each query belongs to one thread, which asks once at a time.
-    unsafe fn out(&self, query: usize) -> &mut [f32] {
+    unsafe fn out(&self, query: usize) -> &'a mut [f32] {
         // SAFETY: the place is this query's own.
         unsafe { self.out.part(self.first + query, self.columns.clone()) }
     }
@@ -166,7 +164,8 @@ impl WithSimd for Query<'_> {
             largest = max(scores, before);
             let correction = exp(before - largest);
             total = total * correction + exponentials(scores, largest);
-            add_values(simd, out, correction, scores, Values { v: head.v, first, visible });
+            let seen = &seen_bits(visible)[..scores.len()];
+            add_values(simd, out, correction, Values { v: head.v, first, weights: scores, seen });
         }
         out.iter_mut().for_each(|out| *out /= total);
     }
@@ -200,6 +199,16 @@ fn select(scores: &mut [f32], visible: usize) {
     }
 }
 
+/// All bits for each of the first `visible` rows, none for the others.
+#[inline(always)]
+fn seen_bits(visible: usize) -> [u32; ROWS] {
+    let mut seen = [0; ROWS];
+    for (i, seen) in (0u32..).zip(&mut seen) {
+        *seen = u32::from(i < visible.min(ROWS) as u32).wrapping_neg();
+    }
+    seen
+}
+
 #[inline(always)]
 fn max(scores: &[f32], start: f32) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
@@ -226,70 +235,83 @@ fn exponentials(scores: &mut [f32], largest: f32) -> f32 {
     sums.iter().sum()
 }
 
-/// `out = out·correction + Σ_i weights[i]·v[first + i]`, of v only the first `visible` rows' bits.
+/// `out = out·correction + Σ_i weights[i]·(v[first + i] & seen[i])`.
 #[inline(always)]
-fn add_values<S: Simd>(simd: S, out: &mut [f32], correction: f32, weights: &[f32], values: Values) {
-    out.iter_mut().for_each(|out| *out *= correction);
+fn add_values<S: Simd>(simd: S, out: &mut [f32], correction: f32, values: Values) {
+    for out in &mut *out {
+        *out *= correction;
+    }
     let (vectors, rest) = S::as_mut_simd_f32s(out);
-    let (fours, others) = vectors.as_chunks_mut::<TOGETHER>();
+    let (fours, others) = vectors.as_chunks_mut::<4>();
+    let (twos, ones) = others.as_chunks_mut::<2>();
     let mut from = 0;
     for four in fours {
-        *four = values.add::<S, TOGETHER>(simd, *four, weights, from);
-        from += TOGETHER * S::F32_LANES;
+        values.add::<S, 4, 2>(simd, four, from);
+        from += 4 * S::F32_LANES;
     }
-    for one in others {
-        [*one] = values.add::<S, 1>(simd, [*one], weights, from);
+    for two in twos {
+        values.add::<S, 2, 4>(simd, two, from);
+        from += 2 * S::F32_LANES;
+    }
+    for one in ones {
+        values.add::<S, 1, 8>(simd, std::array::from_mut(one), from);
         from += S::F32_LANES;
     }
     if !rest.is_empty() {
-        let sum = values.add_rest(simd, simd.partial_load_f32s(rest), weights, from);
-        simd.partial_store_f32s(rest, sum);
+        values.add_rest(simd, rest, from);
     }
 }
 
-/// Rows of values, from row `first` on; of the first `visible` of them the bits count.
+/// Rows of values from row `first` on, their weights, and all bits or none for visible or not: bits,
+/// not a factor of zero, which NaN would survive; and not a branch, since the rows that are masked
+/// are to be read all the same.
 #[derive(Clone, Copy)]
 struct Values<'a> {
     v: Matrix<'a>,
     first: usize,
-    visible: usize,
+    weights: &'a [f32],
+    seen: &'a [u32],
 }
 
 impl Values<'_> {
-    /// Adds C vectors of columns of each row, from column `from` on.
+    /// Adds C vectors of columns of all rows, from column `from` on, R rows at a time into sums of
+    /// their own: one sum would wait for itself.
     #[inline(always)]
-    fn add<S: Simd, const C: usize>(
-        &self,
-        simd: S,
-        mut sums: [S::f32s; C],
-        weights: &[f32],
-        from: usize,
-    ) -> [S::f32s; C] {
-        for (i, &weight) in weights.iter().enumerate() {
-            let row = &self.v.row(self.first + i)[from..from + C * S::F32_LANES];
-            let (row, weight) = (&S::as_simd_f32s(row).0[..C], simd.splat_f32s(weight));
-            for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum = simd.mul_add_e_f32s(weight, simd.and_f32s(value, self.seen(simd, i)), *sum);
+    fn add<S: Simd, const C: usize, const R: usize>(&self, simd: S, out: &mut [S::f32s; C], from: usize) {
+        let mut sums = [[simd.splat_f32s(0.0); C]; R];
+        let count = self.weights.len();
+        for first in (0..count).step_by(R) {
+            for (i, sums) in (first..count).zip(&mut sums) {
+                self.add_row(simd, i, from, sums);
             }
         }
-        sums
+        for sums in sums {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = simd.add_f32s(*out, sum);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add_row<S: Simd, const C: usize>(&self, simd: S, i: usize, from: usize, sums: &mut [S::f32s; C]) {
+        let row = &self.v.row(self.first + i)[from..from + C * S::F32_LANES];
+        let weight = simd.splat_f32s(self.weights[i]);
+        let seen = simd.splat_f32s(f32::from_bits(self.seen[i]));
+        for (sum, &value) in sums.iter_mut().zip(S::as_simd_f32s(row).0) {
+            *sum = simd.mul_add_e_f32s(weight, simd.and_f32s(value, seen), *sum);
+        }
     }
 
     /// Adds the columns from `from` on, fewer than a vector.
     #[inline(always)]
-    fn add_rest<S: Simd>(&self, simd: S, mut sum: S::f32s, weights: &[f32], from: usize) -> S::f32s {
-        for (i, &weight) in weights.iter().enumerate() {
+    fn add_rest<S: Simd>(&self, simd: S, out: &mut [f32], from: usize) {
+        let mut sum = simd.partial_load_f32s(out);
+        for (i, (&weight, &seen)) in self.weights.iter().zip(self.seen).enumerate() {
             let value = simd.partial_load_f32s(&self.v.row(self.first + i)[from..]);
-            sum = simd.mul_add_e_f32s(simd.splat_f32s(weight), simd.and_f32s(value, self.seen(simd, i)), sum);
+            let value = simd.and_f32s(value, simd.splat_f32s(f32::from_bits(seen)));
+            sum = simd.mul_add_e_f32s(simd.splat_f32s(weight), value, sum);
         }
-        sum
-    }
-
-    /// All bits for a row that is visible, none for another. Bits, not a factor of zero, which NaN
-    /// would survive; and not a branch, since the rows that are masked are to be read all the same.
-    #[inline(always)]
-    fn seen<S: Simd>(&self, simd: S, row: usize) -> S::f32s {
-        simd.splat_f32s(f32::from_bits(u32::from(row < self.visible).wrapping_neg()))
+        simd.partial_store_f32s(out, sum);
     }
 }
 
@@ -401,18 +423,18 @@ mod tests {
     }
 
     fn oracle(case: Case, [q, k, v]: [ArrayView3<f32>; 3]) -> Array3<f64> {
-        Array3::from_shape_fn(q.dim(), |(b, i, column)| {
-            let columns = column / case.head * case.head..(column / case.head + 1) * case.head;
-            let product =
-                |r: usize| columns.clone().map(|c| f64::from(q[[b, i, c]]) * f64::from(k[[b, r, c]])).sum();
-            let visible = case.rows.min(case.at + i + 1);
-            let scores: Vec<f64> =
-                (0..visible).map(product).map(|s: f64| s / (case.head as f64).sqrt()).collect();
-            let largest = scores.iter().copied().fold(f64::MIN, f64::max);
-            let total: f64 = scores.iter().map(|s| (s - largest).exp()).sum();
-            (0..visible).map(|r| (scores[r] - largest).exp() * f64::from(v[[b, r, column]])).sum::<f64>()
-                / total
-        })
+        let mut out = Array3::zeros(q.dim());
+        for (b, i, h) in ndarray::indices((case.batch, case.queries, case.heads)) {
+            let columns = case.head * h..case.head * (h + 1);
+            let rows = s![b, ..case.rows.min(case.at + i + 1), columns.clone()];
+            let [k, v] = [k, v].map(|x| x.slice(rows).mapv(f64::from));
+            let q = q.slice(s![b, i, columns.clone()]).mapv(f64::from);
+            let scores = k.dot(&q) / (case.head as f64).sqrt();
+            let largest = scores.fold(f64::MIN, |a, &b| a.max(b));
+            let weights = scores.mapv(|score| (score - largest).exp());
+            out.slice_mut(s![b, i, columns]).assign(&(weights.dot(&v) / weights.sum()));
+        }
+        out
     }
 
     fn check(pool: &Pool, case: Case) {

@@ -15,7 +15,7 @@ use crate::backend::cpu::pool::{part, Pool};
 use crate::backend::Activation;
 
 /// Up to this many rows are multiplied by [`FewRows`].
-const FEW: usize = 8;
+const FEW: usize = 64;
 /// Weights are read at this many places at once.
 const STREAMS: usize = 4;
 /// Rows of x that share one pass over the weights in cache.
@@ -132,7 +132,7 @@ pub(super) fn dots<S: Simd, const W: usize, const X: usize>(
     let mut sums = [[simd.splat_f32s(0.0); X]; W];
     for i in 0..length / S::F32_LANES {
         for (w, sums) in w.iter().zip(&mut sums) {
-            if i * S::F32_LANES % LINE == 0 {
+            if (i * S::F32_LANES).is_multiple_of(LINE) {
                 prefetch(w.as_ptr().wrapping_add(i).cast::<f32>().wrapping_add(AHEAD));
             }
             for (x, sum) in x.iter().zip(sums) {
@@ -140,7 +140,7 @@ pub(super) fn dots<S: Simd, const W: usize, const X: usize>(
             }
         }
     }
-    if length % S::F32_LANES != 0 {
+    if !length.is_multiple_of(S::F32_LANES) {
         for (w, sums) in w_rest.iter().zip(&mut sums) {
             for (x, sum) in x_rest.iter().zip(sums) {
                 *sum = simd.mul_add_e_f32s(simd.partial_load_f32s(w), simd.partial_load_f32s(x), *sum);
@@ -153,10 +153,7 @@ pub(super) fn dots<S: Simd, const W: usize, const X: usize>(
 /// Each slice as whole vectors and the rest, of lengths that the compiler sees to be equal, so that
 /// it need not check them at every index.
 #[inline(always)]
-fn vectors<'a, S: Simd, const N: usize>(
-    slices: [&'a [f32]; N],
-    length: usize,
-) -> ([&'a [S::f32s]; N], [&'a [f32]; N]) {
+fn vectors<S: Simd, const N: usize>(slices: [&[f32]; N], length: usize) -> ([&[S::f32s]; N], [&[f32]; N]) {
     let (mut whole, mut rest): ([&[S::f32s]; N], [&[f32]; N]) = ([&[]; N], [&[]; N]);
     for ((slice, whole), rest) in slices.iter().zip(&mut whole).zip(&mut rest) {
         (*whole, *rest) = S::as_simd_f32s(&slice[..length]);
@@ -227,14 +224,19 @@ impl WithSimd for Finish<'_> {
             // SAFETY: these outputs are this thread's own.
             let out = unsafe { self.out.part(row, self.outputs.clone()) };
             if let Some(bias) = bias {
-                out.iter_mut().zip(&bias[self.outputs.clone()]).for_each(|(out, bias)| *out += bias);
+                for (out, bias) in out.iter_mut().zip(&bias[self.outputs.clone()]) {
+                    *out += bias;
+                }
             }
             if activation == Activation::Gelu {
-                out.iter_mut().for_each(|out| *out = gelu(*out));
+                for out in &mut *out {
+                    *out = gelu(*out);
+                }
             }
             if let Some(residual) = residual {
-                let residual = &residual.row(row)[self.outputs.clone()];
-                out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+                for (out, residual) in out.iter_mut().zip(&residual.row(row)[self.outputs.clone()]) {
+                    *out += residual;
+                }
             }
         }
     }

@@ -40,7 +40,7 @@ pub fn sigmoid(x: f32) -> f32 {
 /// `x/2·(1 + tanh u)` with `u = √(2/π)·(x + 0.044715·x³)`, as the equal `x·sigmoid(2u)`.
 #[inline(always)]
 pub fn gelu(x: f32) -> f32 {
-    const TWICE_ROOT: f32 = 1.595_769_1;
+    const TWICE_ROOT: f32 = 1.595_769;
     x / (1.0 + exp(-(TWICE_ROOT * (x + 0.044_715 * (x * x * x)))))
 }
 

@@ -1,0 +1,51 @@
+//! `step-time`: this program's arm in a comparison with other engines.
+
+use decode_bench::cache::Strategy;
+use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
+use decode_bench::error::{Error, Result};
+use decode_bench::measure::{Rig, Settings};
+use decode_bench::model;
+use serde_json::json;
+
+use super::print;
+
+/// Time one step at one position, and print every sample as a line of JSON.
+///
+/// Nothing is recorded: `notebooks/other_engines.py` runs it in turn with other engines.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  decode-bench step-time --shape toy --strategy concat --position 64 --threads 1")]
+pub struct Args {
+    #[arg(long, default_value = "transformer")]
+    model: ModelKind,
+    #[arg(long)]
+    shape: ShapeName,
+    #[arg(long)]
+    strategy: Strategy,
+    #[arg(long)]
+    position: usize,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    threads: u16,
+    /// How many steps to time, after a tenth as many to warm up
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    samples: u64,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let Args { model, shape, strategy, position, .. } = args;
+    let case = Case { model, shape, strategy, backend: BackendName::Cpu, batch: 1, position };
+    let capacity = model::capacity(model, shape);
+    if position == 0 || position > capacity {
+        return Err(Error::Input(format!(
+            "--position {position}: {model}-{shape} has positions 1 to {capacity}"
+        )));
+    }
+    let settings = Settings { threads: args.threads.into(), ..Settings::default() };
+    let rig = Rig::cpu(model, shape, &settings)?;
+    let trunk = rig.trunk(&case)?;
+    trunk.time_steps(args.samples.div_ceil(10))?;
+    let sample = |_| Ok(trunk.time_steps(1)?.as_nanos() as u64);
+    let step_ns = (0..args.samples).map(sample).collect::<Result<Vec<u64>>>()?;
+    print(&format!("{}\n", json!({ "case": case.to_string(), "step_ns": step_ns })))
+}

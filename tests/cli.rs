@@ -1,0 +1,849 @@
+//! The command line as a user runs it: what it prints, what it refuses and how, and that a refusal
+//! leaves everything as it was.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use assert_cmd::Command;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{json, Value};
+use tempfile::{tempdir, TempDir};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_decode-bench");
+
+fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(args);
+    command
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+/// What a successful run printed.
+fn printed(args: &[&str]) -> String {
+    let output = program(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?} was refused: {said}");
+    assert!(said.is_empty(), "{args:?} said {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Exit code 2, nothing on standard output, one line on standard error that says all of `named`.
+fn refused(args: &[&str], named: &[&str]) {
+    let output = program(args).timeout(std::time::Duration::from_secs(60)).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    assert!(output.stdout.is_empty(), "{args:?} printed something");
+    assert!(said.starts_with("error: ") && said.ends_with('\n'), "{args:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+    for name in named {
+        assert!(said.contains(name), "{args:?} should name {name}: {said}");
+    }
+}
+
+// ---- decode: the contract
+
+const STRATEGIES: [(&str, &str); 2] = [
+    ("transformer", "naive naive-padded concat padded chunked-1 chunked-5 chunked-64 bounded onehot"),
+    ("linearized-conv", "naive naive-padded concat padded shift"),
+];
+
+/// A decode of the tiny shape; what comes after may say otherwise.
+fn tiny(model: &str, strategy: &str, more: &[&str]) -> Vec<String> {
+    let line = format!(
+        "decode --model {model} --shape tiny --seed 5 --strategy {strategy} --backend cpu --prompt 3,1,4,1,5 --steps 12"
+    );
+    words(&line).iter().chain(more).map(|word| word.to_string()).collect()
+}
+
+fn decoded(args: &[String]) -> Value {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let text = printed(&args);
+    assert_eq!(text.lines().count(), 1, "one JSON object on one line: {text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn tokens(json: &Value) -> Vec<u64> {
+    json["tokens"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
+}
+
+#[test]
+fn every_strategy_and_every_prefill_generates_the_same_tokens() {
+    for (model, strategies) in STRATEGIES {
+        let expected = tokens(&decoded(&tiny(model, "naive", &[])));
+        assert_eq!(expected.len(), 12);
+        assert!(expected.iter().all(|&id| id < 97));
+        for strategy in strategies.split(' ') {
+            for prefill in ["batched", "token-by-token"] {
+                for threads in ["1", "3"] {
+                    let json = decoded(&tiny(model, strategy, &["--prefill", prefill, "--threads", threads]));
+                    assert_eq!(tokens(&json), expected, "{model} {strategy} {prefill}, {threads} threads");
+                    assert_eq!(json["strategy"], strategy);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_decoded_is_described() {
+    let json = decoded(&tiny("transformer", "padded", &["--threads", "2", "--capacity", "40"]));
+    let expected = json!({
+        "prompt": [3, 1, 4, 1, 5], "model": "transformer", "shape": "tiny", "checkpoint": null, "seed": 5,
+        "strategy": "padded", "backend": "cpu", "prefill": "batched", "capacity": 40, "vocabulary": 97,
+        "threads": 2, "version": env!("CARGO_PKG_VERSION"),
+    });
+    for (field, value) in expected.as_object().unwrap() {
+        assert_eq!(json[field], *value, "{field}");
+    }
+    let other =
+        decoded(&tiny("transformer", "padded", &[]).iter().map(|w| w.replace('5', "6")).collect::<Vec<_>>());
+    assert_ne!(tokens(&json), tokens(&other), "another seed is another model");
+}
+
+/// `[steps, vocabulary]` of the one tensor `logits`.
+fn read_logits(path: &Path) -> Vec<Vec<f32>> {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(file.names(), ["logits"]);
+    let tensor = file.tensor("logits").unwrap();
+    assert_eq!(tensor.dtype(), Dtype::F32);
+    let [_, vocab] = tensor.shape()[..] else { panic!("shape {:?}", tensor.shape()) };
+    let numbers: Vec<f32> =
+        tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    numbers.chunks_exact(vocab).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn each_token_is_the_argmax_of_its_logits() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("logits.safetensors");
+    for (model, strategies) in STRATEGIES {
+        for strategy in strategies.split(' ') {
+            let json = decoded(&tiny(model, strategy, &["--logits", path.to_str().unwrap()]));
+            let logits = read_logits(&path);
+            assert_eq!((logits.len(), logits[0].len()), (12, 97));
+            for (row, token) in logits.iter().zip(tokens(&json)) {
+                let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                assert_eq!(row.iter().position(|&x| x == largest), Some(token as usize), "{strategy}");
+            }
+        }
+    }
+    assert_eq!(contents(folder.path()).len(), 1, "nothing else is left there");
+}
+
+#[test]
+fn weights_written_and_read_again_decode_the_same() {
+    for (model, _) in STRATEGIES {
+        let folder = tempdir().unwrap();
+        let weights = folder.path().join("new/weights");
+        let [first, second] = ["1", "2"].map(|name| folder.path().join(name));
+        let more = ["--weights-out", weights.to_str().unwrap(), "--logits", first.to_str().unwrap()];
+        let seeded = decoded(&tiny(model, "concat", &more));
+        let line = format!("decode --model {model} --strategy concat --prompt 3,1,4,1,5 --steps 12");
+        let mut args: Vec<String> = words(&line).iter().map(|word| word.to_string()).collect();
+        args.extend(["--checkpoint".into(), weights.display().to_string()]);
+        let read = decoded(&[args.clone(), vec!["--logits".into(), second.display().to_string()]].concat());
+        assert_eq!(tokens(&read), tokens(&seeded));
+        assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap(), "{model}: the logits, bit for bit");
+        assert_eq!(read["seed"], Value::Null);
+
+        let again = folder.path().join("again");
+        decoded(&[args, vec!["--weights-out".into(), again.display().to_string()]].concat());
+        assert_eq!(contents(&again), contents(&weights), "a checkpoint read and written is the same");
+    }
+}
+
+/// Every file below a folder.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(
+                contents(&path)
+                    .into_iter()
+                    .map(|(name, bytes)| (path.file_name().map(PathBuf::from).unwrap().join(name), bytes)),
+            );
+        } else {
+            files.insert(path.file_name().unwrap().into(), fs::read(&path).unwrap());
+        }
+    }
+    files
+}
+
+#[test]
+fn a_decode_may_fill_the_capacity_and_not_exceed_it() {
+    let fits = "decode --model transformer --shape tiny --strategy padded --prompt 1,2,3,4 --steps 60";
+    assert_eq!(tokens(&decoded(&words(fits).iter().map(|w| w.to_string()).collect::<Vec<_>>())).len(), 60);
+    refused(&words(&fits.replace("60", "61")), &["4 tokens", "61", "65", "64"]);
+    refused(&words(&format!("{fits} --capacity 63")), &["4 tokens", "60", "64", "63"]);
+    refused(&words(&format!("{fits} --capacity 65")), &["--capacity 65", "64"]);
+    let conv = "decode --model linearized-conv --shape tiny --strategy padded --prompt 1,2 --steps 5";
+    printed(&words(conv));
+    refused(&words(&format!("{conv} --capacity 6")), &["2 tokens", "5", "7", "6"]);
+}
+
+// ---- decode: arguments that are wrong
+
+#[test]
+fn names_that_do_not_exist_are_answered_with_the_nearest() {
+    let good =
+        "decode --model transformer --shape tiny --strategy padded --backend cpu --prompt 1,2 --steps 2";
+    for (right, wrong, near) in [
+        ("transformer", "transfomer", "`transformer`"),
+        ("tiny", "tinny", "`tiny`"),
+        ("tiny", "large", "`transformer-gpt2`"),
+        ("padded", "paded", "`padded`"),
+        ("padded", "chunked-0", "`chunked-64`"),
+        ("cpu", "gpu", "`cpu`"),
+    ] {
+        refused(&words(&good.replace(right, wrong)), &["unknown", wrong, near]);
+    }
+    refused(&words("lst"), &["lst", "list"]);
+    refused(&words(&good.replace("--steps", "--stepps")), &["--stepps", "--steps"]);
+    refused(&["list", "--filter", "toy/paded"], &["toy/paded", "toy/padded"]);
+    refused(&["list", "--filter", "("], &["`(`"]);
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_named() {
+    let with = |flag: &str, value: &str| {
+        let mut args = words("decode --model transformer --shape tiny --strategy padded").clone();
+        let given = [("--prompt", "1,2"), ("--steps", "2"), (flag, value)];
+        let given: BTreeMap<&str, &str> = given.into_iter().collect();
+        args.extend(given.into_iter().flat_map(|(flag, value)| [flag, value]));
+        args.into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    for (flag, value, named) in [
+        ("--prompt", "", "empty"),
+        ("--prompt", " ", "empty"),
+        ("--prompt", "1,,2", "``"),
+        ("--prompt", "1;2", "`1;2`"),
+        ("--prompt", "1,-2", "`-2`"),
+        ("--prompt", "-1", "`-1`"),
+        ("--prompt", "1.5", "`1.5`"),
+        ("--prompt", "99999999999999999999", "`99999999999999999999`"),
+        ("--prompt", "1,97", "token 97 is outside the vocabulary of 97"),
+        ("--prompt", "4294967295", "token 4294967295"),
+        ("--steps", "0", "--steps"),
+        ("--steps", "-1", "--steps"),
+        ("--steps", "many", "--steps"),
+        ("--steps", "18446744073709551615", "18446744073709551615"),
+        ("--steps", "99999999999999999999", "99999999999999999999"),
+        ("--threads", "0", "--threads"),
+        ("--threads", "1000000000", "--threads"),
+        ("--capacity", "0", "--capacity"),
+        ("--capacity", "18446744073709551615", "--capacity"),
+        ("--seed", "x", "--seed"),
+        ("--prefill", "none", "--prefill"),
+        ("--strategy", "chunked-1000000000000", "chunked-1000000000000"),
+    ] {
+        let mut args = with(flag, value);
+        if flag == "--strategy" {
+            args.retain(|word| word != "padded");
+            let first = args.iter().position(|word| word == "--strategy").unwrap();
+            args.remove(first);
+        }
+        refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[named]);
+    }
+    let conv = "decode --model linearized-conv --shape tiny --strategy shift --prompt 1";
+    refused(&words(&format!("{conv} --steps 1000000000000")), &["1000000000000", "1048576"]);
+    refused(&words(&format!("{conv} --steps 2 --capacity 1000000000000")), &["1000000000000"]);
+}
+
+#[test]
+fn strategies_that_do_not_apply_are_named_with_those_that_do() {
+    for (model, strategy) in [
+        ("transformer", "shift"),
+        ("linearized-conv", "bounded"),
+        ("linearized-conv", "onehot"),
+        ("linearized-conv", "chunked-8"),
+    ] {
+        let args = tiny(model, strategy, &[]);
+        refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[strategy, model, "concat"]);
+    }
+}
+
+#[test]
+fn weights_come_from_one_place() {
+    let rest = "--strategy padded --prompt 1 --steps 1";
+    refused(&words(&format!("decode --model transformer {rest}")), &["--checkpoint", "--shape"]);
+    refused(
+        &words(&format!("decode --model transformer --shape tiny --checkpoint x {rest}")),
+        &["--checkpoint"],
+    );
+    refused(&words(&format!("decode --model transformer --seed 1 --checkpoint x {rest}")), &["--seed"]);
+    refused(&words(&format!("decode --model transformer --checkpoint /no/such {rest}")), &["/no/such"]);
+    refused(&words("decode --shape tiny"), &["--model", "--strategy", "--prompt", "--steps"]);
+    refused(&[], &["subcommand", "decode"]);
+}
+
+// ---- outputs that cannot be written
+
+fn decode_to(more: &[&str], named: &[&str]) {
+    let args = tiny("transformer", "padded", more);
+    refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), named);
+}
+
+#[test]
+fn an_output_that_cannot_be_is_refused_and_no_other_is_written() {
+    let folder = tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(at("file"), "precious").unwrap();
+    fs::create_dir_all(at("weights/config.json")).unwrap();
+    let before = contents(folder.path());
+    decode_to(&["--logits", &at("none/logits")], &[&at("none")]);
+    decode_to(&["--logits", &at("file/logits")], &[&at("file")]);
+    decode_to(&["--logits", &at("")], &["directory"]);
+    decode_to(&["--logits", &at("new"), "--weights-out", &at("file")], &[&at("file"), "no directory"]);
+    decode_to(&["--logits", &at("new"), "--weights-out", &at("file/deep/er")], &[&at("file")]);
+    decode_to(&["--logits", &at("new"), "--weights-out", &at("weights")], &[&at("weights/config.json")]);
+    decode_to(
+        &["--logits", &at("out/model.safetensors"), "--weights-out", &at("out")],
+        &["--logits would replace"],
+    );
+    decode_to(&["--logits", &at("new"), "--prompt", "1"], &["--prompt"]);
+    decode_to(&["--logits", "", "--weights-out", &at("new")], &["--logits"]);
+    assert_eq!(contents(folder.path()), before);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_checkpoint_is_not_written_over_itself() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    decoded(&tiny("transformer", "concat", &["--weights-out", path]));
+    let before = contents(folder.path());
+    let line =
+        format!("decode --model transformer --strategy concat --prompt 1 --steps 1 --checkpoint {path}");
+    let dotted = format!("{path}/../{}", folder.path().file_name().unwrap().to_str().unwrap());
+    refused(&words(&format!("{line} --weights-out {dotted}")), &["--weights-out", "replace"]);
+    refused(&words(&format!("{line} --logits {dotted}/model.safetensors")), &["--logits", "replace"]);
+    assert_eq!(contents(folder.path()), before);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_that_may_not_be_written_to_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("closed");
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o555)).unwrap();
+    let path = path.display().to_string();
+    if File::create(format!("{path}/probe")).is_ok() {
+        return; // root writes everywhere; /proc below stands for it
+    }
+    decode_to(&["--logits", &format!("{path}/logits")], &[&path, "denied"]);
+    decode_to(&["--weights-out", &format!("{path}/deep/er")], &[&path, "denied"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_system_that_takes_no_files_is_named() {
+    decode_to(&["--logits", "/proc/logits"], &["/proc", "no file can be made"]);
+    decode_to(&["--weights-out", "/proc/weights"], &["/proc", "no file can be made"]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_called_one() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = tempdir().unwrap();
+    let weights = folder.path().join("weights");
+    decode_to(
+        &["--logits", "/dev/full", "--weights-out", weights.to_str().unwrap()],
+        &["/dev/full", "the disk is full"],
+    );
+    assert!(!weights.exists());
+    assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device(), "a device is not replaced");
+    for args in [&["list"][..], &["--help"], &["completions", "bash"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = std::process::Command::new(PROGRAM).args(args).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said, "error: standard output: the disk is full\n");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    for args in [&["list"][..], &["--help"], &["completions", "zsh"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child =
+            std::process::Command::new(PROGRAM).args(args).stdout(writer).stderr(Stdio::piped()).spawn();
+        let output = child.unwrap().wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_stays_a_link() {
+    let folder = tempdir().unwrap();
+    let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
+    fs::write(&file, "old").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    decoded(&tiny("transformer", "concat", &["--logits", link.to_str().unwrap()]));
+    assert!(link.is_symlink());
+    assert_eq!(read_logits(&file).len(), 12);
+}
+
+// ---- checkpoints that are wrong
+
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// A checkpoint of the tiny shape, to be damaged.
+struct Checkpoint {
+    model: &'static str,
+    folder: TempDir,
+}
+
+impl Checkpoint {
+    fn of(model: &'static str) -> Checkpoint {
+        let folder = tempdir().unwrap();
+        decoded(&tiny(model, "concat", &["--weights-out", folder.path().to_str().unwrap()]));
+        Checkpoint { model, folder }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    fn set(self, field: &str, value: Value) -> Checkpoint {
+        let path = self.path("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config[field] = value;
+        fs::write(path, config.to_string()).unwrap();
+        self
+    }
+
+    fn config(self, text: &str) -> Checkpoint {
+        fs::write(self.path("config.json"), text).unwrap();
+        self
+    }
+
+    fn tensors(self, change: impl Fn(&mut Tensors)) -> Checkpoint {
+        let path = self.path("model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let owned = |t: &TensorView| (t.dtype(), t.shape().to_vec(), t.data().to_vec());
+        let mut tensors: Tensors = file.tensors().iter().map(|(name, t)| (name.clone(), owned(t))).collect();
+        change(&mut tensors);
+        let view = |(name, (dtype, shape, data))| (name, TensorView::new(dtype, shape, data).unwrap());
+        let views = tensors
+            .iter()
+            .map(|(name, (dtype, shape, data))| view((name, (*dtype, shape.clone(), &data[..]))));
+        fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+        self
+    }
+
+    /// The bytes of `model.safetensors`.
+    fn bytes(self, change: impl Fn(&mut Vec<u8>)) -> Checkpoint {
+        let path = self.path("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::write(path, bytes).unwrap();
+        self
+    }
+
+    /// A header of one's own before the same numbers.
+    fn header(self, change: impl Fn(&mut Value)) -> Checkpoint {
+        self.bytes(|bytes| {
+            let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+            change(&mut header);
+            let header = header.to_string();
+            let numbers = bytes.split_off(8 + length);
+            *bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &numbers].concat();
+        })
+    }
+
+    fn line(&self) -> String {
+        let folder = self.folder.path().display();
+        format!(
+            "decode --model {} --checkpoint {folder} --strategy concat --prompt 1,2 --steps 2",
+            self.model
+        )
+    }
+
+    /// In one line, and with neither output written.
+    fn refused(self, named: &[&str]) {
+        let out = tempdir().unwrap();
+        let to = out.path().display();
+        refused(&words(&format!("{} --logits {to}/logits --weights-out {to}/w", self.line())), named);
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+    }
+
+    fn accepted(self) {
+        printed(&words(&self.line()));
+    }
+}
+
+fn gpt2() -> Checkpoint {
+    Checkpoint::of("transformer")
+}
+
+fn fconv() -> Checkpoint {
+    Checkpoint::of("linearized-conv")
+}
+
+#[test]
+fn a_tensor_that_is_missing_or_misshaped_is_named_with_both_shapes() {
+    let without = |name: &'static str| move |tensors: &mut Tensors| drop(tensors.remove(name));
+    gpt2().tensors(without("h.1.mlp.c_fc.weight")).refused(&[
+        "`h.1.mlp.c_fc.weight`",
+        "missing",
+        "[32, 128]",
+    ]);
+    fconv().tensors(without("fc2.bias")).refused(&["`fc2.bias`", "missing", "[16]"]);
+    let turn = |name: &'static str| move |tensors: &mut Tensors| tensors.get_mut(name).unwrap().1.reverse();
+    gpt2().tensors(turn("h.0.attn.c_attn.weight")).refused(&[
+        "`h.0.attn.c_attn.weight`",
+        "[96, 32]",
+        "[32, 96]",
+    ]);
+    fconv().tensors(turn("convolutions.1.weight")).refused(&[
+        "`convolutions.1.weight`",
+        "[48, 24, 3]",
+        "[3, 24, 48]",
+    ]);
+    let flat = |tensors: &mut Tensors| tensors.get_mut("wte.weight").unwrap().1 = vec![97 * 32];
+    gpt2().tensors(flat).refused(&["`wte.weight`", "[3104]", "[97, 32]"]);
+}
+
+#[test]
+fn tensors_of_another_type_or_of_another_model_are_named() {
+    let as_type = |dtype: Dtype| {
+        move |tensors: &mut Tensors| {
+            let tensor = tensors.get_mut("ln_f.bias").unwrap();
+            tensor.0 = dtype;
+            tensor.2.truncate(32 * dtype.bitsize() / 8);
+        }
+    };
+    gpt2().tensors(as_type(Dtype::F16)).refused(&["`ln_f.bias`", "F16"]);
+    gpt2().tensors(as_type(Dtype::BF16)).refused(&["`ln_f.bias`", "BF16"]);
+    gpt2().tensors(as_type(Dtype::I32)).refused(&["`ln_f.bias`", "I32"]);
+    let scalar = || (Dtype::F32, vec![1], vec![0; 4]);
+    let extra = |name: &'static str| move |tensors: &mut Tensors| drop(tensors.insert(name.into(), scalar()));
+    gpt2().tensors(extra("h.2.ln_1.weight")).refused(&["`h.2.ln_1.weight`"]);
+    gpt2().tensors(extra("evil\n\u{1b}[2Jname")).refused(&["evil"]);
+    gpt2().tensors(extra("transformer.wte.weight")).refused(&["wte.weight", "twice"]);
+    fconv().tensors(extra("fc4.bias")).refused(&["`fc4.bias`"]);
+    gpt2().tensors(extra("lm_head.weight")).accepted();
+    gpt2().tensors(extra("h.0.attn.bias")).accepted();
+    gpt2().tensors(extra("transformer.h.1.attn.masked_bias")).accepted();
+}
+
+#[test]
+fn a_file_that_is_no_safetensors_is_refused() {
+    let named = ["model.safetensors"];
+    gpt2().bytes(Vec::clear).refused(&["model.safetensors", "0 bytes"]);
+    gpt2().bytes(|b| b.truncate(7)).refused(&["model.safetensors", "7 bytes"]);
+    gpt2().bytes(|b| b.truncate(8)).refused(&named);
+    gpt2().bytes(|b| b.truncate(100)).refused(&named);
+    gpt2().bytes(|b| b.truncate(b.len() - 1)).refused(&["model.safetensors", "bytes of tensors"]);
+    gpt2().bytes(|b| b.push(0)).refused(&["model.safetensors", "bytes of tensors"]);
+    gpt2().bytes(|b| b[..8].fill(0)).refused(&named);
+    gpt2().bytes(|b| b[..8].fill(0xff)).refused(&["18446744073709551615"]);
+    gpt2().bytes(|b| b[..8].copy_from_slice(&99_999_999u64.to_le_bytes())).refused(&["99999999"]);
+    gpt2().bytes(|b| b[8..12].fill(0xfe)).refused(&["no text"]);
+    gpt2().bytes(|b| b[8..12].fill(b'[')).refused(&named);
+    gpt2().bytes(|b| *b = [&100_000u64.to_le_bytes()[..], &[b'['; 100_000]].concat()).refused(&named);
+    gpt2().bytes(|b| *b = [&2u64.to_le_bytes()[..], b"{}"].concat()).refused(&["`wte.weight`", "missing"]);
+}
+
+#[test]
+fn offsets_that_lie_are_refused() {
+    let offsets = |name: &'static str, from: u64, to: u64| {
+        move |header: &mut Value| header[name]["data_offsets"] = json!([from, to])
+    };
+    let named = ["model.safetensors"];
+    gpt2().header(offsets("wte.weight", 0, 97 * 32 * 4)).refused(&named); // over another tensor
+    gpt2().header(offsets("wte.weight", 8, 4)).refused(&named);
+    gpt2().header(offsets("ln_f.bias", u64::MAX - 128, u64::MAX)).refused(&named);
+    gpt2().header(offsets("ln_f.bias", 0, u64::MAX)).refused(&named);
+    gpt2().header(|header| header["ln_f.bias"]["data_offsets"] = json!([-4, 4])).refused(&named);
+    gpt2().header(|header| header["ln_f.bias"]["shape"] = json!([1u64 << 62, 1u64 << 62])).refused(&named);
+    gpt2().header(|header| header["ln_f.bias"]["shape"] = json!([-32])).refused(&named);
+    gpt2().header(|header| header["ln_f.bias"]["dtype"] = json!("F33")).refused(&["F33"]);
+    gpt2().header(|header| header["ln_f.bias"] = json!(null)).refused(&named);
+    gpt2().bytes(|bytes| *bytes = overflowing()).refused(&named);
+}
+
+/// A header that is in order but for where its tensors end: so far out that adding the length of
+/// the header goes beyond 64 bits.
+fn overflowing() -> Vec<u8> {
+    let piece = 1u64 << 60;
+    let tensor = |i: u64| {
+        let (from, size) = (i * piece, if i < 15 { piece } else { piece - 16 });
+        let to = from + size;
+        format!(r#""t{i:02}":{{"dtype":"U8","shape":[{size}],"data_offsets":[{from},{to}]}}"#)
+    };
+    let header = format!("{{{}}}", (0..16).map(tensor).collect::<Vec<_>>().join(","));
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 16]].concat()
+}
+
+#[test]
+fn a_configuration_that_contradicts_the_tensors_is_refused() {
+    gpt2().set("n_layer", json!(3)).refused(&["`h.2.ln_1.weight`", "missing", "[32]"]);
+    gpt2().set("n_layer", json!(1)).refused(&["`h.1."]);
+    gpt2().set("n_embd", json!(64)).refused(&["`wte.weight`", "[97, 32]", "[97, 64]"]);
+    gpt2().set("vocab_size", json!(98)).refused(&["`wte.weight`", "[97, 32]", "[98, 32]"]);
+    gpt2().set("n_positions", json!(65)).refused(&["`wpe.weight`", "[64, 32]", "[65, 32]"]);
+    gpt2().set("n_inner", json!(64)).refused(&["`h.0.mlp.c_fc.weight`", "[32, 128]", "[32, 64]"]);
+    gpt2().set("n_inner", json!(null)).accepted();
+    fconv().set("kernel", json!(4)).refused(&["`convolutions.0.weight`", "[3, 24, 48]", "[4, 24, 48]"]);
+    fconv().set("embed_dim", json!(8)).refused(&["`embed_tokens.weight`", "[97, 16]", "[97, 8]"]);
+    fconv().set("layers", json!(3)).refused(&["`convolutions.2.weight`", "missing"]);
+    let swapped = gpt2();
+    let line = swapped.line().replace("--model transformer", "--model linearized-conv");
+    refused(&words(&line), &["model_type", "gpt2", "fconv_lm"]);
+}
+
+#[test]
+fn a_configuration_that_makes_no_sense_is_refused() {
+    gpt2().set("n_head", json!(0)).refused(&["config.json", "n_head = 0"]);
+    gpt2().set("n_head", json!(5)).refused(&["config.json", "n_embd = 32", "n_head = 5"]);
+    for value in
+        [json!(-2), json!(2.5), json!(1e300), json!("2"), json!([2]), json!(u64::MAX), json!(1 << 21)]
+    {
+        gpt2().set("n_layer", value.clone()).refused(&["config.json", "n_layer = ", &value.to_string()]);
+        fconv().set("channels", value).refused(&["config.json", "channels = "]);
+    }
+    gpt2().set("n_layer", json!(1 << 20)).refused(&["`h.2.ln_1.weight`", "missing"]); // at once
+    fconv().set("layers", json!(1_000_000_000)).refused(&["layers = 1000000000"]);
+    gpt2().set("n_embd", json!(null)).refused(&["`n_embd` is missing"]);
+    gpt2().set("activation_function", json!("relu")).refused(&["activation_function", "relu", "gelu_new"]);
+    gpt2().set("layer_norm_epsilon", json!(1e-6)).refused(&["layer_norm_epsilon"]);
+    gpt2().set("tie_word_embeddings", json!(false)).refused(&["tie_word_embeddings"]);
+    gpt2().set("model_type", json!("llama")).refused(&["model_type", "llama"]);
+    gpt2().config("").refused(&["config.json"]);
+    gpt2().config("{").refused(&["config.json", "line 1"]);
+    gpt2().config("[]").refused(&["config.json"]);
+    gpt2().config(r#"{"n_layer": NaN}"#).refused(&["config.json", "line 1 column 13"]);
+    gpt2().config(&"[".repeat(100_000)).refused(&["config.json"]);
+    gpt2().config(&" ".repeat(2 << 20)).refused(&["config.json", "longer"]);
+}
+
+#[test]
+fn files_that_are_not_files_are_refused() {
+    for name in ["config.json", "model.safetensors"] {
+        let checkpoint = gpt2();
+        fs::remove_file(checkpoint.path(name)).unwrap();
+        checkpoint.refused(&[name, "No such file"]);
+        let checkpoint = gpt2();
+        fs::remove_file(checkpoint.path(name)).unwrap();
+        fs::create_dir(checkpoint.path(name)).unwrap();
+        checkpoint.refused(&[name, "directory"]);
+        #[cfg(unix)]
+        for device in ["/dev/zero", "/dev/null"] {
+            let checkpoint = gpt2();
+            fs::remove_file(checkpoint.path(name)).unwrap();
+            std::os::unix::fs::symlink(device, checkpoint.path(name)).unwrap();
+            checkpoint.refused(&[name, "no regular file"]);
+        }
+    }
+    let split = gpt2();
+    fs::rename(split.path("model.safetensors"), split.path("model-00001-of-00002.safetensors")).unwrap();
+    fs::write(split.path("model.safetensors.index.json"), "{}").unwrap();
+    split.refused(&["split over several files"]);
+    let binary = gpt2();
+    fs::write(binary.path("config.json"), [0xff, 0xfe, 0]).unwrap();
+    binary.refused(&["config.json", "UTF-8"]);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_noticed() {
+    let poison = |tensors: &mut Tensors| {
+        let nan = f32::NAN.to_le_bytes();
+        tensors.get_mut("ln_f.bias").unwrap().2.chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&nan));
+    };
+    gpt2().tensors(poison).refused(&["token 0", "not a number"]);
+}
+
+/// Loading needs the weights once, and of the file never more than a tensor.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_checkpoint_is_in_memory_once() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().display();
+    let rest = "--model transformer --prompt 1,2,3 --threads 1 --capacity 512";
+    printed(&words(&format!("decode --shape base --strategy concat --steps 1 --weights-out {path} {rest}")));
+    let weights = fs::metadata(folder.path().join("model.safetensors")).unwrap().len();
+    let line = format!("decode --checkpoint {path} --strategy naive --steps 40 {rest}");
+    let child = std::process::Command::new(PROGRAM).args(words(&line)).stdout(Stdio::null()).spawn();
+    let (loaded, peak) = watched(child.unwrap());
+    let program = 24 << 20; // and what a step computes in passing
+    assert!(peak > weights / 2, "the watcher saw nothing");
+    assert!(loaded <= weights + weights / 10 + program, "{loaded} bytes after loading {weights}");
+    assert!(peak <= 2 * weights + weights / 10, "{peak} bytes at the peak of loading {weights}");
+}
+
+/// Resident bytes before the end, and the most there ever were.
+#[cfg(target_os = "linux")]
+fn watched(mut child: std::process::Child) -> (u64, u64) {
+    let mut seen = Vec::new();
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            Some(1024 * line.split_whitespace().nth(1)?.parse::<u64>().ok()?)
+        };
+        seen.extend(field("VmRSS:").zip(field("VmHWM:")));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success());
+    let peak = seen.iter().map(|&(_, peak)| peak).max().unwrap_or(0);
+    let mut resident: Vec<u64> = seen.iter().map(|&(resident, _)| resident).collect();
+    resident.sort_unstable();
+    (resident.get(resident.len() / 2).copied().unwrap_or(0), peak)
+}
+
+// ---- list, plot, report, help
+
+#[test]
+fn list_prints_ids_that_its_own_filter_finds() {
+    let all = printed(&["list"]);
+    assert!(all.lines().count() > 10);
+    for id in all.lines() {
+        id.parse::<decode_bench::case::Case>().unwrap();
+    }
+    let some = printed(&["list", "--filter", "toy/padded"]);
+    assert!(!some.is_empty() && some.lines().all(|id| id.contains("toy/padded")));
+}
+
+/// A run that was never measured: two strategies at two positions.
+fn run_folder() -> TempDir {
+    use decode_bench::record::Environment;
+    let folder = tempdir().unwrap();
+    let environment = serde_json::to_string(&Environment::collect(1, 7)).unwrap();
+    fs::write(folder.path().join("environment.json"), environment).unwrap();
+    let mut csv =
+        String::from("case,model,shape,strategy,backend,batch,position,metric,round,iters,value,error\n");
+    for (strategy, ns) in [("naive", 900), ("concat", 400), ("padded", 500)] {
+        for position in [64, 256] {
+            for round in 1..6 {
+                let value = ns * position + round;
+                csv += &format!(
+                    "transformer-toy/{strategy}/cpu/b1/t{position},transformer,toy,{strategy},cpu,1,{position},step_ns,{round},1,{value},\n"
+                );
+            }
+        }
+    }
+    fs::write(folder.path().join("samples.csv"), csv).unwrap();
+    folder
+}
+
+#[test]
+fn plot_draws_files_and_prints_their_names() {
+    let run = run_folder();
+    let out = tempdir().unwrap();
+    let text = printed(&["plot", run.path().to_str().unwrap(), "--out", out.path().to_str().unwrap()]);
+    assert!(
+        text.lines().any(|file| file.ends_with(".svg")) && text.lines().any(|file| file.ends_with(".png"))
+    );
+    assert!(text.lines().all(|file| fs::metadata(file).is_ok_and(|found| found.len() > 100)), "{text}");
+    printed(&["plot", run.path().to_str().unwrap()]);
+    assert!(run.path().join("plots").is_dir());
+}
+
+#[test]
+fn report_prints_a_table_or_splices_it() {
+    let run = run_folder();
+    let run = run.path().to_str().unwrap();
+    let table = printed(&["report", run]);
+    assert!(table.contains("| padded |"), "{table}");
+    let folder = tempdir().unwrap();
+    let page = folder.path().join("page.md");
+    let splice = ["report", run, "--splice", page.to_str().unwrap()];
+    refused(&splice, &["page.md", "No such file"]);
+    fs::write(&page, "no markers").unwrap();
+    refused(&splice, &["page.md", "decode-bench:begin"]);
+    assert_eq!(fs::read_to_string(&page).unwrap(), "no markers");
+    fs::write(&page, "before\n<!-- decode-bench:begin -->\nold\n<!-- decode-bench:end -->\nafter\n").unwrap();
+    assert_eq!(printed(&splice), "");
+    let spliced = fs::read_to_string(&page).unwrap();
+    assert!(
+        spliced.starts_with("before\n") && spliced.ends_with("\nafter\n") && !spliced.contains("\nold\n")
+    );
+    assert!(spliced.contains(table.trim()));
+}
+
+#[test]
+fn runs_that_cannot_be_read_are_refused_and_nothing_is_drawn() {
+    let no_run = |change: &dyn Fn(&Path), named: &[&str]| {
+        let run = run_folder();
+        change(run.path());
+        let before = contents(run.path());
+        for verb in ["plot", "report"] {
+            refused(&[verb, run.path().to_str().unwrap()], named);
+        }
+        assert_eq!(contents(run.path()), before);
+    };
+    let edit = |file: &'static str, from: &'static str, to: &'static str| {
+        move |run: &Path| {
+            let text = fs::read_to_string(run.join(file)).unwrap();
+            assert!(text.contains(from), "{file} has no {from}");
+            fs::write(run.join(file), text.replacen(from, to, 1)).unwrap();
+        }
+    };
+    let newer = edit("environment.json", r#""format_version":1"#, r#""format_version":999"#);
+    no_run(&newer, &["environment.json", "format 999"]);
+    no_run(&edit("environment.json", "{", ""), &["environment.json"]);
+    no_run(&|run| fs::remove_file(run.join("environment.json")).unwrap(), &["environment.json"]);
+    no_run(&|run| fs::remove_file(run.join("samples.csv")).unwrap(), &["no samples"]);
+    no_run(&edit("samples.csv", ",2,1,", ",2,one,"), &["samples.csv", "line 3", "iters", "`one`"]);
+    no_run(&edit("samples.csv", "/padded/", "/paded/"), &["samples.csv", "line 22", "case", "paded"]);
+    no_run(&edit("samples.csv", "step_ns", "stop_ns"), &["samples.csv", "line 2", "metric", "stop_ns"]);
+    refused(&["plot", "/no/such/run"], &["/no/such/run"]);
+    refused(&["report"], &["<RUN>"]);
+    let run = run_folder();
+    let file = run.path().join("samples.csv/plots");
+    refused(&["plot", run.path().to_str().unwrap(), "--out", file.to_str().unwrap()], &["samples.csv"]);
+}
+
+#[test]
+fn a_last_line_cut_off_is_left_out_and_said() {
+    let run = run_folder();
+    let path = run.path().join("samples.csv");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.trim_end()).unwrap();
+    let output = program(&["report", run.path().to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("note: samples.csv: line 31 "), "{said}");
+}
+
+#[test]
+fn help_has_an_example_for_every_verb_and_the_exit_codes() {
+    let help = printed(&["--help"]);
+    assert!(help.contains("Exit codes:") && help.contains("  1  "));
+    let verbs =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let verbs: Vec<&str> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(verbs.contains(&"decode") && verbs.contains(&"report"));
+    for verb in verbs.into_iter().filter(|verb| *verb != "help") {
+        let help = printed(&[verb, "--help"]);
+        assert!(help.contains(&format!("\n  decode-bench {verb}")), "{verb} has no example");
+    }
+    assert_eq!(printed(&["--version"]).trim(), format!("decode-bench {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completions_know_the_verbs_and_the_strategies() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = printed(&["completions", shell]);
+        assert!(script.contains("decode") && script.contains("strategy"), "{shell}");
+    }
+    assert!(printed(&["completions", "bash"]).contains("naive-padded"));
+    refused(&["completions", "csh"], &["csh"]);
+}

@@ -1,0 +1,146 @@
+//! A run from its first sample to its figures, as a user makes one; and what is left of it when it
+//! is killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use assert_cmd::cargo::CommandCargoExt;
+use decode_bench::record::{Metric, Run};
+
+const CASES: &str = "transformer-tiny/(naive|concat|padded)/cpu/b1/t16";
+
+fn program() -> Command {
+    Command::cargo_bin("decode-bench").unwrap()
+}
+
+fn trace(results: &Path, rounds: u32) -> Command {
+    let mut command = program();
+    command.args([
+        "trace",
+        "--filter",
+        CASES,
+        "--tokens",
+        "48",
+        "--threads",
+        "1",
+        "--rounds",
+        &rounds.to_string(),
+    ]);
+    command.arg("--results").arg(results);
+    command
+}
+
+fn only_folder(results: &Path) -> PathBuf {
+    let folders: Vec<PathBuf> = fs::read_dir(results).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    folders.into_iter().next().unwrap()
+}
+
+fn output(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_trace_holds_every_step_of_every_strategy_and_makes_figures_and_a_table() {
+    let results = tempfile::tempdir().unwrap();
+    let printed = output(trace(results.path(), 6));
+    let folder = only_folder(results.path());
+    assert!(printed.contains("transformer-tiny, cpu, batch 1"), "{printed}");
+    let run = Run::open(&folder).unwrap();
+    assert!(run.environment.finished_utc.is_some());
+    for strategy in ["naive", "concat", "padded"] {
+        let of = |metric| {
+            let mine = |s: &&_| matches!(s, decode_bench::record::Sample { case, metric: m, .. } if case.strategy.to_string() == strategy && *m == metric);
+            run.samples.iter().filter(mine).count()
+        };
+        assert_eq!((of(Metric::StepNs), of(Metric::DecodeNs)), (6 * 48, 6), "{strategy}");
+    }
+    assert_eq!(run.equality.len(), 3);
+    for figure in ["latency", "cumulative"] {
+        let svg =
+            fs::read_to_string(folder.join(format!("plots/{figure}-transformer-tiny-cpu-b1.svg"))).unwrap();
+        for word in ["naive", "concat", "padded", "thread"] {
+            assert!(svg.contains(word), "{figure} has no `{word}`");
+        }
+        assert!(
+            fs::metadata(folder.join(format!("plots/{figure}-transformer-tiny-cpu-b1.png"))).unwrap().len()
+                > 10_000
+        );
+    }
+}
+
+/// The rows of a file, each a whole line.
+fn lines(folder: &Path) -> Vec<String> {
+    let text = fs::read_to_string(folder.join("samples.csv")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..whole].lines().map(String::from).collect()
+}
+
+#[test]
+fn a_killed_run_keeps_every_sample_and_is_completed_by_resuming_it() {
+    let results = tempfile::tempdir().unwrap();
+    let mut child = trace(results.path(), 40).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(350));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let folder = only_folder(results.path());
+    for pause in [60, 130, 210] {
+        let before = lines(&folder);
+        let mut again = trace(results.path(), 40);
+        let mut child =
+            again.arg("--resume").arg(&folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(pause));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let after = lines(&folder);
+        assert_eq!(after[..before.len()], before, "a sample was lost");
+    }
+    let mut last = trace(results.path(), 40);
+    last.arg("--resume").arg(&folder);
+    output(last);
+    let run = Run::open(&folder).unwrap();
+    assert!(run.notes.is_empty(), "{:?}", run.notes);
+    for strategy in ["naive", "concat", "padded"] {
+        let ended = run
+            .samples
+            .iter()
+            .filter(|s| s.metric == Metric::DecodeNs && s.case.strategy.to_string() == strategy);
+        let mut rounds: Vec<u32> = ended.map(|s| s.round).collect();
+        rounds.sort();
+        assert_eq!(rounds, (101..141).collect::<Vec<u32>>(), "{strategy}: every round once");
+    }
+}
+
+#[test]
+fn a_run_begun_otherwise_is_not_resumed() {
+    let results = tempfile::tempdir().unwrap();
+    output(trace(results.path(), 1));
+    let folder = only_folder(results.path());
+    let mut other = trace(results.path(), 2);
+    let output = other.args(["--seed", "2"]).arg("--resume").arg(&folder).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("seed: 1, now 2"), "{said}");
+    assert_eq!(
+        Run::open(&folder).unwrap().samples.iter().filter(|s| s.metric == Metric::DecodeNs).count(),
+        3
+    );
+}
+
+#[test]
+fn a_folder_that_another_process_writes_to_is_refused() {
+    let results = tempfile::tempdir().unwrap();
+    let mut first = trace(results.path(), 2000).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    let folder = only_folder(results.path());
+    let output = trace(results.path(), 2000).arg("--resume").arg(&folder).output().unwrap();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("another process is writing to this run"), "{said}");
+}
