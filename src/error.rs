@@ -94,7 +94,7 @@ mod tests {
         let error = Error::Unknown { kind: "strategy", name: "paded".into(), known };
         assert_eq!(
             error.to_string(),
-            "unknown strategy `paded`; did you mean `padded`, `bounded` or `naive`?"
+            "unknown strategy `paded`; did you mean `padded`, `bounded` or `concat`?"
         );
     }
 }

@@ -225,12 +225,17 @@ fn max(scores: &[f32], start: f32) -> f32 {
 /// Replaces each score by `exp(score - largest)`; their sum.
 #[inline(always)]
 fn exponentials(scores: &mut [f32], largest: f32) -> f32 {
+    let (chunks, rest) = scores.as_chunks_mut::<16>();
     let mut sums = [0.0; 16];
-    for scores in scores.chunks_mut(16) {
-        for (score, sum) in scores.iter_mut().zip(&mut sums) {
+    for chunk in chunks {
+        for (score, sum) in chunk.iter_mut().zip(&mut sums) {
             *score = exp(*score - largest);
             *sum += *score;
         }
+    }
+    for (score, sum) in rest.iter_mut().zip(&mut sums) {
+        *score = exp(*score - largest);
+        *sum += *score;
     }
     sums.iter().sum()
 }

@@ -15,7 +15,7 @@ use crate::backend::cpu::pool::{part, Pool};
 use crate::backend::Activation;
 
 /// Up to this many rows are multiplied by [`FewRows`].
-const FEW: usize = 64;
+const FEW: usize = 32;
 /// Weights are read at this many places at once.
 const STREAMS: usize = 4;
 /// Rows of x that share one pass over the weights in cache.
