@@ -38,21 +38,35 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
     /// Ids outside the vocabulary, a batch of another size, no tokens, more than the capacity: the
     /// session is then as it was. After a device's error it is of no further use.
     pub fn feed(&mut self, new: &Tokens) -> Result<B::Tensor> {
+        let n = self.take(new)?;
+        self.run(n).inspect_err(|_| self.seen.0.iter_mut().for_each(|seen| seen.truncate(seen.len() - n)))
+    }
+
+    /// Feeds tokens whose logits nobody wants. A strategy that remembers nothing has nothing to do:
+    /// it computes everything at the next [`Self::feed`].
+    pub fn absorb(&mut self, new: &Tokens) -> Result<()> {
+        if self.cache.strategy().remembers() {
+            return self.feed(new).map(drop);
+        }
+        self.take(new).map(drop)
+    }
+
+    /// Puts tokens behind those seen, if they can follow them; how many of each entry.
+    fn take(&mut self, new: &Tokens) -> Result<usize> {
         let n = self.check(new)?;
-        let (strategy, capacity, seen) = (self.cache.strategy(), self.cache.capacity(), self.len());
-        if seen + n > capacity {
-            return Err(Error::CacheFull { capacity, wanted: seen + n });
+        let (capacity, wanted) = (self.cache.capacity(), self.len() + n);
+        if wanted > capacity {
+            return Err(Error::CacheFull { capacity, wanted });
         }
         for (seen, new) in self.seen.0.iter_mut().zip(&new.0) {
             seen.extend_from_slice(new);
         }
-        self.run(strategy, n)
-            .inspect_err(|_| self.seen.0.iter_mut().for_each(|seen| seen.truncate(seen.len() - n)))
+        Ok(n)
     }
 
-    fn run(&mut self, strategy: Strategy, n: usize) -> Result<B::Tensor> {
+    fn run(&mut self, n: usize) -> Result<B::Tensor> {
         let total = self.len();
-        let (first, rows) = match strategy {
+        let (first, rows) = match self.cache.strategy() {
             Strategy::Naive => (0, total),
             Strategy::NaivePadded => (0, self.cache.capacity()),
             Strategy::Concat

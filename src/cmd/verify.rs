@@ -35,8 +35,9 @@ pub fn run(args: Args) -> Result<()> {
     let mut differing = Vec::new();
     for model in cases.chunk_by(|a, b| (a.model, a.shape) == (b.model, b.shape)) {
         let rig = Rig::metered(model[0].model, model[0].shape, &settings)?;
+        let mut checker = equality::Checker::new(&rig);
         for case in model {
-            let found = verify(&rig, case)?;
+            let found = verify(&mut checker, &rig, case)?;
             print(&format!(
                 "{case}: {}\n",
                 found.as_ref().map_or_else(|difference| difference.clone(), String::clone)
@@ -58,8 +59,12 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// In words, what was found equal, or what was not.
-fn verify(rig: &Rig<Metered<Cpu>>, case: &Case) -> Result<Result<String, String>> {
-    let equality = equality::check(rig, case);
+fn verify(
+    checker: &mut equality::Checker<'_, Metered<Cpu>>,
+    rig: &Rig<Metered<Cpu>>,
+    case: &Case,
+) -> Result<Result<String, String>> {
+    let equality = checker.check(case);
     if let Some(difference) = equality.error {
         return Ok(Err(difference));
     }

@@ -14,11 +14,11 @@ pub const TOLERANCE: f64 = 1e-4;
 
 /// The cases whose logits are naive's. The others get a row with the difference and no time.
 pub fn gate<B: Backend>(rig: &Rig<B>, group: &[Case], mut record: Option<&mut Record>) -> Result<Vec<Case>> {
-    let mut equal = Vec::new();
+    let (mut checker, mut equal) = (Checker::new(rig), Vec::new());
     for case in group {
         let row = match &mut record {
-            None => check(rig, case),
-            Some(record) => recorded_check(rig, case, record)?,
+            None => checker.check(case),
+            Some(record) => recorded_check(&mut checker, case, record)?,
         };
         match (row.error, &record) {
             (None, _) => equal.push(*case),
@@ -29,11 +29,15 @@ pub fn gate<B: Backend>(rig: &Rig<B>, group: &[Case], mut record: Option<&mut Re
     Ok(equal)
 }
 
-fn recorded_check<B: Backend>(rig: &Rig<B>, case: &Case, record: &mut Record) -> Result<EqualityRow> {
+fn recorded_check<B: Backend>(
+    checker: &mut Checker<'_, B>,
+    case: &Case,
+    record: &mut Record,
+) -> Result<EqualityRow> {
     if let Some(row) = record.done.equality.iter().find(|row| row.case == *case) {
         return Ok(row.clone());
     }
-    let row = check(rig, case);
+    let row = checker.check(case);
     record.writer.equality(&row)?;
     if let Some(error) = &row.error {
         record.writer.sample(&Sample::failed(*case, Metric::StepNs, 0, error))?;
@@ -41,24 +45,44 @@ fn recorded_check<B: Backend>(rig: &Rig<B>, case: &Case, record: &mut Record) ->
     Ok(row)
 }
 
-/// The logits of a case's step against naive's on the same backend, in f64.
-pub fn check<B: Backend>(rig: &Rig<B>, case: &Case) -> EqualityRow {
-    let row = EqualityRow {
-        case: *case,
-        max_abs: None,
-        max_rel: None,
-        place: String::new(),
-        tolerance: TOLERANCE,
-        error: None,
-    };
-    match logits(rig, case).and_then(|got| Ok((got, logits(rig, &case.under(Strategy::Naive))?))) {
-        Ok((got, naive)) => compared(row, &got, &naive),
-        Err(error) => EqualityRow { error: Some(error.to_string()), ..row },
-    }
+/// Compares cases with naive, whose logits it computes once for those that differ in strategy only.
+pub struct Checker<'a, B: Backend> {
+    rig: &'a Rig<B>,
+    naive: Option<(Case, Vec<f32>)>,
 }
 
-fn logits<B: Backend>(rig: &Rig<B>, case: &Case) -> Result<Vec<f32>> {
-    rig.trunk(case)?.logits()
+impl<'a, B: Backend> Checker<'a, B> {
+    pub fn new(rig: &'a Rig<B>) -> Checker<'a, B> {
+        Checker { rig, naive: None }
+    }
+
+    /// The logits of a case's step against naive's on the same backend, in f64.
+    pub fn check(&mut self, case: &Case) -> EqualityRow {
+        let row = EqualityRow {
+            case: *case,
+            max_abs: None,
+            max_rel: None,
+            place: String::new(),
+            tolerance: TOLERANCE,
+            error: None,
+        };
+        match self.logits(case).and_then(|got| Ok((got, self.naive(case)?))) {
+            Ok((got, naive)) => compared(row, &got, naive),
+            Err(error) => EqualityRow { error: Some(error.to_string()), ..row },
+        }
+    }
+
+    fn naive(&mut self, case: &Case) -> Result<&[f32]> {
+        let wanted = case.under(Strategy::Naive);
+        if self.naive.as_ref().is_none_or(|(known, _)| *known != wanted) {
+            self.naive = Some((wanted, self.logits(&wanted)?));
+        }
+        Ok(&self.naive.as_ref().expect("computed above").1)
+    }
+
+    fn logits(&self, case: &Case) -> Result<Vec<f32>> {
+        self.rig.trunk(case)?.logits()
+    }
 }
 
 fn compared(row: EqualityRow, got: &[f32], naive: &[f32]) -> EqualityRow {
@@ -119,7 +143,7 @@ mod tests {
         for case in crate::suite::select(Some("tiny")).unwrap() {
             let rig =
                 Rig::cpu(case.model, case.shape, &Settings { threads: 2, ..Settings::default() }).unwrap();
-            assert_eq!(check(&rig, &case).error, None, "{case}");
+            assert_eq!(Checker::new(&rig).check(&case).error, None, "{case}");
         }
     }
 }

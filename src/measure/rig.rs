@@ -56,7 +56,7 @@ impl<B: Backend> Rig<B> {
         let (vocab, last) = (self.model.vocab(), case.position - 1);
         let mut session = self.session(case)?;
         if last > 0 {
-            session.feed(&given(case.batch, 0, last, vocab))?;
+            session.absorb(&given(case.batch, 0, last, vocab))?;
         }
         Ok(Trunk { backend: &self.backend, session, next: given(case.batch, last, case.position, vocab) })
     }

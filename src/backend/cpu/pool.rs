@@ -1,10 +1,12 @@
 //! A pool of threads for fork and join within one step.
 //!
-//! A step of the smallest model is about 300 µs of reading and some twenty forks, so a fork has to
-//! cost about a microsecond. Workers therefore spin for a while before they sleep, a job is one
-//! borrowed closure and nothing is allocated. Rayon is made for other work: its jobs go through
-//! an injector queue that allocates, and its idle workers sleep early.
-//! FIGURES
+//! A step of the smallest model is some 350 µs of reading and twenty forks, so a fork has to cost
+//! about a microsecond. Workers therefore spin for a while before they sleep, a job is one borrowed
+//! closure, and nothing is allocated. Rayon is made for other work: it hands a job from outside
+//! over in a queue that allocates, and its idle threads sleep early. An empty job on each of two
+//! threads, on a shared 2-core Sapphire-Rapids-class virtual machine: `rayon::broadcast` 10 to 60 µs;
+//! this pool 0.1 µs in a row and 0.6 µs after 20 µs of other work, or 4 µs when other programs leave
+//! it one core only.
 
 use std::any::Any;
 use std::cell::UnsafeCell;

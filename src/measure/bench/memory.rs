@@ -1,6 +1,7 @@
 //! The exact pass, without criterion: a value without variance breaks its statistics.
 
 use super::{Bench, Mode};
+use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::Result;
 use crate::measure::{exact, Rig};
@@ -16,7 +17,9 @@ pub fn memory(bench: &Bench) -> Result<()> {
     for model in bench.models() {
         eprintln!("counting the steps of {}-{}", model.0, model.1);
         let rig = Rig::metered(model.0, model.1, &bench.settings)?;
-        for case in &curves(&bench.groups(model)) {
+        let cases =
+            if record.is_some() { curves(&bench.groups(model)) } else { bench.groups(model).concat() };
+        for case in &cases {
             if record.as_ref().is_some_and(|record| record.done.done(case, Metric::CacheLiveBytes) > 0) {
                 continue;
             }

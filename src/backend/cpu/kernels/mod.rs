@@ -138,7 +138,7 @@ mod tests {
     use std::cell::Cell;
 
     use ndarray::{Array, Dimension, ShapeBuilder};
-    use pulp::{Arch, Scalar};
+    use pulp::Arch;
     use rand_chacha::rand_core::{RngCore, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
@@ -148,7 +148,6 @@ mod tests {
 
     /// Runs a test on every instruction set that this machine has.
     pub fn on_every_arch(test: impl Fn()) {
-        let _ = Scalar;
         #[allow(unused_mut)]
         let mut archs = vec![Arch::Scalar, Arch::new()];
         #[cfg(target_arch = "x86_64")]
