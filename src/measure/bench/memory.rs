@@ -41,9 +41,12 @@ fn curves(groups: &[Vec<Case>]) -> Vec<Case> {
     let mut cases: Vec<Case> = groups.iter().flatten().copied().collect();
     let one_sentence: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
     for case in one_sentence {
-        let powers = (0..)
-            .map(|power| 1 << power)
-            .take_while(|&position| position <= capacity(case.model, case.shape));
+        let most = match case.strategy {
+            Strategy::Naive => 256,     // nothing is kept: the curve is the layers' own, and linear
+            Strategy::NaivePadded => 0, // the same at every position
+            _ => capacity(case.model, case.shape),
+        };
+        let powers = (0..).map(|power| 1 << power).take_while(|&position| position <= most);
         cases.extend(powers.map(|position| case.at(position)));
     }
     cases.sort();
