@@ -364,6 +364,25 @@ impl<B: Backend> Cache<B> {
         b.stage(&mut self.call)
     }
 
+    /// The staged call where the backend's kernels read it, for [`Backend::step`].
+    pub(crate) fn input(&self) -> B::Input {
+        self.call.input.clone()
+    }
+
+    /// What tells the shape of the next step from that of another: the rows its buffers will have.
+    /// `None` when no two steps have the same.
+    pub(crate) fn step_shape(&self) -> Option<usize> {
+        match self.strategy {
+            Strategy::Naive | Strategy::Concat => None,
+            Strategy::Chunked(chunk) => Some((self.len + 1).next_multiple_of(chunk)),
+            Strategy::NaivePadded
+            | Strategy::Padded
+            | Strategy::Bounded
+            | Strategy::Onehot
+            | Strategy::Shift => Some(self.capacity),
+        }
+    }
+
     /// What a model's body works with: the staged call and one memory per call node, in order.
     pub fn parts(&mut self) -> (&Call<B::Input>, Memories<'_, B>) {
         (&self.call, Memories(self.histories.iter_mut()))
@@ -383,6 +402,7 @@ impl<B: Backend> Cache<B> {
         }
         self.batch = order.len();
         self.call.batch = order.len();
+        self.call.input = B::Input::default(); // what was recorded of steps names the old rows
         Ok(())
     }
 
