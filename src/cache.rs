@@ -53,6 +53,20 @@ impl Strategy {
         }
     }
 
+    /// What tells the lengths and buffers of one step from those of another: the rows that its buffers
+    /// have. `None` when every step has others.
+    pub fn step_shape(self, position: usize, capacity: usize) -> Option<usize> {
+        match self {
+            Strategy::Naive | Strategy::Concat => None,
+            Strategy::Chunked(chunk) => Some(position.next_multiple_of(chunk)),
+            Strategy::NaivePadded
+            | Strategy::Padded
+            | Strategy::Bounded
+            | Strategy::Onehot
+            | Strategy::Shift => Some(capacity),
+        }
+    }
+
     /// Whether steps see the past through a cache.
     pub fn remembers(self) -> bool {
         !matches!(self, Strategy::Naive | Strategy::NaivePadded)
@@ -369,18 +383,9 @@ impl<B: Backend> Cache<B> {
         self.call.input.clone()
     }
 
-    /// What tells the shape of the next step from that of another: the rows its buffers will have.
-    /// `None` when no two steps have the same.
+    /// [`Strategy::step_shape`] of the next step.
     pub(crate) fn step_shape(&self) -> Option<usize> {
-        match self.strategy {
-            Strategy::Naive | Strategy::Concat => None,
-            Strategy::Chunked(chunk) => Some((self.len + 1).next_multiple_of(chunk)),
-            Strategy::NaivePadded
-            | Strategy::Padded
-            | Strategy::Bounded
-            | Strategy::Onehot
-            | Strategy::Shift => Some(self.capacity),
-        }
+        self.strategy.step_shape(self.len + 1, self.capacity)
     }
 
     /// What a model's body works with: the staged call and one memory per call node, in order.
