@@ -84,6 +84,20 @@ impl Device {
         }
     }
 
+    /// The most bytes of the memory pool in use at once.
+    pub(super) fn pool_high_bytes(&self) -> Result<u64> {
+        let mut bytes = 0u64;
+        // SAFETY: the attribute is a 64-bit number, written during the call.
+        let read = unsafe {
+            result::device::get_default_mem_pool(self.context.cu_device()).and_then(|pool| {
+                let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+                sys::cuMemPoolGetAttribute(pool, attribute, (&raw mut bytes).cast()).result()
+            })
+        };
+        read.map_err(|e| broken("ask the memory pool", e))?;
+        Ok(bytes)
+    }
+
     /// The kernel, compiled and loaded at its first use.
     pub(super) fn kernel(&self, variant: &Variant) -> Result<CudaFunction> {
         // a thread that panicked while it held the lock left whole entries behind

@@ -71,11 +71,11 @@ impl Cuda {
 
     fn record(&self, recorder: &mut Recorder, body: impl FnOnce() -> Result<Tensor>) -> Result<Recorded> {
         let launches = self.meter().work().launches;
-        let (graph, logits) = self.stream.capture(|| self.in_memory_of(recorder, body))?;
+        let recorded = self.stream.capture(|| self.in_memory_of(recorder, body))?;
         // recording starts no kernel
         self.meter.count(|work| work.launches = launches);
-        let graph = graph.ok_or_else(|| failed("nothing was recorded of a step"))?;
-        Ok(Recorded { graph, logits: Rc::new(logits) })
+        self.captures.borrow_mut().push(recorded.times);
+        Ok(Recorded { graph: recorded.graph, logits: Rc::new(recorded.done) })
     }
 
     /// The step, with scratch of the recording's own.

@@ -36,6 +36,7 @@ use crate::error::{Error, Result};
 use graph::Recorder;
 use kernels::MOST_LENGTHS;
 use memory::{kept, weights, Pointer, Scratch};
+pub use stream::CaptureTimes;
 use stream::{Grid, Stream};
 
 fn failed(what: impl Into<String>) -> Error {
@@ -60,6 +61,7 @@ pub struct Cuda {
     scratch: RefCell<Rc<Scratch>>,
     kernels: RefCell<HashMap<Variant, Option<CudaFunction>>>,
     compiled: RefCell<Vec<(Variant, u64)>>,
+    captures: RefCell<Vec<CaptureTimes>>,
 }
 
 /// A [`Call`]'s numbers on the device, and what was recorded of the steps that read them there.
@@ -114,8 +116,8 @@ impl Cuda {
     fn on(stream: Stream, device: Option<Arc<Device>>, mode: Mode) -> Cuda {
         let (stream, meter) = (Rc::new(stream), Rc::new(Meter::default()));
         let scratch = RefCell::new(Scratch::new(&stream, &meter));
-        let (kernels, compiled) = Default::default();
-        Cuda { mode, device, stream, meter, scratch, kernels, compiled }
+        let (kernels, compiled, captures) = Default::default();
+        Cuda { mode, device, stream, meter, scratch, kernels, compiled, captures }
     }
 
     /// Every variant asked for so far, in no order.
@@ -126,6 +128,27 @@ impl Cuda {
     /// Kernels compiled for lengths of their own, in order, and how long each took NVRTC.
     pub fn compiled(&self) -> Ref<'_, Vec<(Variant, u64)>> {
         self.compiled.borrow()
+    }
+
+    /// What each recording cost, in order.
+    pub fn captures(&self) -> Ref<'_, Vec<CaptureTimes>> {
+        self.captures.borrow()
+    }
+
+    /// The device that kernels run on; a plan has none.
+    pub fn device(&self) -> Option<&DeviceInfo> {
+        self.device.as_ref().map(|device| &device.info)
+    }
+
+    /// Runs `work`, and says how long the device took for it by its own clock. Waits for the end.
+    pub fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, u64)> {
+        self.stream.device_ns(work)
+    }
+
+    /// Bytes of what strategies keep, weights and scratch as the driver's pool counts them: the most at
+    /// once since the device was opened. `None` for a plan.
+    pub fn pool_high_bytes(&self) -> Result<Option<u64>> {
+        self.device.as_ref().map(|device| device.pool_high_bytes()).transpose()
     }
 
     fn scratch(&self, shape: Shape) -> Result<Tensor> {

@@ -2,6 +2,7 @@
 //! order and runs nothing, which is how the kernels of a whole decode are listed without a GPU.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cudarc::driver::{result, sys, CudaFunction, CudaGraph, CudaStream, LaunchConfig, PushKernelArg};
 
@@ -13,6 +14,22 @@ use crate::error::Result;
 pub enum Stream {
     Device(Arc<CudaStream>),
     Plan,
+}
+
+/// A recording, what the work that was recorded returned, and how long it took the host.
+pub struct Captured<R> {
+    pub graph: CudaGraph,
+    pub done: R,
+    pub times: CaptureTimes,
+}
+
+/// What a recording costs once, before the first replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureTimes {
+    /// Asking for every operation, none of which runs.
+    pub capture_ns: u64,
+    /// Making what was recorded ready to launch.
+    pub instantiate_ns: u64,
 }
 
 /// Blocks, and threads of one.
@@ -121,14 +138,36 @@ impl Stream {
     }
 
     /// Records what `work` queues instead of running it.
-    pub fn capture<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(Option<CudaGraph>, R)> {
-        let Some(stream) = self.open()? else { return Ok((None, work()?)) };
+    pub fn capture<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<Captured<R>> {
+        let Some(stream) = self.open()? else {
+            return Err(failed("a plan runs nothing that could be recorded"));
+        };
+        let start = Instant::now();
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         stream.begin_capture(mode).map_err(|e| broken("begin to capture", e))?;
         let done = work();
+        let capture_ns = start.elapsed().as_nanos() as u64;
         // ended also when the work failed: the stream must come out of capturing
         let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        let instantiate_ns = start.elapsed().as_nanos() as u64 - capture_ns;
         let done = done?;
-        Ok((graph.map_err(|e| broken("capture a step", e))?, done))
+        let graph = graph.map_err(|e| broken("capture a step", e))?;
+        let graph = graph.ok_or_else(|| failed("nothing was recorded of a step"))?;
+        Ok(Captured { graph, done, times: CaptureTimes { capture_ns, instantiate_ns } })
+    }
+
+    /// Nanoseconds that the device took for what `work` queues, between two events of the stream.
+    /// Waits for the end. The first operation's launch is outside, gaps between operations are inside.
+    pub fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, u64)> {
+        let Some(stream) = self.open()? else { return Ok((work()?, 0)) };
+        let event = || {
+            let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+            stream.record_event(flags).map_err(|e| broken("record an event", e))
+        };
+        let start = event()?;
+        let done = work()?;
+        let end = event()?;
+        let elapsed_ms = start.elapsed_ms(&end).map_err(|e| broken("time the device", e))?;
+        Ok((done, (f64::from(elapsed_ms) * 1e6) as u64))
     }
 }

@@ -166,6 +166,7 @@ fn a_replayed_step_is_one_launch_and_allocates_nothing() {
         let step = b.meter().work() - before;
         assert!(position < 3 || (step.launches, step.allocs) == (1, 0), "step {position}: {step:?}");
     }
+    assert_eq!(b.captures().len(), 1);
 }
 
 /// A result that the caller still holds is not overwritten by the next step.
@@ -260,6 +261,15 @@ fn a_full_cache_says_so_before_anything_is_launched() {
         assert!(matches!(error, Error::CacheFull { capacity: 4, wanted: 5 }), "{error}");
         assert_eq!(b.meter().work().launches, before);
     }
+}
+
+#[test]
+fn the_device_tells_its_time_and_its_memory() {
+    let Some(device) = device() else { return };
+    let b = Cuda::new(&device, Mode::Stream).unwrap();
+    let (rows, _) = b.device_ns(|| b.zeros([1, 1000, 1])).unwrap();
+    assert_eq!(rows.shape(), [1, 1000, 1]);
+    assert!(b.pool_high_bytes().unwrap().is_some_and(|bytes| bytes >= 4000));
 }
 
 #[test]
