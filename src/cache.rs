@@ -53,6 +53,20 @@ impl Strategy {
         }
     }
 
+    /// What tells the lengths and buffers of one step from those of another: the rows that its buffers
+    /// have. `None` when every step has others.
+    pub fn step_shape(self, position: usize, capacity: usize) -> Option<usize> {
+        match self {
+            Strategy::Naive | Strategy::Concat => None,
+            Strategy::Chunked(chunk) => Some(position.next_multiple_of(chunk)),
+            Strategy::NaivePadded
+            | Strategy::Padded
+            | Strategy::Bounded
+            | Strategy::Onehot
+            | Strategy::Shift => Some(capacity),
+        }
+    }
+
     /// Whether steps see the past through a cache.
     pub fn remembers(self) -> bool {
         !matches!(self, Strategy::Naive | Strategy::NaivePadded)
@@ -364,6 +378,16 @@ impl<B: Backend> Cache<B> {
         b.stage(&mut self.call)
     }
 
+    /// The staged call where the backend's kernels read it, for [`Backend::step`].
+    pub(crate) fn input(&self) -> B::Input {
+        self.call.input.clone()
+    }
+
+    /// [`Strategy::step_shape`] of the next step.
+    pub(crate) fn step_shape(&self) -> Option<usize> {
+        self.strategy.step_shape(self.len + 1, self.capacity)
+    }
+
     /// What a model's body works with: the staged call and one memory per call node, in order.
     pub fn parts(&mut self) -> (&Call<B::Input>, Memories<'_, B>) {
         (&self.call, Memories(self.histories.iter_mut()))
@@ -383,6 +407,7 @@ impl<B: Backend> Cache<B> {
         }
         self.batch = order.len();
         self.call.batch = order.len();
+        self.call.input = B::Input::default(); // what was recorded of steps names the old rows
         Ok(())
     }
 

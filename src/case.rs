@@ -37,6 +37,12 @@ pub enum ShapeName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackendName {
     Cpu,
+    /// One launch for each operation.
+    Cuda,
+    /// A step recorded once and replayed.
+    CudaGraph,
+    /// All lengths compiled in.
+    CudaSpecialised,
 }
 
 /// Gives an enum its names: `Display`, `FromStr` with the nearest names in the error, `ALL`.
@@ -68,7 +74,18 @@ macro_rules! names {
 
 names!(ModelKind, "model", Transformer => "transformer", LinearizedConv => "linearized-conv");
 names!(ShapeName, "shape", Tiny => "tiny", Toy => "toy", Base => "base", Gpt2 => "gpt2", Large => "large");
-names!(BackendName, "backend", Cpu => "cpu");
+names!(
+    BackendName, "backend",
+    Cpu => "cpu", Cuda => "cuda", CudaGraph => "cuda-graph", CudaSpecialised => "cuda-specialised",
+);
+
+impl BackendName {
+    /// Whether it can run a strategy: a recording fixes all lengths and addresses of a step, so
+    /// strategies that have others at every step cannot be replayed.
+    pub fn runs(self, strategy: Strategy) -> bool {
+        self != BackendName::CudaGraph || strategy.step_shape(1, 1).is_some()
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Case {
@@ -135,9 +152,10 @@ mod tests {
             model in proptest::sample::select(ModelKind::ALL),
             shape in proptest::sample::select(ShapeName::ALL),
             strategy in proptest::sample::select(Strategy::examples()),
+            backend in proptest::sample::select(BackendName::ALL),
             batch in 1usize..999, position in 1usize..99_999,
         ) {
-            let case = Case { model, shape, strategy, backend: BackendName::Cpu, batch, position };
+            let case = Case { model, shape, strategy, backend, batch, position };
             prop_assert_eq!(case.to_string().parse::<Case>().unwrap(), case);
         }
     }

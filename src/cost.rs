@@ -253,6 +253,8 @@ struct Rows {
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
+    use crate::backend::cuda::{Cuda, Mode};
+    use crate::backend::tests::device;
     use crate::backend::{Backend, Metered, Tokens};
     use crate::case::{ModelKind, ShapeName};
     use crate::model::weights::Weights;
@@ -263,35 +265,53 @@ mod tests {
     /// counted and not only the output compared.
     #[test]
     fn counted_work_is_the_closed_form() {
+        on_every_case(|| Cpu::new(1), 24);
+    }
+
+    #[test]
+    fn counted_work_is_the_closed_form_on_cuda() {
+        if let Some(device) = device() {
+            on_every_case(|| Cuda::new(&device, Mode::Stream).unwrap(), 9);
+        }
+    }
+
+    fn on_every_case<B: Backend>(backend: impl Fn() -> B, last: usize) {
         for model in [ModelKind::Transformer, ModelKind::LinearizedConv] {
             let config = Config::named(model, ShapeName::Tiny).unwrap();
-            let b = Metered(Cpu::new(1));
+            let b = Metered(backend());
             let loaded = AnyModel::load(&b, &config, &Weights::seeded(model, 1)).unwrap();
             let strategies = Strategy::examples().iter().copied().chain([Strategy::Chunked(4)]);
             for (strategy, batch) in strategies.filter(|s| s.applies_to(model)).flat_map(|s| [(s, 1), (s, 3)])
             {
-                let mut session = Session::open(&b, &loaded, strategy, batch, 24).unwrap();
-                session.feed(&Tokens(vec![vec![1, 2, 3]; batch])).unwrap();
-                // the largest shape a step will have, so that scratch is warm
-                session.fork().unwrap().feed(&Tokens(vec![vec![1; 21]; batch])).unwrap();
-                for position in 4..=24 {
-                    b.meter().reset_peaks();
-                    let before = b.meter().work();
-                    session.feed(&Tokens(vec![vec![5]; batch])).unwrap();
-                    let counted = b.meter().work() - before;
-                    let step = Step { config: config.clone(), strategy, batch, position, capacity: 24 };
-                    let what = format!("{model} {strategy} batch {batch} position {position}");
-                    let counted = Work { launches: 0, host_syncs: 0, ..counted };
-                    assert_eq!(counted, step.work(), "{what}");
-                    assert_eq!(session.cache().live_bytes(&b), step.live_bytes(), "{what}: live");
-                    assert_eq!(
-                        session.cache().allocated_bytes(&b),
-                        step.allocated_bytes(),
-                        "{what}: allocated"
-                    );
-                    assert_eq!(b.meter().kept_peak_bytes(), step.kept_peak_bytes(), "{what}: peak");
-                }
+                steps_cost_the_closed_form(&b, &config, &loaded, strategy, batch, last);
             }
+        }
+    }
+
+    fn steps_cost_the_closed_form<B: Backend>(
+        b: &Metered<B>,
+        config: &Config,
+        model: &AnyModel<Metered<B>>,
+        strategy: Strategy,
+        batch: usize,
+        last: usize,
+    ) {
+        let mut session = Session::open(b, model, strategy, batch, 24).unwrap();
+        session.feed(&Tokens(vec![vec![1, 2, 3]; batch])).unwrap();
+        // the largest shape a step will have, so that scratch is warm
+        session.fork().unwrap().feed(&Tokens(vec![vec![1; 21]; batch])).unwrap();
+        for position in 4..=last {
+            b.meter().reset_peaks();
+            let before = b.meter().work();
+            session.feed(&Tokens(vec![vec![5]; batch])).unwrap();
+            let counted = b.meter().work() - before;
+            let step = Step { config: config.clone(), strategy, batch, position, capacity: 24 };
+            let what = format!("{} {strategy} batch {batch} position {position}", b.name());
+            let counted = Work { launches: 0, host_syncs: 0, ..counted };
+            assert_eq!(counted, step.work(), "{what}");
+            assert_eq!(session.cache().live_bytes(b), step.live_bytes(), "{what}: live");
+            assert_eq!(session.cache().allocated_bytes(b), step.allocated_bytes(), "{what}: allocated");
+            assert_eq!(b.meter().kept_peak_bytes(), step.kept_peak_bytes(), "{what}: peak");
         }
     }
 }

@@ -79,7 +79,9 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         let seen = &self.seen.0;
         let token = |entry: usize, row: usize| seen[entry].get(first + row).copied().unwrap_or(0);
         self.cache.stage(self.b, rows, total - first - 1, token)?;
-        let logits = self.model.extend(self.b, &mut self.cache)?;
+        let (input, shape) = (self.cache.input(), self.cache.step_shape());
+        let mut extend = || self.model.extend(self.b, &mut self.cache);
+        let logits = if n == 1 { self.b.step(&input, shape, extend) } else { extend() }?;
         self.cache.advance();
         Ok(logits)
     }

@@ -112,7 +112,8 @@ impl Meter {
     }
 }
 
-/// Any backend, with the work that its calls ask for counted on its meter.
+/// Any backend, with the work that its calls ask for counted on its meter. Its steps are never
+/// replayed from a recording: every one makes its calls, so that they can be counted.
 pub struct Metered<B>(pub B);
 
 impl<B: Backend> Metered<B> {

@@ -2,13 +2,15 @@
 //!
 //! An operation is what one would write by hand as one kernel: not a primitive (a GPU step would
 //! be launch overhead and this trait a framework), not a whole model (two copies that drift).
-//! Each is one method here, one in [`cpu`], and one oracle in the tests, in the same order.
+//! Each is one method here, one in [`cpu`], one in [`cuda`], one file of `kernels/`, and one oracle in
+//! the tests, in the same order.
 //!
 //! Everything is f32 and three-dimensional, `[batch, rows, width]`, row-major. Weights are stored
 //! `[1, out, in]`: one-row products then read them in order, and the tied embedding table of the
 //! transformer is looked up and multiplied without a second copy.
 
 pub mod cpu;
+pub mod cuda;
 mod meter;
 
 pub use meter::{Meter, Metered, Work};
@@ -107,7 +109,8 @@ impl<Input> Call<Input> {
 pub trait Backend {
     type Tensor;
     /// A [`Call`]'s numbers where the kernels can read them. Made once, restaged at every call.
-    type Input: Default;
+    /// A clone is another handle to the same.
+    type Input: Default + Clone;
 
     /// As in a case id: `cpu`.
     fn name(&self) -> &'static str;
@@ -128,6 +131,17 @@ pub trait Backend {
     fn duplicate(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// Makes the call's numbers visible to the kernels that follow.
     fn stage(&self, call: &mut Call<Self::Input>) -> Result<()>;
+    /// Runs one decode step, whose operations `body` asks for. Two steps of one `shape` differ in
+    /// nothing but what was staged, so a backend may record the operations of one and replay them for
+    /// the next without calling `body`. `None`: every step has lengths or buffers of its own.
+    fn step(
+        &self,
+        _input: &Self::Input,
+        _shape: Option<usize>,
+        body: impl FnOnce() -> Result<Self::Tensor>,
+    ) -> Result<Self::Tensor> {
+        body()
+    }
 
     // ---- layers; `n` is the number of new rows
 
@@ -224,3 +238,6 @@ pub trait Backend {
     /// Allocates `out[b] = x[order[b]]`.
     fn gather_batch(&self, x: &Self::Tensor, order: &[usize]) -> Result<Self::Tensor>;
 }
+
+#[cfg(test)]
+pub mod tests;

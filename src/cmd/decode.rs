@@ -7,6 +7,7 @@ use clap::{ArgGroup, ValueEnum};
 use serde::Serialize;
 
 use decode_bench::backend::cpu::Cpu;
+use decode_bench::backend::cuda::{Cuda, Mode};
 use decode_bench::backend::{Backend, Tokens};
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
@@ -106,13 +107,16 @@ const USUAL_CHUNK: usize = 1024;
 pub fn run(args: Args) -> Result<()> {
     let threads = args.threads.unwrap_or_else(|| Settings::default().threads);
     let decoded = match args.backend {
-        BackendName::Cpu => decode(&args, threads, || Cpu::new(threads)),
+        BackendName::Cpu => decode(&args, threads, || Ok(Cpu::new(threads))),
+        BackendName::Cuda => decode(&args, threads, || Cuda::open(Mode::Stream)),
+        BackendName::CudaGraph => decode(&args, threads, || Cuda::open(Mode::Graph)),
+        BackendName::CudaSpecialised => decode(&args, threads, || Cuda::open(Mode::Specialised)),
     }?;
     print(&(serde_json::to_string(&decoded).expect("plain data prints") + "\n"))
 }
 
 /// Everything that can be refused is refused before the backend is made and the weights are loaded.
-fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> B) -> Result<Decoded> {
+fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Result<B>) -> Result<Decoded> {
     let seed = args.seed.unwrap_or_else(|| Settings::default().seed);
     let (config, weights) = source(args, seed)?;
     let capacity = capacity(args, &config)?;
@@ -122,7 +126,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> B) 
     let create = |path: &PathBuf| LogitsFile::create(path, args.steps, config.vocab());
     let mut logits = args.logits.as_ref().map(create).transpose()?;
 
-    let b = backend();
+    let b = backend()?;
     let model = AnyModel::load(&b, &config, &weights)?;
     let kept = args.weights_out.as_ref().map(|folder| (weights, folder)); // or let go of, mapped pages and all
     let mut session = Session::open(&b, &model, args.strategy, 1, capacity)?;

@@ -1,0 +1,98 @@
+// What every kernel shares. A kernel is compiled from this file followed by its own, with
+//   VEC      4 when every width and offset is a multiple of 4 (16-byte loads and stores), otherwise 1;
+//   HEAD     numbers of an attention head, for the kernels that keep a head in registers;
+//   LENGTHS  all run-time lengths in the order of the parameters, when they are compiled in.
+// Arguments: first the pointers, then the lengths, all `int`. What changes between two steps of one
+// shape is in `Call`, on the device, so that a captured graph serves every step.
+#pragma once
+
+struct Call {
+    int at;        // position of the first new row
+    int last;      // which new row the logits are wanted of
+    int tokens[1]; // [batch, n]
+};
+
+// Fixes the i-th length at its compiled-in value, where there is one.
+#ifdef LENGTHS
+__device__ constexpr int fixed_length(int i) {
+    constexpr int lengths[] = {LENGTHS};
+    return lengths[i];
+}
+#define LENGTH(i, x)                          \
+    constexpr int fixed_##x = fixed_length(i); \
+    x = fixed_##x
+#else
+#define LENGTH(i, x) (void)0
+#endif
+
+#define FULL 0xffffffffu
+#define LOWEST -3.402823466e38f
+
+// VEC numbers side by side, moved by one instruction.
+#if VEC == 4
+typedef float4 Pack;
+__device__ inline Pack zeros() { return make_float4(0.f, 0.f, 0.f, 0.f); }
+__device__ inline Pack operator+(Pack a, Pack b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
+__device__ inline Pack operator*(Pack a, Pack b) { return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w); }
+__device__ inline Pack operator-(Pack a, float b) { return make_float4(a.x - b, a.y - b, a.z - b, a.w - b); }
+__device__ inline Pack operator*(Pack a, float b) { return make_float4(a.x * b, a.y * b, a.z * b, a.w * b); }
+__device__ inline float total(Pack a) { return (a.x + a.y) + (a.z + a.w); }
+// sum + a · b
+__device__ inline float dot(Pack a, Pack b, float sum) {
+    return fmaf(a.w, b.w, fmaf(a.z, b.z, fmaf(a.y, b.y, fmaf(a.x, b.x, sum))));
+}
+__device__ inline Pack select(bool wanted, Pack a) {
+    return make_float4(wanted ? a.x : 0.f, wanted ? a.y : 0.f, wanted ? a.z : 0.f, wanted ? a.w : 0.f);
+}
+__device__ inline Pack from_lane(Pack a, int mask) {
+    return make_float4(__shfl_xor_sync(FULL, a.x, mask), __shfl_xor_sync(FULL, a.y, mask),
+                       __shfl_xor_sync(FULL, a.z, mask), __shfl_xor_sync(FULL, a.w, mask));
+}
+#else
+typedef float Pack;
+__device__ inline Pack zeros() { return 0.f; }
+__device__ inline float total(Pack a) { return a; }
+__device__ inline float dot(Pack a, Pack b, float sum) { return fmaf(a, b, sum); }
+__device__ inline Pack select(bool wanted, Pack a) { return wanted ? a : 0.f; }
+__device__ inline Pack from_lane(Pack a, int mask) { return __shfl_xor_sync(FULL, a, mask); }
+#endif
+
+// The pack that is `i` packs into a row.
+__device__ inline Pack load(const float* row, int i) { return reinterpret_cast<const Pack*>(row)[i]; }
+__device__ inline void store(float* row, int i, Pack x) { reinterpret_cast<Pack*>(row)[i] = x; }
+
+__device__ inline float warp_sum(float x) {
+    for (int mask = 16; mask > 0; mask /= 2) x += __shfl_xor_sync(FULL, x, mask);
+    return x;
+}
+
+// The sum over a block of up to 1024 threads, a multiple of 32, known to all of them.
+__device__ inline float block_sum(float x) {
+    __shared__ float sums[32];
+    x = warp_sum(x);
+    __syncthreads(); // the sums of the call before have been read
+    if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = x;
+    __syncthreads();
+    return warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? sums[threadIdx.x % 32] : 0.f);
+}
+
+// GPT-2's tanh approximation of the Gaussian error linear unit.
+__device__ inline float gelu_of(float x) {
+    return 0.5f * x * (1.f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+}
+
+__device__ inline float gated(float value, float gate, float residual) {
+    return (value / (1.f + expf(-gate)) + residual) * 0.70710678118654752f;
+}
+
+// How positions lie in rows; the numbers are those of the Rust enum `Layout`.
+enum { TAIL = 0, BOUNDED = 1, MASKED = 2, RING = 3 };
+
+// The row that holds position at + i - back, or -1 before position 0. With TAIL the last n of
+// `held` rows are the new ones.
+__device__ inline int row_of(int layout, int held, int at, int n, int i, int back) {
+    const int position = at + i - back;
+    if (position < 0) return -1;
+    if (layout == TAIL) return held + i - n - back;
+    return layout == RING ? position % held : position;
+}

@@ -1,0 +1,68 @@
+//! What compiling every shape costs, which NVRTC alone can tell: no GPU and no driver take part.
+//!
+//! A decode runs on a plan, which launches nothing and lists the kernels that each position asks for
+//! with all lengths compiled in. Concat asks for new ones at every position, chunked-c at every
+//! c-th, padded once.
+
+use std::collections::HashSet;
+
+use super::kernels::Variant;
+use super::nvrtc::Nvrtc;
+use super::Cuda;
+use crate::backend::Tokens;
+use crate::cache::Strategy;
+use crate::error::Result;
+use crate::model::weights::Weights;
+use crate::model::{AnyModel, Config};
+use crate::session::Session;
+
+/// The kernels that a step asks for and no step before it did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewKernels {
+    /// Tokens the sequence has when the step is done.
+    pub position: usize,
+    pub kernels: Vec<Variant>,
+}
+
+/// One shape of a whole step, compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompiledShape {
+    /// The position whose step was the first to need it.
+    pub position: usize,
+    pub kernels: usize,
+    pub compile_ns: u64,
+}
+
+/// The shapes that a decode of `tokens` tokens, one at a time, has to compile, in order.
+pub fn shapes(
+    config: &Config,
+    strategy: Strategy,
+    batch: usize,
+    tokens: usize,
+    capacity: usize,
+) -> Result<Vec<NewKernels>> {
+    let b = Cuda::plan();
+    let model = AnyModel::load(&b, config, &Weights::seeded(config.kind(), 0))?;
+    let mut session = Session::open(&b, &model, strategy, batch, capacity)?;
+    let mut known = HashSet::new();
+    let mut shapes = Vec::new();
+    for position in 1..=tokens {
+        session.feed(&Tokens(vec![vec![0]; batch]))?;
+        let mut kernels: Vec<Variant> = b.kernels_asked_for();
+        kernels.retain(|&variant| known.insert(variant));
+        kernels.sort();
+        if !kernels.is_empty() {
+            shapes.push(NewKernels { position, kernels });
+        }
+    }
+    Ok(shapes)
+}
+
+impl NewKernels {
+    /// Compiles the kernels, for `arch` such as `sm_90`, and runs none.
+    pub fn compile(&self, nvrtc: &Nvrtc, arch: &str) -> Result<CompiledShape> {
+        let one = |kernel: &Variant| kernel.compile(nvrtc, arch).map(|compiled| compiled.compile_ns);
+        let compile_ns = self.kernels.iter().map(one).sum::<Result<u64>>()?;
+        Ok(CompiledShape { position: self.position, kernels: self.kernels.len(), compile_ns })
+    }
+}

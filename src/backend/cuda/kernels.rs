@@ -1,0 +1,96 @@
+//! The kernels: their sources, and what fixes one compiled variant of a source.
+
+use super::failed;
+use super::nvrtc::{Compiled, Nvrtc};
+use crate::error::Result;
+
+macro_rules! kernels {
+    ($($variant:ident => $name:literal),+ $(,)?) => {
+        /// One file of `kernels/` each, with one function of the file's name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kernel { $($variant),+ }
+
+        impl Kernel {
+            pub const ALL: &'static [Kernel] = &[$(Kernel::$variant),+];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Kernel::$variant => $name),+ }
+            }
+
+            fn source(self) -> &'static str {
+                match self { $(Kernel::$variant => include_str!(concat!("../../../kernels/", $name, ".cu"))),+ }
+            }
+        }
+    };
+}
+
+kernels!(
+    Embed => "embed",
+    LayerNorm => "layer_norm",
+    LinearOne => "linear_one",
+    Linear => "linear",
+    Attention => "attention",
+    AttentionCombine => "attention_combine",
+    ConvGlu => "conv_glu",
+    ConvWindow => "conv_window",
+    ConvGate => "conv_gate",
+    LastRow => "last_row",
+    Argmax => "argmax",
+    Concat => "concat",
+    Grow => "grow",
+    WriteRows => "write_rows",
+    WriteRing => "write_ring",
+    WriteOnehot => "write_onehot",
+    Shift => "shift",
+    Unroll => "unroll",
+    GatherBatch => "gather_batch",
+);
+
+const COMMON: &str = include_str!("../../../kernels/common.cuh");
+
+/// More lengths than any kernel takes.
+pub const MOST_LENGTHS: usize = 8;
+
+/// What is fixed when a kernel is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Variant {
+    pub kernel: Kernel,
+    /// Numbers moved by one instruction: 4 where widths and offsets allow, otherwise 1.
+    pub vec: u8,
+    /// Numbers of an attention head, for the kernels that keep one in registers; otherwise 0.
+    pub head: u16,
+    /// All lengths, where they are compiled in; zeros otherwise, and behind the last.
+    pub lengths: [i32; MOST_LENGTHS],
+}
+
+impl Variant {
+    pub fn compile(&self, nvrtc: &Nvrtc, arch: &str) -> Result<Compiled> {
+        let source = format!("{COMMON}#line 1\n{}", self.kernel.source());
+        nvrtc.compile(self.kernel.name(), &source, arch, &self.defines())
+    }
+
+    fn defines(&self) -> Vec<String> {
+        let mut defines = vec![format!("VEC={}", self.vec)];
+        if self.head > 0 {
+            defines.push(format!("HEAD={}", self.head));
+        }
+        if self.lengths != [0; MOST_LENGTHS] {
+            let lengths = self.lengths.map(|n| n.to_string());
+            defines.push(format!("LENGTHS={}", lengths.join(",")));
+        }
+        defines
+    }
+}
+
+/// The architecture to compile PTX for: the newest that both the device and the compiler know.
+pub fn ptx_target(nvrtc: &Nvrtc, (major, minor): (i32, i32)) -> Result<String> {
+    let device = 10 * major + minor;
+    let newest = nvrtc.targets()?.into_iter().filter(|&target| target <= device).max();
+    newest.map(|target| format!("compute_{target}")).ok_or_else(|| {
+        let (nvrtc_major, nvrtc_minor) = nvrtc.version;
+        failed(format!(
+            "NVRTC {nvrtc_major}.{nvrtc_minor} ({}) cannot compile for a device of compute capability {major}.{minor}",
+            nvrtc.path.display()
+        ))
+    })
+}

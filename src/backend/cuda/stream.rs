@@ -1,0 +1,173 @@
+//! The one stream that all work is queued on, or none: a plan asks for the same kernels in the same
+//! order and runs nothing, which is how the kernels of a whole decode are listed without a GPU.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cudarc::driver::{result, sys, CudaFunction, CudaGraph, CudaStream, LaunchConfig, PushKernelArg};
+
+use super::device::{broken, Device};
+use super::failed;
+use super::memory::Pointer;
+use crate::error::Result;
+
+pub enum Stream {
+    Device(Arc<CudaStream>),
+    Plan,
+}
+
+/// A recording, what the work that was recorded returned, and how long it took the host.
+pub struct Captured<R> {
+    pub graph: CudaGraph,
+    pub done: R,
+    pub times: CaptureTimes,
+}
+
+/// What a recording costs once, before the first replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureTimes {
+    /// Asking for every operation, none of which runs.
+    pub capture_ns: u64,
+    /// Making what was recorded ready to launch.
+    pub instantiate_ns: u64,
+}
+
+/// Blocks, and threads of one.
+#[derive(Clone, Copy)]
+pub struct Grid {
+    pub blocks: [usize; 3],
+    pub threads: u32,
+}
+
+impl Stream {
+    pub fn new(device: &Device) -> Result<Stream> {
+        let stream = device.context.new_stream().map_err(|e| broken("make a stream", e))?;
+        Ok(Stream::Device(stream))
+    }
+
+    /// The stream with its context current on this thread.
+    fn open(&self) -> Result<Option<&Arc<CudaStream>>> {
+        let Stream::Device(stream) = self else { return Ok(None) };
+        stream.context().bind_to_thread().map_err(|e| broken("use the device", e))?;
+        Ok(Some(stream))
+    }
+
+    pub fn alloc(&self, bytes: usize) -> Result<Pointer> {
+        let Some(stream) = self.open()? else { return Ok(0) };
+        // SAFETY: nothing reads the memory before it was written; see the callers.
+        unsafe { result::malloc_async(stream.cu_stream(), bytes.max(1)) }.map_err(|e| match e.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+                let (free, total) = result::mem_get_info().unwrap_or_default();
+                failed(format!("out of memory: {bytes} bytes were asked for, and {free} of {total} are free"))
+            }
+            _ => broken(&format!("allocate {bytes} bytes"), e),
+        })
+    }
+
+    pub fn free(&self, start: Pointer) {
+        if let Ok(Some(stream)) = self.open() {
+            // SAFETY: the caller owns the memory and queues nothing more on it. An error means that the
+            // device is lost, memory and all; the next call that returns a result reports it.
+            let _ = unsafe { result::free_async(start, stream.cu_stream()) };
+        }
+    }
+
+    pub fn zero(&self, start: Pointer, bytes: usize) -> Result<()> {
+        let Some(stream) = self.open()? else { return Ok(()) };
+        // SAFETY: the caller owns so many bytes there.
+        unsafe { result::memset_d8_async(start, 0, bytes, stream.cu_stream()) }
+            .map_err(|e| broken("clear memory", e))
+    }
+
+    pub fn copy(&self, to: Pointer, from: Pointer, bytes: usize) -> Result<()> {
+        let Some(stream) = self.open()? else { return Ok(()) };
+        // SAFETY: the caller owns so many bytes at both, which do not overlap.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }
+            .map_err(|e| broken("copy memory", e))
+    }
+
+    pub fn upload<T>(&self, to: Pointer, data: &[T]) -> Result<()> {
+        let Some(stream) = self.open()? else { return Ok(()) };
+        // SAFETY: the caller owns as many bytes there. The memory is pageable: the driver has read
+        // it when the call returns.
+        unsafe { result::memcpy_htod_async(to, data, stream.cu_stream()) }.map_err(|e| broken("upload", e))
+    }
+
+    /// Waits for the work queued so far, and for the copy.
+    pub fn download<T: Copy + Default>(&self, from: Pointer, len: usize) -> Result<Vec<T>> {
+        let mut data = vec![T::default(); len];
+        if let Some(stream) = self.open()? {
+            // SAFETY: the caller owns so many numbers there, plain ones of which any bits are valid;
+            // `data` is not touched before the stream has been waited for.
+            unsafe { result::memcpy_dtoh_async(&mut data, from, stream.cu_stream()) }
+                .map_err(|e| broken("download", e))?;
+            self.synchronize()?;
+        }
+        Ok(data)
+    }
+
+    pub fn synchronize(&self) -> Result<()> {
+        let Some(stream) = self.open()? else { return Ok(()) };
+        stream.synchronize().map_err(|e| broken("finish the work queued", e))
+    }
+
+    /// # Safety
+    /// The kernel takes these pointers and then these lengths, and stays within the memory that
+    /// the pointers name.
+    pub unsafe fn launch(
+        &self,
+        kernel: &CudaFunction,
+        grid: Grid,
+        pointers: &[Pointer],
+        lengths: &[i32],
+    ) -> Result<()> {
+        let Some(stream) = self.open()? else { return Ok(()) };
+        let mut launch = stream.launch_builder(kernel);
+        pointers.iter().for_each(|pointer| {
+            launch.arg(pointer);
+        });
+        lengths.iter().for_each(|length| {
+            launch.arg(length);
+        });
+        let [x, y, z] = grid.blocks.map(|n| n as u32);
+        let config =
+            LaunchConfig { grid_dim: (x, y, z), block_dim: (grid.threads, 1, 1), shared_mem_bytes: 0 };
+        // SAFETY: the caller's promise.
+        unsafe { launch.launch(config) }.map_err(|e| broken("launch a kernel", e))?;
+        Ok(())
+    }
+
+    /// Records what `work` queues instead of running it.
+    pub fn capture<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<Captured<R>> {
+        let Some(stream) = self.open()? else {
+            return Err(failed("a plan runs nothing that could be recorded"));
+        };
+        let start = Instant::now();
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        stream.begin_capture(mode).map_err(|e| broken("begin to capture", e))?;
+        let done = work();
+        let capture_ns = start.elapsed().as_nanos() as u64;
+        // ended also when the work failed: the stream must come out of capturing
+        let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        let instantiate_ns = start.elapsed().as_nanos() as u64 - capture_ns;
+        let done = done?;
+        let graph = graph.map_err(|e| broken("capture a step", e))?;
+        let graph = graph.ok_or_else(|| failed("nothing was recorded of a step"))?;
+        Ok(Captured { graph, done, times: CaptureTimes { capture_ns, instantiate_ns } })
+    }
+
+    /// Nanoseconds that the device took for what `work` queues, between two events of the stream.
+    /// Waits for the end. The first operation's launch is outside, gaps between operations are inside.
+    pub fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, u64)> {
+        let Some(stream) = self.open()? else { return Ok((work()?, 0)) };
+        let event = || {
+            let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+            stream.record_event(flags).map_err(|e| broken("record an event", e))
+        };
+        let start = event()?;
+        let done = work()?;
+        let end = event()?;
+        let elapsed_ms = start.elapsed_ms(&end).map_err(|e| broken("time the device", e))?;
+        Ok((done, (f64::from(elapsed_ms) * 1e6) as u64))
+    }
+}
