@@ -91,7 +91,8 @@ impl fmt::Display for Strategy {
 impl FromStr for Strategy {
     type Err = Error;
     fn from_str(name: &str) -> Result<Strategy> {
-        let chunk = name.strip_prefix("chunked-").and_then(|chunk| chunk.parse().ok()).filter(|&c| c > 0);
+        let chunk = name.strip_prefix("chunked-").and_then(|chunk| chunk.parse().ok());
+        let chunk = chunk.filter(|&c: &usize| c > 0 && name == format!("chunked-{c}")); // no alias
         let named = || Strategy::examples().iter().copied().find(|s| s.to_string() == name);
         chunk.map(Strategy::Chunked).or_else(named).ok_or_else(|| Error::Unknown {
             kind: "strategy",

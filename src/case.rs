@@ -126,16 +126,18 @@ impl FromStr for Case {
             return Err(malformed());
         };
         let (model, shape) = model.rsplit_once('-').ok_or_else(malformed)?;
-        let number = |text: &str, prefix: char| -> Result<usize> {
-            text.strip_prefix(prefix).and_then(|n| n.parse().ok()).filter(|&n| n > 0).ok_or_else(malformed)
+        // no larger than what can be decoded, so that no cost of it overflows
+        let number = |text: &str, prefix: char, most: usize| -> Result<usize> {
+            let number = text.strip_prefix(prefix).and_then(|n| n.parse().ok());
+            number.filter(|n| (1..=most).contains(n)).ok_or_else(malformed)
         };
         Ok(Case {
             model: model.parse()?,
             shape: shape.parse()?,
             strategy: strategy.parse()?,
             backend: backend.parse()?,
-            batch: number(batch, 'b')?,
-            position: number(position, 't')?,
+            batch: number(batch, 'b', 1 << 16)?,
+            position: number(position, 't', 1 << 20)?,
         })
     }
 }

@@ -13,7 +13,7 @@ pub enum Error {
     NoMatch { filter: String, known: Vec<String> },
     #[error("the cache holds {capacity} positions, and position {wanted} was asked for")]
     CacheFull { capacity: usize, wanted: usize },
-    #[error("prompt ({prompt} tokens) + steps ({steps}) = {} positions, and the model has {capacity}", prompt + steps)]
+    #[error("prompt ({prompt} tokens) + steps ({steps}) = {} positions, and the capacity is {capacity}", prompt + steps)]
     TooLong { prompt: usize, steps: usize, capacity: usize },
     #[error("token {id} is outside the vocabulary of {vocab} (ids 0 to {})", vocab - 1)]
     TokenRange { id: u32, vocab: usize },

@@ -23,16 +23,21 @@ pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
     let Some(filter) = filter else {
         return Ok(all().into_iter().filter(|case| in_default(case.shape)).collect());
     };
-    let pattern =
-        Regex::new(filter).map_err(|e| Error::Input(format!("the filter `{filter}` is no pattern: {e}")))?;
+    let matches = matcher(filter)?;
     let wanted = |case: &Case| in_default(case.shape) || filter.contains(case.shape.name());
-    let cases: Vec<Case> =
-        all().into_iter().filter(|case| wanted(case) && pattern.is_match(&case.to_string())).collect();
+    let cases: Vec<Case> = all().into_iter().filter(|case| wanted(case) && matches(case)).collect();
     if cases.is_empty() {
         let known = all().iter().map(Case::to_string).collect();
         return Err(Error::NoMatch { filter: filter.into(), known });
     }
     Ok(cases)
+}
+
+/// Whether a filter's regular expression is found in a case's id.
+pub fn matcher(filter: &str) -> Result<impl Fn(&Case) -> bool> {
+    let pattern =
+        Regex::new(filter).map_err(|e| Error::Input(format!("the filter `{filter}` is no pattern: {e}")))?;
+    Ok(move |case: &Case| pattern.is_match(&case.to_string()))
 }
 
 /// Every case there is, those that are compared side by side next to each other.

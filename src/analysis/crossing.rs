@@ -1,35 +1,56 @@
 //! From which position on one strategy beats another.
 
-use super::compare::{Comparison, Verdict};
+use super::compare::{Comparison, Verdict, ENOUGH};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Crossing {
     /// The first strategy is `before` up to `lo`, `after` from `hi` on, and cannot be told from
     /// the second in between. `position` is where the ratio passes 1.
     At { position: f64, lo: usize, hi: usize, before: Verdict, after: Verdict },
-    /// The first strategy is `verdict` from position `from` on, and before that it cannot be told
-    /// from the second. `from` is the first position measured where they never were equal.
+    /// The first strategy is `verdict` from position `from` on, and before that, if there are
+    /// positions before, it cannot be told from the second.
     From { from: usize, verdict: Verdict },
-    /// No position tells them apart.
+    /// The first strategy is `verdict` up to position `to`, and after that cannot be told.
+    Until { to: usize, verdict: Verdict },
+    /// No stretch of positions tells them apart.
     Undecided,
 }
 
-/// Finds the crossing in comparisons of one strategy with another, by ascending position.
+/// Finds the crossing in comparisons of one strategy with another, by ascending position. Those
+/// that have too few rounds for a verdict say nothing and are left out.
 ///
-/// One verdict in twenty may be chance, and with hundreds of positions some are. So the crossing
-/// is the split of the positions that the fewest verdicts contradict, and a side counts only if
-/// it has more verdicts for it than twice those against it.
+/// Some verdicts are chance. So the crossing is the split of the positions that the fewest
+/// verdicts contradict, and a side counts only if at least half of its positions carry its
+/// verdict, and these are at least a sixth of all there are.
 pub fn crossing(points: &[(usize, Comparison)]) -> Crossing {
+    let told = |(_, c): &&(usize, Comparison)| c.ratio.n >= ENOUGH && c.aa_band.is_some();
+    let points: Vec<(usize, Comparison)> = points.iter().filter(told).cloned().collect();
     let sides: Vec<i64> = points.iter().map(|(_, c)| side(c.verdict)).collect();
     let total: i64 = sides.iter().sum();
     let agreement = |k: &usize| (total - 2 * sides[..*k].iter().sum::<i64>()).abs();
     // No split, if it agrees as well: the first of equals is taken below.
     let best = (0..sides.len()).rev().max_by_key(agreement).unwrap_or(0);
-    match (majority(&sides[..best]), majority(&sides[best..])) {
-        (Some(before), Some(after)) if before != after => at(points, best, before, after),
-        (_, Some(after)) => from(points, &sides, after),
-        (Some(before), None) => from(points, &sides, before),
+    let best = if best == 0 { first_stretch(&sides) } else { best };
+    let (least, before, after) = (sides.len().div_ceil(6), &sides[..best], &sides[best..]);
+    match (majority(before, least), majority(after, least)) {
+        (Some(before), Some(after)) if before != after => at(&points, best, before, after),
+        (Some(both), Some(_)) => Crossing::From { from: points[0].0, verdict: both },
+        (None, Some(verdict)) => Crossing::From { from: points[best].0, verdict },
+        (Some(verdict), None) => Crossing::Until { to: points[best - 1].0, verdict },
         (None, None) => Crossing::Undecided,
+    }
+}
+
+/// Where there is no change of sides, the split is where the verdicts begin or end.
+fn first_stretch(sides: &[i64]) -> usize {
+    let (Some(first), Some(last)) = (sides.iter().position(|s| *s != 0), sides.iter().rposition(|s| *s != 0))
+    else {
+        return 0;
+    };
+    if first >= sides.len() - 1 - last {
+        first
+    } else {
+        last + 1
     }
 }
 
@@ -41,13 +62,15 @@ fn side(verdict: Verdict) -> i64 {
     }
 }
 
-fn majority(sides: &[i64]) -> Option<Verdict> {
-    let count = |wanted| sides.iter().filter(|side| **side == wanted).count();
-    let (faster, slower) = (count(-1), count(1));
-    match () {
-        () if faster > 2 * slower => Some(Verdict::Faster),
-        () if slower > 2 * faster => Some(Verdict::Slower),
-        () => None,
+fn majority(sides: &[i64], least: usize) -> Option<Verdict> {
+    let carries = |wanted| {
+        let count = sides.iter().filter(|side| **side == wanted).count();
+        count >= least && count > 0 && 2 * count >= sides.len()
+    };
+    match (carries(-1), carries(1)) {
+        (true, false) => Some(Verdict::Faster),
+        (false, true) => Some(Verdict::Slower),
+        _ => None,
     }
 }
 
@@ -73,14 +96,6 @@ fn passes_one(points: &[(usize, Comparison)]) -> f64 {
         zero.clamp(first, last).exp()
     } else {
         ((first + last) / 2.0).exp()
-    }
-}
-
-/// From the first position after which most verdicts are this one: those before cannot be told.
-fn from(points: &[(usize, Comparison)], sides: &[i64], verdict: Verdict) -> Crossing {
-    match sides.iter().position(|s| *s == side(verdict)) {
-        Some(first) => Crossing::From { from: points[first].0, verdict },
-        None => Crossing::Undecided,
     }
 }
 

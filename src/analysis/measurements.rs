@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::compare::ENOUGH;
 use super::estimate::{median, median_of, Estimate};
 use crate::cache::Strategy;
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
-use crate::record::{Metric, Run};
+use crate::record::{Metric, Run, FIRST_DECODE_ROUND};
 
 /// The samples of one case and metric, one repetition each, with their rounds, in the order taken.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,6 +32,39 @@ impl Series {
             .into_iter()
             .map(|(round, values)| (round, median_of(&values).unwrap_or(f64::NAN)));
         medians.collect()
+    }
+
+    /// Leaves the preferred kind, or else the other, or else what was sampled alone. Of a round
+    /// that was begun again after a kill, what was taken last counts: one step of a decode, two of
+    /// a round in turn.
+    fn keep_one_kind(&mut self, prefer: Prefer) {
+        let decoded = self.last_of_rounds(1, |round| round >= FIRST_DECODE_ROUND);
+        let in_turn = self.last_of_rounds(2, |round| (1..FIRST_DECODE_ROUND).contains(&round));
+        let kinds = match prefer {
+            Prefer::InTurn => [in_turn, decoded],
+            Prefer::Decodes => [decoded, in_turn],
+        };
+        let rounds =
+            |kind: &Vec<(u32, f64)>| kind.iter().map(|(round, _)| round).collect::<BTreeSet<_>>().len();
+        let longest = kinds.iter().map(rounds).max().unwrap_or(0);
+        let chosen = kinds.into_iter().find(|kind| rounds(kind) >= ENOUGH.min(longest).max(1));
+        if let Some(chosen) = chosen {
+            self.samples = chosen;
+        }
+    }
+
+    fn last_of_rounds(&self, most: usize, wanted: impl Fn(u32) -> bool) -> Vec<(u32, f64)> {
+        let mut kept: Vec<(u32, f64)> = Vec::new();
+        let mut taken: BTreeMap<u32, usize> = BTreeMap::new();
+        for &(round, value) in self.samples.iter().rev().filter(|(round, _)| wanted(*round)) {
+            let count = taken.entry(round).or_default();
+            *count += 1;
+            if *count <= most {
+                kept.push((round, value));
+            }
+        }
+        kept.reverse();
+        kept
     }
 
     pub(super) fn by_round(&self) -> BTreeMap<u32, Vec<f64>> {
@@ -76,8 +110,27 @@ pub struct Measurements {
     errors: BTreeMap<(Case, Metric), String>,
 }
 
+/// Which samples of a step are meant where there are several kinds. They are different quantities:
+/// a step from a copy of a session finds its rows where the copying left them, a step of a decode
+/// where the step before did. They are never mixed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefer {
+    /// Positions sampled for their own sake, strategies in turn: for tables.
+    InTurn,
+    /// Whole decodes: for curves over all positions.
+    Decodes,
+}
+
 impl Measurements {
-    pub fn of(run: &Run) -> Measurements {
+    pub fn of(run: &Run, prefer: Prefer) -> Measurements {
+        let mut found = Measurements::all(run);
+        for series in found.series.values_mut() {
+            series.keep_one_kind(prefer);
+        }
+        found
+    }
+
+    fn all(run: &Run) -> Measurements {
         let mut found = Measurements::default();
         for sample in &run.samples {
             let key = (sample.case, sample.metric);
@@ -93,6 +146,11 @@ impl Measurements {
             }
         }
         found
+    }
+
+    #[cfg(test)]
+    pub(super) fn insert(&mut self, case: Case, samples: Vec<(u32, f64)>) {
+        self.series.insert((case, Metric::StepNs), Series { samples });
     }
 
     pub fn series(&self, case: &Case, metric: Metric) -> Option<&Series> {

@@ -18,7 +18,7 @@ pub use compare::{aa_band, compare, Comparison, Pairing, Verdict, ENOUGH};
 pub use crossing::{crossing, Crossing};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
-pub use measurements::{Group, Measurements, Series};
+pub use measurements::{Group, Measurements, Prefer, Series};
 pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Line, Summary};
 
 #[cfg(test)]

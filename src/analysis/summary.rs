@@ -1,12 +1,12 @@
 //! The tables of a run as plain data, for a terminal, Markdown or anything else to print.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{compare, Comparison};
 use super::crossing::{crossing, Crossing};
 use super::curve::{floor_ns, FloorBytes};
-use super::estimate::Estimate;
-use super::measurements::{Group, Measurements};
+use super::estimate::{median_of, Estimate};
+use super::measurements::{Group, Measurements, Prefer, Series};
 use crate::cache::Strategy;
 use crate::case::Case;
 use crate::cost::Step;
@@ -60,7 +60,7 @@ pub struct CrossingLine {
 }
 
 pub fn summary(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Summary> {
-    let found = Measurements::of(run);
+    let (found, decodes) = (Measurements::of(run, Prefer::InTurn), Measurements::of(run, Prefer::Decodes));
     let groups = found.groups().into_iter();
     let summaries = groups.map(|group| {
         let positions = headline_positions(&step_positions(&found, group));
@@ -70,7 +70,7 @@ pub fn summary(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Summary> {
         Summary {
             group,
             lines: measured.map(|case| line(run, &found, floor_bytes, case)).collect(),
-            crossings: crossings(&found, group),
+            crossings: crossings(&decodes, group),
             arithmetic: arithmetic(run, &found, group, &positions),
         }
     });
@@ -170,9 +170,88 @@ fn crossing_line(
     first: Strategy,
     second: Strategy,
 ) -> Option<CrossingLine> {
-    let positions = found.positions(group, first, Metric::StepNs).into_iter();
-    let points: Vec<(usize, Comparison)> =
-        positions.filter_map(|t| Some((t, versus(found, &group.case(first, t), second)?))).collect();
+    let positions = found.positions(group, first, Metric::StepNs);
+    let points: Vec<(usize, Comparison)> = positions
+        .chunk_by(|a, b| stretch(*a) == stretch(*b))
+        .filter_map(|near| {
+            let of = |strategy| pooled(found, near.iter().map(|&t| group.case(strategy, t)));
+            Some((near[near.len() / 2], compare(&of(first), &of(second))?))
+        })
+        .collect();
     let (from, to) = (points.first()?.0, points.last()?.0);
     Some(CrossingLine { first, second, crossing: crossing(&points), from, to })
+}
+
+/// Neighbouring positions belong together, three stretches to every doubling: what one decode's
+/// noise does to one of them it does to all, so they are one observation for each round.
+fn stretch(position: usize) -> usize {
+    (3.0 * (position as f64).log2()).floor() as usize
+}
+
+/// One value for each round: the median over the cases.
+fn pooled(found: &Measurements, cases: impl Iterator<Item = Case>) -> Series {
+    let mut rounds: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    let series: Vec<&Series> = cases.filter_map(|case| found.series(&case, Metric::StepNs)).collect();
+    if let [one] = series[..] {
+        return one.clone();
+    }
+    for (round, value) in series.iter().flat_map(|series| series.rounds()) {
+        rounds.entry(round).or_default().push(value);
+    }
+    let samples = rounds.into_iter().filter_map(|(round, values)| Some((round, median_of(&values)?)));
+    Series { samples: samples.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray_rand::rand::Rng;
+    use rand_chacha::rand_core::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::super::compare::Verdict;
+    use super::*;
+
+    /// Decodes under two strategies, every step 3 % noisy, one in twenty an outlier, every decode as
+    /// a whole 2 % off; the first is `ratio(position)` times as slow.
+    fn simulated(seed: u64, rounds: u32, ratio: impl Fn(usize) -> f64) -> Crossing {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut found = Measurements::default();
+        let example: Case = "transformer-toy/padded/cpu/b1/t1".parse().unwrap();
+        let mut noise = move |size: f64| 1.0 + size * (rng.random::<f64>() + rng.random::<f64>() - 1.0) * 2.5;
+        let mut outlier = ChaCha8Rng::seed_from_u64(seed + 1);
+        for strategy in [Strategy::Padded, Strategy::Concat] {
+            let decodes: Vec<f64> = (0..rounds).map(|_| noise(0.02)).collect();
+            for position in 1..=512 {
+                let slower = if strategy == Strategy::Padded { ratio(position) } else { 1.0 };
+                let step = |(round, decode): (u32, &f64)| {
+                    let strange = if outlier.random::<f64>() < 0.05 { 3.0 } else { 1.0 };
+                    (FIRST_DECODE_ROUND + round, 1e5 * slower * decode * noise(0.03) * strange)
+                };
+                let samples = (0..rounds).zip(&decodes).map(step).collect();
+                found.insert(example.under(strategy).at(position), samples);
+            }
+        }
+        let line = crossing_line(&found, Group::of(&example), Strategy::Padded, Strategy::Concat);
+        line.expect("there are steps of both").crossing
+    }
+
+    /// Two names for one thing have no crossing: among 512 positions some verdicts are chance, and
+    /// nothing may be made of them.
+    #[test]
+    fn equal_strategies_are_told_apart_by_chance_only() {
+        let claims = (0..200).filter(|&seed| simulated(seed, 6, |_| 1.0) != Crossing::Undecided).count();
+        assert!(claims <= 10, "{claims} of 200 runs told equals apart");
+    }
+
+    #[test]
+    fn a_crossing_is_found_where_it_is() {
+        let found = |seed| match simulated(seed, 6, |t| 1.4 - 0.4 * t as f64 / 171.0) {
+            Crossing::At { lo, hi, before: Verdict::Slower, after: Verdict::Faster, .. } => {
+                lo <= 171 && 171 <= hi
+            }
+            _ => false,
+        };
+        let right = (0..50).filter(|&seed| found(seed)).count();
+        assert!(right >= 45, "the crossing at 171 was found in {right} of 50 runs");
+    }
 }

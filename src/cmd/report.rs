@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use decode_bench::error::Result;
-use decode_bench::report;
+use decode_bench::error::{Error, Result};
+use decode_bench::{report, suite};
 
 use super::{floor_bytes, open_run, print};
 
@@ -18,13 +18,25 @@ what is between them is replaced.")]
 pub struct Args {
     /// A folder under results/
     run: PathBuf,
+    /// A regular expression; only cases whose id it matches anywhere are reported
+    #[arg(long, value_name = "RE")]
+    filter: Option<String>,
     /// Replace what is between the markers of this page, and print nothing
     #[arg(long, value_name = "PAGE")]
     splice: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let run = open_run(&args.run)?;
+    let mut run = open_run(&args.run)?;
+    if let Some(filter) = &args.filter {
+        let known: Vec<String> = run.samples.iter().map(|sample| sample.case.to_string()).collect();
+        let wanted = suite::matcher(filter)?;
+        run.samples.retain(|sample| wanted(&sample.case));
+        run.ledger.retain(|row| wanted(&row.case));
+        if run.samples.is_empty() {
+            return Err(Error::NoMatch { filter: filter.clone(), known });
+        }
+    }
     let section = report::markdown(&run, &floor_bytes);
     match args.splice {
         Some(page) => report::splice_file(&page, &section),

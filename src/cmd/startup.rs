@@ -15,7 +15,7 @@ pub struct Args {
     case: Case,
     #[arg(long)]
     checkpoint: PathBuf,
-    #[arg(long)]
+    #[arg(long, value_parser = super::parse::threads)]
     threads: usize,
 }
 

@@ -25,8 +25,8 @@ pub struct Args {
     strategy: Strategy,
     #[arg(long)]
     position: usize,
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: u16,
+    #[arg(long, value_parser = super::parse::threads)]
+    threads: usize,
     /// How many steps to time, after a tenth as many to warm up
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     samples: u64,
@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<()> {
             "--position {position}: {model}-{shape} has positions 1 to {capacity}"
         )));
     }
-    let settings = Settings { threads: args.threads.into(), ..Settings::default() };
+    let settings = Settings { threads: args.threads, ..Settings::default() };
     let rig = Rig::cpu(model, shape, &settings)?;
     let trunk = rig.trunk(&case)?;
     trunk.time_steps(args.samples.div_ceil(10))?;

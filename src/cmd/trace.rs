@@ -26,8 +26,8 @@ pub struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
     /// Threads of the pool [default: all physical cores]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[arg(long, value_parser = super::parse::threads)]
+    threads: Option<usize>,
     /// Of the random weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -49,7 +49,7 @@ pub fn run(args: Args) -> Result<()> {
             return Err(Error::Input(what));
         }
     }
-    let threads = args.threads.map_or_else(default_threads, usize::from);
+    let threads = args.threads.unwrap_or_else(default_threads);
     let settings = Settings { threads, seed: args.seed, results: args.results, resume: args.resume };
     let mut record = Record::open(&settings)?;
     for model in cases.chunk_by(|a, b| (a.model, a.shape, a.batch) == (b.model, b.shape, b.batch)) {

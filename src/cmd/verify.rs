@@ -21,8 +21,8 @@ pub struct Args {
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
     /// Threads of the pool [default: all physical cores]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[arg(long, value_parser = super::parse::threads)]
+    threads: Option<usize>,
     /// Of the random weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let cases = suite::select(args.filter.as_deref())?;
-    let threads = args.threads.map_or_else(default_threads, usize::from);
+    let threads = args.threads.unwrap_or_else(default_threads);
     let settings = Settings { threads, seed: args.seed, ..Settings::default() };
     let mut differing = Vec::new();
     for model in cases.chunk_by(|a, b| (a.model, a.shape) == (b.model, b.shape)) {

@@ -16,19 +16,29 @@ use crate::record::{Metric, Sample};
 const SAMPLE: Duration = Duration::from_millis(4);
 
 /// One round of steps of `cases`, which differ in nothing but the strategy: all of them in turn, and
-/// in turn again, so that each is also compared with itself. Who begins changes from round to round.
+/// in turn again, so that each is also compared with itself.
 /// elapsed = Σ (feed + synchronize); forks are outside.
 pub fn round<B: Backend>(
     arms: &[Arm<'_, B>],
     round: u32,
     mut keep: impl FnMut(&Sample) -> Result<()>,
 ) -> Result<()> {
-    for turn in 0..2 * arms.len() {
-        let Arm { case, trunk, iters } = &arms[(turn + round as usize) % arms.len()];
+    for turn in order(arms.len(), round) {
+        let Arm { case, trunk, iters } = &arms[turn];
         let elapsed = trunk.time_steps(*iters)?;
         keep(&Sample::value(*case, Metric::StepNs, round, *iters, elapsed.as_nanos() as u64))?;
     }
     Ok(())
+}
+
+/// All in turn, and in turn again. Who begins changes from round to round, and every second round
+/// runs backwards: nobody always follows the same one.
+fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
+    let turn = move |turn: usize| match round % 2 {
+        0 => (turn + round as usize) % arms,
+        _ => (2 * arms - 1 - turn + round as usize) % arms,
+    };
+    (0..2 * arms).map(turn)
 }
 
 /// One round of prefills: each case's whole sequence absorbed in one call by an empty session.
@@ -39,8 +49,8 @@ pub fn prefill_round<B: Backend>(
     round: u32,
     mut keep: impl FnMut(&Sample) -> Result<()>,
 ) -> Result<()> {
-    for turn in 0..2 * cases.len() {
-        let case = &cases[(turn + round as usize) % cases.len()];
+    for turn in order(cases.len(), round) {
+        let case = &cases[turn];
         let prompt = given(case.batch, 0, case.position, rig.model.vocab());
         let elapsed = timed(&rig.backend, &mut rig.session(case)?, &prompt)?;
         keep(&Sample::value(*case, Metric::PrefillNs, round, 1, elapsed.as_nanos() as u64))?;

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::record::{Metric, Sample, FIRST_DECODE_ROUND};
 
 /// The rounds that `cargo bench` decodes in.
-pub const ROUNDS: Range<u32> = FIRST_DECODE_ROUND..FIRST_DECODE_ROUND + 5;
+pub const ROUNDS: Range<u32> = FIRST_DECODE_ROUND..FIRST_DECODE_ROUND + 6;
 
 /// The strategies that the cases have, each once. Recomputing a whole capacity costs the same at
 /// every step: it is left out, one position says it all.
@@ -30,7 +30,7 @@ pub fn usual_length(shape: ShapeName) -> Option<usize> {
     match shape {
         ShapeName::Tiny => Some(64),
         ShapeName::Toy => Some(512),
-        ShapeName::Base => Some(256),
+        ShapeName::Base => Some(128),
         ShapeName::Gpt2 | ShapeName::Large => None,
     }
 }

@@ -170,6 +170,7 @@ impl Checkpoint {
         for (name, shape) in &expected {
             self.info(name, shape)?;
         }
+        self.head_is_tied(config)?;
         let expected: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
         let mut names: Vec<&String> = stored.keys().collect();
         names.sort_unstable();
@@ -185,6 +186,21 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// A `lm_head.weight` beside the embedding is left out because it is the same; so it must be.
+    fn head_is_tied(&self, config: &Config) -> Result<()> {
+        let Config::Transformer(config) = config else { return Ok(()) };
+        let shape = [config.vocab, config.width];
+        if self.metadata.info("lm_head.weight").is_none()
+            || self.get("lm_head.weight", &shape)? == self.get("wte.weight", &shape)?
+        {
+            return Ok(());
+        }
+        Err(Error::file(
+            &self.path,
+            "`lm_head.weight` is not `wte.weight`: an output layer of its own is not implemented",
+        ))
     }
 
     fn info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {

@@ -6,7 +6,7 @@ use super::style::Style;
 use super::{file_name, startup};
 use crate::analysis::{
     cumulative, floor_ns, loglog_fit, summary, tail, versus, Crossing, Estimate, Fit, FloorBytes, Group,
-    Measurements, Summary, Verdict,
+    Measurements, Prefer, Summary, Verdict,
 };
 use crate::cache::Strategy;
 use crate::case::Case;
@@ -31,7 +31,7 @@ pub struct Source<'a> {
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
 pub fn figures(run: &Run, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
-    let source = Source { run, found: Measurements::of(run), floor_bytes };
+    let source = Source { run, found: Measurements::of(run, Prefer::Decodes), floor_bytes };
     let summaries = summary(run, floor_bytes);
     let mut figures = Vec::new();
     for group in source.found.groups() {

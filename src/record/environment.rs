@@ -38,6 +38,8 @@ pub struct Environment {
     pub caches: Vec<CpuCache>,
     pub memory_bytes: Option<u64>,
     pub transparent_hugepages: Option<String>,
+    /// Whose, and what was set.
+    pub allocator: Option<String>,
     pub os: String,
     pub kernel: Option<String>,
     /// Whether a hypervisor is below.
@@ -132,6 +134,7 @@ impl Environment {
             caches: machine::caches(),
             memory_bytes: machine::memory_bytes(),
             transparent_hugepages: machine::transparent_hugepages(),
+            allocator: crate::backend::cpu::keep_freed_memory(),
             os: std::env::consts::OS.into(),
             kernel: machine::kernel(),
             virtualised: cpu.virtualised,
@@ -152,7 +155,7 @@ impl Environment {
     /// Reads `folder/environment.json`.
     pub fn read(folder: &Path) -> Result<Environment> {
         let path = folder.join(FILE);
-        let text = std::fs::read(&path).map_err(|e| match e.kind() {
+        let text = super::read_file(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::file(folder, format!("no results folder: it has no {FILE}"))
             }

@@ -1,6 +1,5 @@
 //! One kind of row, one CSV file: columns by name, in any order, further columns kept.
 
-use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -90,7 +89,7 @@ impl<R> Default for Table<R> {
 /// Reads `folder/R::FILE`. A file that is absent, or has no header yet, is a table without rows.
 pub(super) fn read<R: Row>(folder: &Path) -> Result<Table<R>> {
     let path = folder.join(R::FILE);
-    let text = match fs::read(&path) {
+    let text = match super::read_file(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Table::default()),
         other => other.map_err(Error::io(&path))?,
     };

@@ -43,7 +43,9 @@ impl RunWriter {
     pub fn resume(path: &Path) -> Result<RunWriter> {
         let environment = Environment::read(path)?;
         super::Run::open(path)?; // a bad row is found now, not after an hour
-        RunWriter::open(path, environment)
+        let mut writer = RunWriter::open(path, environment)?;
+        writer.update_environment(|environment| environment.finished_utc = None)?;
+        Ok(writer)
     }
 
     fn open(path: &Path, environment: Environment) -> Result<RunWriter> {

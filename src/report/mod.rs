@@ -61,15 +61,24 @@ pub fn splice_file(path: &Path, section: &str) -> Result<()> {
 /// Two lines under a figure: on what, and with what.
 pub fn provenance(environment: &Environment) -> Vec<String> {
     let Environment { tool_version, seed, started_utc, .. } = environment;
-    let date = started_utc.replace('T', " ").replace('Z', " UTC");
+    let date = clean(&started_utc.replace('T', " ").replace('Z', " UTC"));
     vec![
         hardware(environment),
-        format!("decode-bench {tool_version}, {}; {date}; weights from seed {seed}", revision(environment)),
+        format!(
+            "decode-bench {}, {}; {date}; weights from seed {seed}",
+            clean(tool_version),
+            revision(environment)
+        ),
     ]
 }
 
+/// What a file says, as words on one line: no control characters, no markup, no more than a name needs.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || "<>`|".contains(c) { ' ' } else { c }).take(80).collect()
+}
+
 fn hardware(environment: &Environment) -> String {
-    let mut text = environment.cpu_model.clone().unwrap_or_else(|| "unknown CPU".into());
+    let mut text = clean(environment.cpu_model.as_deref().unwrap_or("unknown CPU"));
     if let Some(cores) = environment.physical_cores {
         let _ = write!(text, ", {}", counted(cores, "core"));
     }
@@ -81,13 +90,13 @@ fn hardware(environment: &Environment) -> String {
         text.push_str("; EMULATED: these times say nothing");
     }
     match environment.gpu.as_ref().and_then(|gpu| gpu.name.as_ref()) {
-        Some(gpu) => format!("{text}; {gpu}"),
+        Some(gpu) => format!("{text}; {}", clean(gpu)),
         None => text,
     }
 }
 
 fn revision(environment: &Environment) -> String {
-    let revision = environment.git_revision.as_deref().map(|r| r.chars().take(12).collect::<String>());
+    let revision = environment.git_revision.as_deref().map(|r| clean(r).chars().take(12).collect::<String>());
     match (revision, environment.git_dirty) {
         (Some(revision), Some(true)) => format!("revision {revision} with uncommitted changes"),
         (Some(revision), _) => format!("revision {revision}"),
@@ -190,6 +199,11 @@ fn finding(line: &CrossingLine) -> String {
         }
         Crossing::From { from: start, verdict } => format!(
             "{first} is {} than {second} from position {start} on (up to {to}); before, they are {}.",
+            verdict.name(),
+            Verdict::NotDistinguishable.name()
+        ),
+        Crossing::Until { to: end, verdict } => format!(
+            "{first} is {} than {second} up to position {end}; after, they are {} (up to {to}).",
             verdict.name(),
             Verdict::NotDistinguishable.name()
         ),

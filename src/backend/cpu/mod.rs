@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use ndarray::{s, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
 
-pub use memory::Tensor;
+pub use memory::{keep_freed_memory, Tensor};
 use memory::{kept, kept_zeros, Arena, Scratch};
 use pool::Pool;
 
@@ -27,6 +27,7 @@ pub struct Cpu {
 impl Cpu {
     /// A backend that runs every operation on `threads` threads, the caller's among them.
     pub fn new(threads: usize) -> Cpu {
+        keep_freed_memory();
         let meter = Rc::new(Meter::default());
         let scratch = Rc::new(Scratch::new(meter.clone()));
         Cpu { pool: Pool::new(threads), meter, scratch, weights: Arena::default() }

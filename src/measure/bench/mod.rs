@@ -52,8 +52,8 @@ pub fn main(run: impl FnOnce(&Bench) -> Result<()>) -> ExitCode {
 impl Bench {
     fn from_args() -> Result<Bench> {
         let Args { settings, session, filter, mode } = Args::of_this_program()?;
-        if settings.threads == 0 {
-            return Err(Error::Input("--threads 0: it takes at least one".into()));
+        if !(1..=1024).contains(&settings.threads) {
+            return Err(Error::Input(format!("--threads {}: it takes 1 to 1024", settings.threads)));
         }
         Ok(Bench { settings, cases: suite::select(filter.as_deref())?, mode, session })
     }

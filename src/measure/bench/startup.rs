@@ -29,8 +29,7 @@ pub fn startup(bench: &Bench, program: &Path, mut criterion: impl FnMut(&mut Tim
             .try_for_each(|case| start(bench, program, &folder, *case, record.as_mut(), &mut criterion))
     });
     let _ = std::fs::remove_dir_all(&folder); // a leftover in the temporary folder harms nobody
-    result?;
-    record.map_or(Ok(()), |record| record.writer.finish())
+    result
 }
 
 /// A cold start ends with the first token, so position and most strategies make no difference:

@@ -17,7 +17,7 @@ use crate::record::{Metric, Sample};
 const ROUNDS: u32 = 12;
 const PREFILL_ROUNDS: u32 = 6;
 /// Once this is spent, and there are enough rounds for an interval, no more are begun.
-const GROUP_BUDGET: Duration = Duration::from_secs(20);
+const GROUP_BUDGET: Duration = Duration::from_secs(12);
 const TRACE_BUDGET: Duration = Duration::from_secs(60);
 
 /// Times every case whose logits are naive's. `criterion` takes one case's step through its statistics.
@@ -49,6 +49,7 @@ pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Resul
         }
         if let Some(record) = &mut record {
             whole_decodes(&rig, &groups, record)?;
+            measure_ceilings(record, model, shape, &bench.settings)?; // and after: the machine changes
         }
     }
     if let Some(record) = record {
