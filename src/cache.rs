@@ -305,7 +305,7 @@ fn whole<'a, B: Backend>(b: &B, tensor: &'a B::Tensor) -> Columns<'a, B::Tensor>
     Columns { tensor, from: 0, width }
 }
 
-/// One [`History`] per call node, in call order, and how many positions they hold.
+/// One memory per call node, in call order, and how many positions they hold.
 pub struct Cache<B: Backend> {
     strategy: Strategy,
     histories: Vec<History<B::Tensor>>,

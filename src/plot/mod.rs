@@ -9,7 +9,7 @@
 //! | `memory` | what is kept, reserved, and needed for a moment? |
 //! | `floor` | how far is a step from the time it takes to read what it must read? |
 //!
-//! [`figures`] chooses what to draw, [`chart`] and [`startup`] draw it, on a [`canvas`] of plotters.
+//! `figures` chooses what to draw, `chart` and `startup` draw it, on a `canvas` of plotters.
 
 mod axis;
 mod canvas;

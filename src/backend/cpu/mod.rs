@@ -1,5 +1,5 @@
 //! The models on a CPU: vector kernels with run-time detection, one pool of threads for all that
-//! is parallel, `ndarray` views over memory of three kinds ([`memory`]).
+//! is parallel, `ndarray` views over memory of three kinds (`memory`).
 
 pub mod ceiling;
 pub mod kernels;
