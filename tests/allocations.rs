@@ -57,7 +57,15 @@ fn a_fixed_shape_allocates_nothing_and_a_concatenation_exactly_what_it_keeps() {
             }
         }
         let layers = 2;
-        assert_eq!(requests("transformer-tiny/concat/cpu/b1/t12", threads), 2 * layers, "K and V of every layer");
-        assert_eq!(requests("linearized-conv-tiny/concat/cpu/b1/t12", threads), layers, "a window of every layer");
+        assert_eq!(
+            requests("transformer-tiny/concat/cpu/b1/t12", threads),
+            2 * layers,
+            "K and V of every layer"
+        );
+        assert_eq!(
+            requests("linearized-conv-tiny/concat/cpu/b1/t12", threads),
+            layers,
+            "a window of every layer"
+        );
     }
 }

@@ -207,7 +207,9 @@ fn finding(line: &CrossingLine) -> String {
             verdict.name(),
             Verdict::NotDistinguishable.name()
         ),
-        Crossing::Undecided => format!("{first} against {second}: no long stretch of positions tells them apart ({from} to {to})."),
+        Crossing::Undecided => format!(
+            "{first} against {second}: no long stretch of positions tells them apart ({from} to {to})."
+        ),
     }
 }
 
