@@ -538,7 +538,15 @@ fn tensors_of_another_type_or_of_another_model_are_named() {
     gpt2().tensors(extra("evil\n\u{1b}[2Jname")).refused(&["evil"]);
     gpt2().tensors(extra("transformer.wte.weight")).refused(&["wte.weight", "twice"]);
     fconv().tensors(extra("fc4.bias")).refused(&["`fc4.bias`"]);
-    gpt2().tensors(extra("lm_head.weight")).accepted();
+    let head = |untied: bool| {
+        move |tensors: &mut Tensors| {
+            let mut head = tensors["wte.weight"].clone();
+            head.2[3] ^= u8::from(untied);
+            tensors.insert("lm_head.weight".into(), head);
+        }
+    };
+    gpt2().tensors(head(false)).accepted();
+    gpt2().tensors(head(true)).refused(&["`lm_head.weight`", "`wte.weight`"]);
     gpt2().tensors(extra("h.0.attn.bias")).accepted();
     gpt2().tensors(extra("transformer.h.1.attn.masked_bias")).accepted();
 }
