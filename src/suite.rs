@@ -70,7 +70,7 @@ fn in_default(shape: ShapeName) -> bool {
 fn places(model: ModelKind, shape: ShapeName) -> Vec<(usize, usize)> {
     let most = capacity(model, shape);
     match shape {
-        ShapeName::Tiny => vec![(1, 16), (3, 16), (1, most)],
+        ShapeName::Tiny => vec![(1, 16), (1, most), (3, 16)],
         ShapeName::Toy => vec![(1, 64), (1, 256), (1, most), (4, 256)],
         ShapeName::Base | ShapeName::Gpt2 | ShapeName::Large => vec![(1, 64), (1, 256), (1, 512), (1, most)],
     }

@@ -18,8 +18,6 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
-use decode_bench::case::Case;
-use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::Run;
 
@@ -87,9 +85,4 @@ fn open_run(folder: &Path) -> Result<Run> {
         let _ = writeln!(io::stderr(), "note: {note}");
     }
     Ok(run)
-}
-
-/// What a case's step must read, for multiples of the floor.
-fn floor_bytes(case: &Case) -> Option<u64> {
-    Step::of(case).ok().map(|step| step.read_floor_bytes() as u64)
 }

@@ -11,9 +11,7 @@ use clap::{Arg, Command};
 
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
-
-/// More threads than any machine this runs on has.
-const MOST_THREADS: usize = 1024;
+use decode_bench::measure::MOST_THREADS;
 
 /// Something of which there are a few with names: shown by `--help`, completed by a shell, and
 /// answered with the nearest names when there is none such.

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use decode_bench::cost::Step;
 use decode_bench::error::Result;
 use decode_bench::plot;
 
-use super::{floor_bytes, open_run, print};
+use super::{open_run, print};
 
 /// Draw a run's figures again, as SVG and PNG, and print their names.
 #[derive(clap::Args)]
@@ -23,6 +24,6 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let run = open_run(&args.run)?;
     let folder = args.out.unwrap_or_else(|| args.run.join("plots"));
-    let files = plot::draw(&run, &folder, &floor_bytes)?;
+    let files = plot::draw(&run, &folder, &Step::floor_of)?;
     print(&files.iter().map(|file| format!("{}\n", file.display())).collect::<String>())
 }

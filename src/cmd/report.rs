@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
 use decode_bench::{report, suite};
 
-use super::{floor_bytes, open_run, print};
+use super::{open_run, print};
 
 /// Print a run's tables as Markdown, or put them into a page.
 #[derive(clap::Args)]
@@ -37,7 +38,7 @@ pub fn run(args: Args) -> Result<()> {
             return Err(Error::NoMatch { filter: filter.clone(), known });
         }
     }
-    let section = report::markdown(&run, &floor_bytes);
+    let section = report::markdown(&run, &Step::floor_of);
     match args.splice {
         Some(page) => report::splice_file(&page, &section),
         None => print(&section),

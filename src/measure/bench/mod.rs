@@ -25,7 +25,7 @@ pub use startup::startup;
 pub use step::steps;
 
 use super::record::Record;
-use super::Settings;
+use super::{Settings, MOST_THREADS};
 use crate::case::{Case, ModelKind, ShapeName};
 use crate::error::{Error, Result};
 use crate::suite;
@@ -52,8 +52,11 @@ pub fn main(run: impl FnOnce(&Bench) -> Result<()>) -> ExitCode {
 impl Bench {
     fn from_args() -> Result<Bench> {
         let Args { settings, session, filter, mode } = Args::of_this_program()?;
-        if !(1..=1024).contains(&settings.threads) {
-            return Err(Error::Input(format!("--threads {}: it takes 1 to 1024", settings.threads)));
+        if !(1..=MOST_THREADS).contains(&settings.threads) {
+            return Err(Error::Input(format!(
+                "--threads {}: it takes 1 to {MOST_THREADS}",
+                settings.threads
+            )));
         }
         Ok(Bench { settings, cases: suite::select(filter.as_deref())?, mode, session })
     }
