@@ -34,6 +34,7 @@ pub enum ShapeName {
     Large,
 }
 
+/// Who did the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackendName {
     Cpu,
@@ -43,7 +44,14 @@ pub enum BackendName {
     CudaGraph,
     /// All lengths compiled in.
     CudaSpecialised,
+    /// None of ours, which runs nothing here: a compiler for a GPU that is not there, `nvrtc-sm_90`; another
+    /// program with the same weights, `torch`. Its records are read, compared and drawn like all others.
+    Outside(OutsideName),
 }
+
+/// A lower-case letter, and then letters, digits, `-` and `_`: at most 24 of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OutsideName([u8; 24]);
 
 /// Gives an enum its names: `Display`, `FromStr` with the nearest names in the error, `ALL`.
 macro_rules! names {
@@ -74,12 +82,73 @@ macro_rules! names {
 
 names!(ModelKind, "model", Transformer => "transformer", LinearizedConv => "linearized-conv");
 names!(ShapeName, "shape", Tiny => "tiny", Toy => "toy", Base => "base", Gpt2 => "gpt2", Large => "large");
-names!(
-    BackendName, "backend",
-    Cpu => "cpu", Cuda => "cuda", CudaGraph => "cuda-graph", CudaSpecialised => "cuda-specialised",
-);
+
+impl OutsideName {
+    pub fn new(name: &str) -> Option<OutsideName> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        let fits = name.len() <= 24 && name.starts_with(|c: char| c.is_ascii_lowercase());
+        (fits && name.bytes().all(plain)).then(|| {
+            let mut bytes = [0; 24];
+            bytes[..name.len()].copy_from_slice(name.as_bytes());
+            OutsideName(bytes)
+        })
+    }
+
+    pub fn as_str(&self) -> &str {
+        let length = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        std::str::from_utf8(&self.0[..length]).expect("made of ASCII")
+    }
+}
+
+impl fmt::Debug for OutsideName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for BackendName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for BackendName {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<BackendName> {
+        let outside = |error| OutsideName::new(name).map(BackendName::Outside).ok_or(error);
+        BackendName::ours(name).or_else(outside)
+    }
+}
 
 impl BackendName {
+    /// Those that run our models.
+    pub const OURS: &'static [BackendName] =
+        &[BackendName::Cpu, BackendName::Cuda, BackendName::CudaGraph, BackendName::CudaSpecialised];
+
+    /// One of [`Self::OURS`] by its name.
+    pub fn ours(name: &str) -> Result<BackendName> {
+        BackendName::OURS.iter().copied().find(|b| b.name() == name).ok_or_else(|| Error::Unknown {
+            kind: "backend",
+            name: name.into(),
+            known: BackendName::OURS.iter().map(|b| b.name().to_string()).collect(),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            BackendName::Cpu => "cpu",
+            BackendName::Cuda => "cuda",
+            BackendName::CudaGraph => "cuda-graph",
+            BackendName::CudaSpecialised => "cuda-specialised",
+            BackendName::Outside(name) => name.as_str(),
+        }
+    }
+
+    /// Whether its work is done on a GPU through CUDA.
+    pub fn is_cuda(self) -> bool {
+        matches!(self, BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised)
+    }
+
     /// Whether it can run a strategy: a recording fixes all lengths and addresses of a step, so
     /// strategies that have others at every step cannot be replayed.
     pub fn runs(self, strategy: Strategy) -> bool {
@@ -146,7 +215,7 @@ impl FromStr for Case {
 mod tests {
     use super::*;
     use crate::cache::Strategy;
-    use proptest::prelude::{prop_assert_eq, proptest};
+    use proptest::prelude::{prop_assert_eq, proptest, Strategy as _};
 
     proptest! {
         #[test]
@@ -154,7 +223,10 @@ mod tests {
             model in proptest::sample::select(ModelKind::ALL),
             shape in proptest::sample::select(ShapeName::ALL),
             strategy in proptest::sample::select(Strategy::examples()),
-            backend in proptest::sample::select(BackendName::ALL),
+            backend in proptest::prop_oneof![
+                proptest::sample::select(BackendName::OURS),
+                "[a-z][a-z0-9_-]{0,23}".prop_map(|name| name.parse().unwrap()),
+            ],
             batch in 1usize..999, position in 1usize..99_999,
         ) {
             let case = Case { model, shape, strategy, backend, batch, position };
@@ -166,6 +238,9 @@ mod tests {
     fn a_wrong_id_is_named() {
         let error = "transformer-toy/paded/cpu/b1/t2".parse::<Case>().unwrap_err();
         assert!(error.to_string().contains("unknown strategy `paded`"), "{error}");
+        for backend in ["", "Cuda", "9a", "a/b", "a,b", "=cmd", "a-name-longer-than-24-characters"] {
+            assert!(backend.parse::<BackendName>().is_err(), "{backend}");
+        }
         for id in
             ["", "transformer-toy", "transformer-toy/naive/cpu/b0/t1", "transformer-toy/naive/cpu/b1/x1"]
         {

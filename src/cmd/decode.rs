@@ -111,6 +111,7 @@ pub fn run(args: Args) -> Result<()> {
         BackendName::Cuda => decode(&args, threads, || Cuda::open(Mode::Stream)),
         BackendName::CudaGraph => decode(&args, threads, || Cuda::open(Mode::Graph)),
         BackendName::CudaSpecialised => decode(&args, threads, || Cuda::open(Mode::Specialised)),
+        BackendName::Outside(name) => Err(Error::Input(format!("backend `{name:?}` is not run from here"))),
     }?;
     print(&(serde_json::to_string(&decoded).expect("plain data prints") + "\n"))
 }

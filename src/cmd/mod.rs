@@ -75,9 +75,10 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Opens a run, and says on standard error what its reader should know.
+/// Opens a run to show its times, and says on standard error what their reader should know.
 fn open_run(folder: &Path) -> Result<Run> {
     let run = Run::open(folder)?;
+    run.refuse_emulated()?;
     if run.samples.is_empty() {
         return Err(Error::file(folder, "the run has no samples"));
     }

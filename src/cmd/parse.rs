@@ -11,6 +11,7 @@ use clap::{Arg, Command};
 
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
+use decode_bench::error::Result;
 use decode_bench::measure::MOST_THREADS;
 
 /// Something of which there are a few with names: shown by `--help`, completed by a shell, and
@@ -24,28 +25,41 @@ impl<T> Named<T> {
     }
 }
 
-pub trait Names: FromStr<Err: Display> + Display + Copy + Send + Sync + 'static {
+pub trait Names: Display + Copy + Send + Sync + 'static {
     fn all() -> &'static [Self];
+    fn named(name: &str) -> Result<Self>;
 }
 
 impl Names for ModelKind {
     fn all() -> &'static [Self] {
         ModelKind::ALL
     }
+    fn named(name: &str) -> Result<Self> {
+        name.parse()
+    }
 }
 impl Names for ShapeName {
     fn all() -> &'static [Self] {
         ShapeName::ALL
     }
+    fn named(name: &str) -> Result<Self> {
+        name.parse()
+    }
 }
 impl Names for BackendName {
     fn all() -> &'static [Self] {
-        BackendName::ALL
+        BackendName::OURS
+    }
+    fn named(name: &str) -> Result<Self> {
+        BackendName::ours(name)
     }
 }
 impl Names for Strategy {
     fn all() -> &'static [Self] {
         Strategy::examples()
+    }
+    fn named(name: &str) -> Result<Self> {
+        name.parse()
     }
 }
 
@@ -53,7 +67,7 @@ impl<T: Names> TypedValueParser for Named<T> {
     type Value = T;
 
     fn parse_ref(&self, cmd: &Command, _: Option<&Arg>, value: &OsStr) -> Result<T, clap::Error> {
-        let named = value.to_string_lossy().parse::<T>();
+        let named = T::named(&value.to_string_lossy());
         named.map_err(|e| clap::Error::raw(ErrorKind::InvalidValue, format!("{e}\n")).with_cmd(cmd))
     }
 

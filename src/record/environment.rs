@@ -44,7 +44,7 @@ pub struct Environment {
     pub kernel: Option<String>,
     /// Whether a hypervisor is below.
     pub virtualised: Option<bool>,
-    /// Whether the instructions themselves were interpreted: such times say nothing.
+    /// Whether the run's GPU was an emulator in software: such times say nothing, and are not shown.
     pub emulated: bool,
     pub frequency_governor: Option<String>,
     /// Ceilings measured in this run; the best pattern counts.

@@ -36,10 +36,18 @@ macro_rules! metrics {
 metrics! {
     /// One decode step at the case's position, from an untimed fork that holds one position less.
     StepNs "step_ns" Nanoseconds,
+    /// The same step by the device's own clock, between two events of its stream: what the host needs
+    /// to launch is outside, gaps between kernels are inside.
+    StepDeviceNs "step_device_ns" Nanoseconds,
     /// A prompt of the case's position absorbed in one call.
     PrefillNs "prefill_ns" Nanoseconds,
     /// A whole decode up to the case's position, first step included.
     DecodeNs "decode_ns" Nanoseconds,
+    /// Entries of the batch put into another order, as a beam search does before each step; and the
+    /// bytes read and written for it.
+    ReorderNs "reorder_ns" Nanoseconds,
+    ReorderBytes "reorder_bytes" Bytes,
+    /// One shape of a whole step compiled; the case's position is the first that needs it.
     CompileNs "compile_ns" Nanoseconds,
     /// Distinct shapes compiled by a whole decode.
     Compiles "compiles" Count,
@@ -47,6 +55,9 @@ metrics! {
     LoadNs "load_ns" Nanoseconds,
     CacheCreateNs "cache_create_ns" Nanoseconds,
     FirstStepNs "first_step_ns" Nanoseconds,
+    /// A step recorded as a graph, and that made ready to be launched.
+    CaptureNs "capture_ns" Nanoseconds,
+    InstantiateNs "instantiate_ns" Nanoseconds,
     /// Rows of the cache in use.
     CacheLiveBytes "cache_live_bytes" Bytes,
     /// Rows of the cache in use, and padding.
@@ -66,6 +77,10 @@ metrics! {
     HostSyncs "host_syncs" Count,
     /// Of the whole process; secondary to the meter's bytes.
     PeakRssBytes "peak_rss_bytes" Bytes,
+    /// The most that the driver's memory pool lent at once: weights, scratch and what strategies keep.
+    PoolPeakBytes "pool_peak_bytes" Bytes,
+    /// In use on the whole device, by everybody.
+    DeviceUsedBytes "device_used_bytes" Bytes,
 }
 
 impl fmt::Display for Metric {

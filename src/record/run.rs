@@ -6,7 +6,7 @@ use super::rows::{EqualityRow, LedgerRow, Sample};
 use super::table::{self, Extra, Row};
 use super::{Environment, Metric};
 use crate::case::Case;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -42,6 +42,18 @@ impl Run {
     pub fn name(&self) -> String {
         let folder = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// # Errors
+    /// When the run's device was an emulator in software. Everything that shows or compares times asks.
+    pub fn refuse_emulated(&self) -> Result<()> {
+        match self.environment.emulated {
+            false => Ok(()),
+            true => Err(Error::file(
+                &self.path,
+                "the run's GPU was emulated in software: its times say nothing about a GPU, and are not shown",
+            )),
+        }
     }
 
     /// How many samples there already are, failed ones included.

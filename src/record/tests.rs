@@ -206,3 +206,16 @@ fn a_folder_without_provenance_is_no_run() {
     let error = Run::open(folder.path()).unwrap_err().to_string();
     assert!(error.ends_with("no results folder: it has no environment.json"), "{error}");
 }
+
+#[test]
+fn times_of_an_emulated_device_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut environment = Environment::collect(1, 1);
+    assert!(!environment.emulated);
+    let writer = RunWriter::create(folder.path(), environment.clone()).unwrap();
+    assert!(Run::open(writer.path()).unwrap().refuse_emulated().is_ok());
+    (environment.emulated, environment.started_utc) = (true, "2026-01-01T00:00:00Z".into());
+    let writer = RunWriter::create(folder.path(), environment).unwrap();
+    let error = Run::open(writer.path()).unwrap().refuse_emulated().unwrap_err().to_string();
+    assert!(error.contains("emulated in software"), "{error}");
+}

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::atomic::write_error;
 use super::rows::{EqualityRow, LedgerRow, Sample};
@@ -161,12 +162,22 @@ fn header(text: &[u8], path: &Path) -> Result<csv::StringRecord> {
     csv::Reader::from_reader(text).headers().cloned().map_err(|e| Error::file(path, e))
 }
 
+/// A lock that was just given up may still be held for some milliseconds by a child process on its way
+/// from fork to exec, so it is asked for more than once.
 fn lock(file: &File, folder: &Path) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::file(folder, "another process is writing to this run")),
-        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(()), // some network disks
-        Err(TryLockError::Error(e)) => Err(Error::io(folder)(e)),
+    let mut tries = 0..25;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if tries.next().is_some() => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::file(folder, "another process is writing to this run"))
+            }
+            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => return Ok(()), // some network disks
+            Err(TryLockError::Error(e)) => return Err(Error::io(folder)(e)),
+        }
     }
 }
 
