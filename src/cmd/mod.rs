@@ -1,6 +1,7 @@
 //! The command line: one file per verb, each with its `Args` and its `run`. A verb is added by a
 //! line in [`Verb`] and one in [`Verb::run`].
 
+mod compile;
 mod completions;
 mod decode;
 mod list;
@@ -43,6 +44,7 @@ pub enum Verb {
     Verify(verify::Args),
     Decode(decode::Args),
     Trace(trace::Args),
+    Compile(compile::Args),
     Plot(plot::Args),
     Report(report::Args),
     Completions(completions::Args),
@@ -57,6 +59,7 @@ impl Verb {
             Verb::Verify(args) => verify::run(args),
             Verb::Decode(args) => decode::run(args),
             Verb::Trace(args) => trace::run(args),
+            Verb::Compile(args) => compile::run(args),
             Verb::Plot(args) => plot::run(args),
             Verb::Report(args) => report::run(args),
             Verb::Completions(args) => completions::run(args),

@@ -100,6 +100,9 @@ pub struct Gpu {
     pub driver: Option<String>,
     pub cuda: Option<String>,
     pub nvrtc: Option<String>,
+    /// Of a run that measures compiling: what every kernel was compiled with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nvrtc_options: Vec<String>,
     pub sm_clock_mhz: Option<u64>,
     pub memory_clock_mhz: Option<u64>,
     pub memory_bytes: Option<u64>,
