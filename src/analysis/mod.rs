@@ -5,9 +5,11 @@
 //! - [`median`] and [`compare`] turn samples into an [`Estimate`] or a [`Comparison`];
 //! - [`crossing`] turns comparisons along the positions into a [`Crossing`];
 //! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
+//! - [`compiling`] sums what a decode's shapes cost a compiler;
 //! - [`summary`] puts them together, one [`Summary`] per [`Group`], for tables to print.
 
 mod compare;
+mod compiling;
 mod crossing;
 mod curve;
 mod estimate;
@@ -15,6 +17,7 @@ mod measurements;
 mod summary;
 
 pub use compare::{aa_band, compare, Comparison, Pairing, Verdict, ENOUGH};
+pub use compiling::{compiling, Compiling};
 pub use crossing::{crossing, Crossing};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};

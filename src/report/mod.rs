@@ -1,6 +1,7 @@
 //! A run in words and tables: for a terminal, and as Markdown to splice into a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+mod compiling;
 pub(crate) mod human;
 
 use std::fmt::Write;
@@ -25,6 +26,10 @@ pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
         let findings = findings(&summary).map(|line| format!("- {line}\n"));
         let _ = write!(text, "\n{}", findings.collect::<String>());
     }
+    for (group, cells, notes) in compiling::tables(run) {
+        let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
+        let _ = write!(text, "\n**{group}: compiling**\n\n{}\n{notes}", cells.markdown());
+    }
     text
 }
 
@@ -35,6 +40,10 @@ pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
         let findings = findings(&summary).map(|line| format!("  {line}\n"));
         let _ = write!(text, "\n{}", findings.collect::<String>());
+    }
+    for (group, cells, notes) in compiling::tables(run) {
+        let notes: String = notes.iter().map(|note| format!("  {note}\n")).collect();
+        let _ = write!(text, "\n{group}: compiling\n\n{}\n{notes}", cells.aligned());
     }
     text
 }
@@ -89,9 +98,11 @@ fn hardware(environment: &Environment) -> String {
     if environment.emulated {
         text.push_str("; EMULATED: these times say nothing");
     }
-    match environment.gpu.as_ref().and_then(|gpu| gpu.name.as_ref()) {
-        Some(gpu) => format!("{text}; {}", clean(gpu)),
-        None => text,
+    let gpu = environment.gpu.as_ref();
+    match gpu.map(|gpu| (&gpu.name, &gpu.nvrtc)) {
+        Some((Some(gpu), _)) => format!("{text}; {}", clean(gpu)),
+        Some((None, Some(nvrtc))) => format!("{text}; NVRTC {}, no GPU", clean(nvrtc)),
+        _ => text,
     }
 }
 
@@ -122,6 +133,8 @@ fn counted(n: u64, what: &str) -> String {
 struct Cells {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    /// Columns that are read from the left.
+    texts: &'static [usize],
 }
 
 fn cells(summary: &Summary) -> Cells {
@@ -137,7 +150,7 @@ fn cells(summary: &Summary) -> Cells {
         "peak",
         "allocations",
     ];
-    Cells { header, rows: summary.lines.iter().map(row).collect() }
+    Cells { header, rows: summary.lines.iter().map(row).collect(), texts: &[1, 2, 5, 6] }
 }
 
 fn row(line: &Line) -> Vec<String> {
@@ -219,7 +232,7 @@ impl Cells {
         let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
         let header = self.header.iter().map(|cell| cell.to_string()).collect();
         let rule = (0..self.header.len())
-            .map(|i| if Cells::is_text(i) { ":--" } else { "--:" }.to_string())
+            .map(|i| if self.texts.contains(&i) { ":--" } else { "--:" }.to_string())
             .collect();
         let rows: String = self.rows.iter().map(|row| line(escaped(row))).collect();
         line(header) + &line(rule) + &rows
@@ -233,19 +246,16 @@ impl Cells {
         };
         let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
         let line = |cells: &[String]| {
-            let padded =
-                cells.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| match Cells::is_text(i) {
+            let padded = cells.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| {
+                match self.texts.contains(&i) {
                     true => format!("{cell:<width$}"),
                     false => format!("{cell:>width$}"),
-                });
+                }
+            });
             format!("  {}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
         };
         let header: Vec<String> = self.header.iter().map(|cell| cell.to_string()).collect();
         line(&header) + &self.rows.iter().map(|row| line(row)).collect::<String>()
-    }
-
-    fn is_text(column: usize) -> bool {
-        matches!(column, 1 | 2 | 5 | 6)
     }
 }
 
