@@ -7,7 +7,7 @@ use decode_bench::backend::cuda::compile::Compiler;
 use decode_bench::cache::Strategy;
 use decode_bench::case::{Case, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::compile::{decodes, describe, Plan};
+use decode_bench::measure::compile::{decodes, environment, Plan};
 use decode_bench::measure::{Record, Settings};
 use decode_bench::model::{capacity, Config};
 
@@ -82,9 +82,8 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(shape) = plans.first().and_then(|plan| plan.shapes.first()) {
         compiler.warm_up(shape)?; // and a compiler that makes nothing is found out before a folder is made
     }
-    let settings = Settings { threads: 1, seed: 0, results: args.results, resume: args.resume };
-    let mut record = Record::open(&settings)?;
-    describe(&compiler, &mut record)?;
+    let settings = Settings { results: args.results, resume: args.resume, ..Settings::default() };
+    let mut record = Record::open(&settings, environment(&compiler, settings.seed))?;
     decodes(&compiler, &plans, args.rounds, &mut record)?;
     print(&record.close()?)
 }

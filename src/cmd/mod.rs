@@ -4,6 +4,7 @@
 mod compile;
 mod completions;
 mod decode;
+mod devices;
 mod list;
 mod output;
 mod parse;
@@ -41,6 +42,7 @@ Exit codes:
 #[derive(Subcommand)]
 pub enum Verb {
     List(list::Args),
+    Devices(devices::Args),
     Verify(verify::Args),
     Decode(decode::Args),
     Trace(trace::Args),
@@ -56,6 +58,7 @@ impl Verb {
     pub fn run(self) -> Result<()> {
         match self {
             Verb::List(args) => list::run(args),
+            Verb::Devices(args) => devices::run(args),
             Verb::Verify(args) => verify::run(args),
             Verb::Decode(args) => decode::run(args),
             Verb::Trace(args) => trace::run(args),

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use super::Record;
 use crate::backend::cuda::compile::{shapes, Compiler, NewKernels};
 use crate::case::Case;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{capacity, Config};
-use crate::record::{Gpu, Metric, Sample};
+use crate::record::{Environment, Gpu, Metric, Sample};
 
 /// What a decode under one strategy compiles.
 pub struct Plan {
@@ -34,23 +34,16 @@ impl Plan {
     }
 }
 
-/// Writes down the compiler. The GPU has no name: there is none.
-///
-/// # Errors
-/// When the run was begun with another compiler.
-pub fn describe(compiler: &Compiler, record: &mut Record) -> Result<()> {
+/// Where the times will come from. The GPU has no name: there is none.
+pub fn environment(compiler: &Compiler, seed: u64) -> Environment {
     let gpu = Gpu {
         driver: Some("none took part: kernels were compiled, not loaded".into()),
         nvrtc: Some(compiler.nvrtc.version_text()),
         nvrtc_options: compiler.options(),
+        nvrtc_cache_disabled: Some(compiler.options().iter().any(|option| option == "--no-cache")),
         ..Gpu::default()
     };
-    let begun = &record.done;
-    if !begun.samples.is_empty() && begun.environment.gpu.as_ref() != Some(&gpu) {
-        let what = "cannot be completed here: it was not begun by this NVRTC for this GPU";
-        return Err(Error::file(record.writer.path(), what));
-    }
-    record.writer.update_environment(|environment| environment.gpu = Some(gpu))
+    Environment { gpu: Some(gpu), ..Environment::collect(1, seed) }
 }
 
 /// Compiles every shape of every plan once in each round, strategies in turn, but for those that the

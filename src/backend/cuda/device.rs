@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use cudarc::driver::{result, sys, CudaContext, CudaFunction, DriverError};
 use cudarc::nvrtc::Ptx;
@@ -11,6 +12,7 @@ use cudarc::nvrtc::Ptx;
 use super::failed;
 use super::kernels::{ptx_target, Variant};
 use super::nvrtc::Nvrtc;
+use crate::backend::DeviceMemory;
 use crate::error::{Error, Result};
 
 /// What the device of the emulator in software calls itself. It shows that a program is right;
@@ -37,7 +39,8 @@ pub struct DeviceInfo {
     pub multiprocessors: i32,
     /// As the driver counts: 12090 is 12.9.
     pub driver: i32,
-    pub nvrtc: (i32, i32),
+    /// Of the compiler, where there is one.
+    pub nvrtc: Option<(i32, i32)>,
     pub ecc: bool,
     pub l2_bytes: usize,
 }
@@ -63,7 +66,7 @@ impl Device {
             ));
         }
         keep_freed_memory(&context).map_err(|e| broken("set up the memory pool", e))?;
-        let info = describe(&context, nvrtc.version).map_err(|e| broken("describe the device", e))?;
+        let info = describe(&context, Some(nvrtc.version)).map_err(|e| broken("describe the device", e))?;
         let target = ptx_target(&nvrtc, info.compute_capability)?;
         Ok(Arc::new(Device { context, nvrtc, target, info, loaded: Mutex::default() }))
     }
@@ -72,7 +75,7 @@ impl Device {
     pub fn count() -> Result<usize> {
         // SAFETY: opening the driver's library runs its initialisers, which ask nothing of us.
         if !unsafe { sys::is_culib_present() } {
-            return Err(failed("no NVIDIA driver: libcuda.so.1 is not on this machine, or not where LD_LIBRARY_PATH and the system look"));
+            return Err(failed("no NVIDIA driver: libcuda.so.1 is not on this machine, or not where LD_LIBRARY_PATH and the system look; it comes with the driver of an NVIDIA GPU"));
         }
         result::init().map_err(|e| match e.0 {
             sys::CUresult::CUDA_ERROR_NO_DEVICE => failed("there is an NVIDIA driver, and it sees no GPU"),
@@ -84,8 +87,13 @@ impl Device {
         }
     }
 
-    /// The most bytes of the memory pool in use at once.
-    pub(super) fn pool_high_bytes(&self) -> Result<u64> {
+    pub(super) fn memory(&self) -> Result<DeviceMemory> {
+        let (free, total) = self.context.mem_get_info().map_err(|e| broken("ask for the free memory", e))?;
+        Ok(DeviceMemory { pool_peak_bytes: self.pool_peak_bytes()?, used_bytes: (total - free) as u64 })
+    }
+
+    /// The most bytes of the memory pool in use at once since the device was opened.
+    fn pool_peak_bytes(&self) -> Result<u64> {
         let mut bytes = 0u64;
         // SAFETY: the attribute is a 64-bit number, written during the call.
         let read = unsafe {
@@ -98,20 +106,21 @@ impl Device {
         Ok(bytes)
     }
 
-    /// The kernel, compiled and loaded at its first use.
-    pub(super) fn kernel(&self, variant: &Variant) -> Result<CudaFunction> {
+    /// The kernel, compiled and loaded at its first use; how long that took, if it was now.
+    pub(super) fn kernel(&self, variant: &Variant) -> Result<(CudaFunction, Option<u64>)> {
         // a thread that panicked while it held the lock left whole entries behind
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = loaded.get(variant) {
-            return Ok(function.clone());
+            return Ok((function.clone(), None));
         }
-        let (function, _) = self.load(variant)?;
+        let (function, compile_ns) = self.load(variant)?;
         loaded.insert(*variant, function.clone());
-        Ok(function)
+        Ok((function, Some(compile_ns)))
     }
 
-    /// Compiles and loads a kernel; also how long NVRTC took.
+    /// Compiles and loads a kernel; how long NVRTC and the driver's assembler took together.
     pub(super) fn load(&self, variant: &Variant) -> Result<(CudaFunction, u64)> {
+        let start = Instant::now();
         let compiled = variant.compile(&self.nvrtc, &self.target)?;
         let name = variant.kernel.name();
         let ptx = CStr::from_bytes_until_nul(&compiled.image).ok().and_then(|ptx| ptx.to_str().ok());
@@ -119,7 +128,15 @@ impl Device {
         let module =
             self.context.load_module(ptx).map_err(|e| broken(&format!("load kernel `{name}`"), e))?;
         let function = module.load_function(name).map_err(|e| broken(&format!("find kernel `{name}`"), e))?;
-        Ok((function, compiled.compile_ns))
+        Ok((function, start.elapsed().as_nanos() as u64))
+    }
+}
+
+impl DeviceInfo {
+    /// What the driver says of a device, which need not have a compiler.
+    pub fn of(ordinal: usize, nvrtc: Option<(i32, i32)>) -> Result<DeviceInfo> {
+        let context = CudaContext::new(ordinal).map_err(|e| broken("open the device", e))?;
+        describe(&context, nvrtc).map_err(|e| broken("describe the device", e))
     }
 }
 
@@ -135,7 +152,7 @@ fn keep_freed_memory(context: &CudaContext) -> Result<(), DriverError> {
     }
 }
 
-fn describe(context: &CudaContext, nvrtc: (i32, i32)) -> Result<DeviceInfo, DriverError> {
+fn describe(context: &CudaContext, nvrtc: Option<(i32, i32)>) -> Result<DeviceInfo, DriverError> {
     use sys::CUdevice_attribute as Attribute;
     let name = context.name()?;
     let mut driver = 0;
