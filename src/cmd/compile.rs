@@ -75,12 +75,12 @@ pub fn run(args: Args) -> Result<()> {
         position: args.tokens,
     };
     let plans: Vec<Plan> = strategies.into_iter().map(|s| Plan::of(case(s))).collect::<Result<_>>()?;
+    if let Some(shape) = plans.first().and_then(|plan| plan.shapes.first()) {
+        compiler.warm_up(shape)?; // and a compiler that makes nothing is found out before a folder is made
+    }
     for plan in &plans {
         let (shapes, kernels) = (plan.shapes.len(), plan.kernels());
         let _ = writeln!(io::stderr(), "{}: shapes {shapes}, kernels {kernels}", plan.case);
-    }
-    if let Some(shape) = plans.first().and_then(|plan| plan.shapes.first()) {
-        compiler.warm_up(shape)?; // and a compiler that makes nothing is found out before a folder is made
     }
     let settings = Settings { results: args.results, resume: args.resume, ..Settings::default() };
     let mut record = Record::open(&settings, environment(&compiler, settings.seed))?;

@@ -132,8 +132,13 @@ fn compile_times_are_drawn_against_the_decodes_of_a_cpu() {
     let [with] = &with[..] else { panic!("a run that compiles has one figure") };
     assert_eq!(with.name, "compile-transformer-toy-nvrtc-sm_90-b1");
     let with = texts(&with.svg);
-    // padded compiles one shape; a decode's steps, a fortieth of a second, matter when there are many
-    for wanted in ["compile + 1 decode: least at 512 rows, 1.1", "one decode on a CPU", "no GPU result"] {
+    // padded compiles one shape and reads the most rows: it loses when there are many decodes
+    for wanted in [
+        "compile + 1 decode: least at 512 rows, 1.3",
+        "compile + 10000 decodes: least at 64 rows",
+        "one decode on a CPU",
+        "no GPU result",
+    ] {
         assert!(said(&with, wanted), "{wanted}: {with:?}");
     }
 }

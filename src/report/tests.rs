@@ -69,6 +69,6 @@ fn what_was_compiled_is_a_table_that_says_what_it_is_of() {
     ] {
         assert!(text.contains(wanted), "{wanted}\n{text}");
     }
-    assert!(table(&run, &synthetic::floor_bytes).contains("  512     chunked-64  8.80"));
+    assert!(table(&run, &synthetic::floor_bytes).contains("   512  chunked-64  8.80 [8, 9.60] s"));
     assert!(!markdown(&synthetic::run(2), &synthetic::floor_bytes).contains("compiling"));
 }
