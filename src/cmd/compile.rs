@@ -23,7 +23,10 @@ Example:
 It needs NVRTC, and neither a driver nor a GPU: `decode-bench devices` says whether one is found.
 Nothing is run. With lengths compiled in, concat needs a new shape at every token, chunked-N at
 every N-th, padded once. A shape's time is the sum over its new kernels, compiled one at a time;
-a compiler of whole steps, such as XLA, compiles all of a step again for every shape.")]
+a compiler of whole steps, such as XLA, compiles all of a step again for every shape.
+
+A kernel takes about a tenth of a second on a core of its own: concat over 512 tokens of the toy
+shape, 1047 kernels, two minutes a round; the default list, 1537 kernels, three.")]
 pub struct Args {
     /// What to compile for: sm_80, sm_90, ...; one that NVRTC does not know is answered with a list
     #[arg(long, value_name = "ARCH")]
@@ -40,7 +43,7 @@ pub struct Args {
     shape: ShapeName,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
-    /// How often
+    /// How often each shape is compiled
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Where run folders are made

@@ -69,14 +69,14 @@ pub fn decodes(compiler: &Compiler, plans: &[Plan], rounds: u32, record: &mut Re
                     Ok(compiled) => Sample::value(case, Metric::CompileNs, round, 1, compiled.compile_ns),
                     Err(error) => Sample::failed(case, Metric::CompileNs, round, error),
                 };
-                record.writer.sample(&sample)?;
+                record.sample(&sample)?;
                 progress.done += shape.kernels.len();
             }
             if round == 1 && !counted.contains(&(plan.case, 0)) {
                 let counts =
                     [(Metric::Compiles, plan.shapes.len()), (Metric::CompiledKernels, plan.kernels())];
                 for (metric, count) in counts {
-                    record.writer.sample(&Sample::value(plan.case, metric, 0, 1, count as u64))?;
+                    record.sample(&Sample::value(plan.case, metric, 0, 1, count as u64))?;
                 }
             }
         }

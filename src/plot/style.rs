@@ -51,12 +51,11 @@ impl Style {
 
     /// What is no strategy: the i-th curve beside others of its kind.
     pub fn aside(i: usize) -> Style {
-        let styles: [Style; 5] = [
+        let styles: [Style; 4] = [
             Style { color: BLACK, dashes: &[], marker: Marker::Circle },
             Style { color: BLUE, dashes: &[2.0, 2.5], marker: Marker::Triangle },
             Style { color: VERMILION, dashes: &[10.0, 4.0], marker: Marker::Square },
             Style { color: GREEN, dashes: &[4.0, 3.0], marker: Marker::Cross },
-            Style { color: PURPLE, dashes: &[7.0, 2.5], marker: Marker::TriangleDown },
         ];
         styles[i % styles.len()]
     }
