@@ -129,6 +129,7 @@ fn counted(decodes: u32) -> String {
 fn notes(run: &Run, group: Group, points: &[Point]) -> Vec<String> {
     let nvrtc = run.environment.gpu.as_ref().and_then(|gpu| gpu.nvrtc.clone());
     let nvrtc = nvrtc.unwrap_or_else(|| "of unknown version".into());
+    let alone = if group.backend.is_cuda() { "" } else { "No GPU took part. " };
     let rounds = points.iter().map(|(_, total)| total.n).min().unwrap_or(0);
     vec![
         format!(
@@ -136,7 +137,7 @@ fn notes(run: &Run, group: Group, points: &[Point]) -> Vec<String> {
             group.backend,
             run.name()
         ),
-        "No GPU took part. A shape's time is the sum over its new kernels, compiled one at a time; a compiler of whole".into(),
+        format!("{alone}A shape's time is the sum over its new kernels, compiled one at a time; a compiler of whole"),
         "steps, such as XLA, compiles all of a step again for every shape.".into(),
     ]
 }

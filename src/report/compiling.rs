@@ -7,8 +7,8 @@ use crate::record::Run;
 
 /// What the times are of, beside every table and figure of them.
 pub const WHAT: &str =
-    "A shape's time is the sum over its new kernels, compiled one at a time and not run; a \
-                        compiler of whole steps, such as XLA, compiles all of a step again for every shape.";
+    "A shape's time is the sum over its new kernels, compiled one at a time; a compiler of \
+                        whole steps, such as XLA, compiles all of a step again for every shape.";
 
 /// One table for each group that compiled shapes, and what has to be said below it.
 pub fn tables(run: &Run) -> Vec<(Group, Cells, Vec<String>)> {
