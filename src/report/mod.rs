@@ -1,6 +1,10 @@
 //! A run in words and tables: for a terminal, and as Markdown to splice into a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+mod cells;
+pub mod check;
+pub mod cite;
+pub mod compare;
 mod headline;
 pub(crate) mod human;
 
@@ -9,6 +13,7 @@ use std::path::Path;
 
 pub use headline::sentence;
 
+use cells::Cells;
 use human::Quantity;
 
 use crate::analysis::{
@@ -133,11 +138,6 @@ fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-struct Cells {
-    header: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-}
-
 fn cells(summary: &Summary) -> Cells {
     let header = vec![
         "position",
@@ -151,7 +151,7 @@ fn cells(summary: &Summary) -> Cells {
         "peak",
         "allocations",
     ];
-    Cells { header, rows: summary.lines.iter().map(row).collect() }
+    Cells { header, rows: summary.lines.iter().map(row).collect(), words: &[1, 2, 5, 6] }
 }
 
 fn row(line: &Line) -> Vec<String> {
@@ -227,55 +227,6 @@ fn crossing(line: &CrossingLine) -> String {
             "{first} against {second}: no long stretch of positions tells them apart ({from} to {to})."
         ),
     }
-}
-
-impl Cells {
-    fn markdown(&self) -> String {
-        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
-        let header = self.header.iter().map(|cell| cell.to_string()).collect();
-        let rule = (0..self.header.len())
-            .map(|i| if Cells::is_text(i) { ":--" } else { "--:" }.to_string())
-            .collect();
-        let rows: String = self.rows.iter().map(|row| line(escaped(row))).collect();
-        line(header) + &line(rule) + &rows
-    }
-
-    /// Columns as wide as their widest cell.
-    fn aligned(&self) -> String {
-        let width = |i: usize| {
-            let cells = self.rows.iter().map(|row| row[i].chars().count());
-            cells.chain([self.header[i].chars().count()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
-        let line = |cells: &[String]| {
-            let padded =
-                cells.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| match Cells::is_text(i) {
-                    true => format!("{cell:<width$}"),
-                    false => format!("{cell:>width$}"),
-                });
-            format!("  {}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-        };
-        let header: Vec<String> = self.header.iter().map(|cell| cell.to_string()).collect();
-        line(&header) + &self.rows.iter().map(|row| line(row)).collect::<String>()
-    }
-
-    fn is_text(column: usize) -> bool {
-        matches!(column, 1 | 2 | 5 | 6)
-    }
-}
-
-/// Text from a file as the content of a Markdown cell.
-fn escape(cell: &str) -> String {
-    let mut text = String::new();
-    for c in cell.chars() {
-        match c {
-            '|' | '\\' | '`' | '*' | '<' => text.extend(['\\', c]),
-            c if c.is_control() => text.push(' '),
-            c => text.push(c),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

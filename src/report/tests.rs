@@ -55,5 +55,5 @@ fn a_page_without_markers_is_left_as_it_was() {
 
 #[test]
 fn cells_cannot_break_the_table() {
-    assert_eq!(escape("a|b\n<i>"), "a\\|b \\<i>");
+    assert_eq!(cells::escape("a|b\n<i>"), "a\\|b \\<i>");
 }
