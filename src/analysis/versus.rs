@@ -27,6 +27,8 @@ pub struct Versus<'a> {
     pub metric: Metric,
     pub one: Measured<'a>,
     pub base: Measured<'a>,
+    /// Whether these are steps of whole decodes, as there are at every position.
+    pub of_decodes: bool,
     /// Absent where there is no ratio, as over nothing.
     pub comparison: Option<Comparison>,
 }
@@ -71,6 +73,7 @@ pub fn against<'a>(
             metric,
             one: measured(place, a)?,
             base: measured(other, b)?,
+            of_decodes: a.of_decodes(),
             comparison: compared(a, b, metric, place.0 == other.0),
         })
     };

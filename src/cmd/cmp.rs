@@ -41,6 +41,9 @@ pub struct Args {
     /// A regular expression; only cases whose id it matches anywhere are compared
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
+    /// Also the steps of whole decodes, one at every position, where others were sampled for their own sake
+    #[arg(long)]
+    every_step: bool,
     #[arg(long, value_enum, default_value_t = Shape::Table)]
     format: Shape,
     #[arg(long, value_enum, default_value_t = Sort::Case)]
@@ -90,6 +93,9 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     let ratio = |versus: &Versus<'_>| versus.comparison.map_or(f64::INFINITY, |c| c.ratio.value);
+    if !args.every_step && found.iter().any(|versus| !versus.of_decodes) {
+        found.retain(|versus| !versus.of_decodes);
+    }
     match args.sort {
         Sort::Case => found.sort_by_key(|versus| versus.one.case),
         Sort::Ratio => found.sort_by(|a, b| ratio(a).total_cmp(&ratio(b))),

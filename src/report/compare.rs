@@ -76,7 +76,7 @@ struct Row {
 }
 
 fn row(found: &Versus<'_>) -> Row {
-    let Versus { metric, one, base, comparison } = found;
+    let Versus { metric, one, base, comparison, .. } = found;
     let ratio = comparison.map(|c| c.ratio);
     Row {
         case: one.case.to_string(),
@@ -170,7 +170,7 @@ fn cells(found: &[Versus<'_>]) -> Cells {
 }
 
 fn human(found: &Versus<'_>) -> Vec<String> {
-    let Versus { metric, one, base, comparison } = found;
+    let Versus { metric, one, base, comparison, .. } = found;
     let value = |m: &Measured<'_>| Quantity::of(metric.unit()).show_estimate(m.value);
     let floor = |m: &Measured<'_>| m.floor_multiple.map(|x| Quantity::Tokens.show(x)).unwrap_or_default();
     let ratio = comparison.map(|c| {
