@@ -83,8 +83,9 @@ pub fn rows_hash(run: &Run, rows: &[&Sample]) -> String {
     ]);
     let mut hasher = Sha256::new();
     hasher.update(format!("{origin}\n"));
-    for Sample { case, metric, round, iters, value, .. } in rows {
-        hasher.update(format!("{case},{metric},{round},{iters},{}\n", value.unwrap_or_default()));
+    for Sample { case, metric, round, iters, value, mark, .. } in rows {
+        let (value, mark) = (value.unwrap_or_default(), mark.as_deref().unwrap_or_default());
+        hasher.update(format!("{case},{metric},{round},{iters},{value},{mark}\n"));
     }
     hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

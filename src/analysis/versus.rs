@@ -8,7 +8,7 @@ use super::estimate::Estimate;
 use super::measurements::{Measurements, Prefer, Series};
 use crate::cache::Strategy;
 use crate::case::{BackendName, Case};
-use crate::record::{Metric, Run, Unit};
+use crate::record::{Environment, Metric, Run, Unit};
 
 /// What every case is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,11 +126,16 @@ pub fn weights_differ(a: &Run, b: &Run) -> Vec<String> {
     if a.seed != b.seed {
         differences.push(format!("the seed of the weights: {} and {}", a.seed, b.seed));
     }
-    let bytes = |ceilings: &'_ [crate::record::Bandwidth]| -> BTreeMap<String, u64> {
-        ceilings.iter().map(|ceiling| (ceiling.model_shape.clone(), ceiling.bytes)).collect()
+    let bytes = |e: &Environment| -> BTreeMap<String, u64> {
+        let of_gpu = e.gpu.iter().flat_map(|gpu| &gpu.read_bandwidth);
+        e.read_bandwidth
+            .iter()
+            .chain(of_gpu)
+            .map(|ceiling| (ceiling.model_shape.clone(), ceiling.bytes))
+            .collect()
     };
-    let of_b = bytes(&b.read_bandwidth);
-    for (shape, a) in bytes(&a.read_bandwidth) {
+    let of_b = bytes(b);
+    for (shape, a) in bytes(a) {
         if let Some(b) = of_b.get(&shape).filter(|b| **b != a) {
             differences
                 .push(format!("the shape or the number format of {shape}: {a} and {b} bytes of weights"));
