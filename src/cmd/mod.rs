@@ -1,6 +1,9 @@
 //! The command line: one file per verb, each with its `Args` and its `run`. A verb is added by a
 //! line in [`Verb`] and one in [`Verb::run`].
 
+mod check;
+mod cite;
+mod cmp;
 mod compile;
 mod completions;
 mod decode;
@@ -49,6 +52,9 @@ pub enum Verb {
     Compile(compile::Args),
     Plot(plot::Args),
     Report(report::Args),
+    Cmp(cmp::Args),
+    Cite(cite::Args),
+    Check(check::Args),
     Completions(completions::Args),
     StepTime(step_time::Args),
     Startup(startup::Args),
@@ -65,6 +71,9 @@ impl Verb {
             Verb::Compile(args) => compile::run(args),
             Verb::Plot(args) => plot::run(args),
             Verb::Report(args) => report::run(args),
+            Verb::Cmp(args) => cmp::run(args),
+            Verb::Cite(args) => cite::run(args),
+            Verb::Check(args) => check::run(args),
             Verb::Completions(args) => completions::run(args),
             Verb::StepTime(args) => step_time::run(args),
             Verb::Startup(args) => startup::run(args),
@@ -92,4 +101,19 @@ fn open_run(folder: &Path) -> Result<Run> {
         let _ = writeln!(io::stderr(), "note: {note}");
     }
     Ok(run)
+}
+
+/// The runs in a folder, the newest first. One that cannot be read is passed over, and said.
+fn runs_under(results: &Path) -> Result<Vec<Run>> {
+    let folders = std::fs::read_dir(results).map_err(Error::io(results))?;
+    let folders = folders.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut runs = Vec::new();
+    for folder in folders.filter(|folder| folder.join("environment.json").is_file()) {
+        match Run::open(&folder) {
+            Ok(run) => runs.push(run),
+            Err(e) => drop(writeln!(io::stderr(), "note: passed over: {}", crate::one_line(&e.to_string()))),
+        }
+    }
+    runs.sort_by(|a, b| b.environment.started_utc.cmp(&a.environment.started_utc).then(a.path.cmp(&b.path)));
+    Ok(runs)
 }

@@ -22,7 +22,7 @@ pub fn tables(run: &Run) -> Vec<(Group, Cells, Vec<String>)> {
 
 fn cells(lines: &[Compiling]) -> Cells {
     let header = vec!["tokens", "strategy", "all shapes", "rounds", "shapes", "kernels", "median shape"];
-    Cells { header, rows: lines.iter().map(row).collect(), texts: &[1, 2] }
+    Cells { header, rows: lines.iter().map(row).collect(), words: &[1, 2] }
 }
 
 fn row(line: &Compiling) -> Vec<String> {

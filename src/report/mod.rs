@@ -1,16 +1,25 @@
 //! A run in words and tables: for a terminal, and as Markdown to splice into a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+mod cells;
+pub mod check;
+pub mod cite;
+pub mod compare;
 mod compiling;
+mod headline;
 pub(crate) mod human;
 
 use std::fmt::Write;
 use std::path::Path;
 
+pub use headline::sentence;
+
+use cells::Cells;
 use human::Quantity;
 
 use crate::analysis::{
-    summary, Arithmetic, Comparison, Crossing, CrossingLine, FloorBytes, Line, Pairing, Summary, Verdict,
+    findings, is_headline, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding, FloorBytes,
+    Line, Pairing, Summary, Verdict,
 };
 use crate::error::{Error, Result};
 use crate::record::{write_atomically, Environment, Metric, Run};
@@ -20,11 +29,11 @@ pub const END: &str = "<!-- decode-bench:end -->";
 
 /// The run's tables as Markdown.
 pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
-    let mut text = format!("{}\n", introduction(run));
+    let mut text = format!("{}\n{}", introduction(run), headlines(run, floor_bytes));
     for summary in summary(run, floor_bytes) {
         let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
-        let findings = findings(&summary).map(|line| format!("- {line}\n"));
-        let _ = write!(text, "\n{}", findings.collect::<String>());
+        let notes = notes(&summary).map(|line| format!("- {line}\n"));
+        let _ = write!(text, "\n{}", notes.collect::<String>());
     }
     for (group, cells, notes) in compiling::tables(run) {
         let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
@@ -35,17 +44,27 @@ pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
 
 /// The same for a terminal.
 pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
-    let mut text = format!("{}\n", introduction(run).replace('`', ""));
+    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(run, floor_bytes));
     for summary in summary(run, floor_bytes) {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
-        let findings = findings(&summary).map(|line| format!("  {line}\n"));
-        let _ = write!(text, "\n{}", findings.collect::<String>());
+        let notes = notes(&summary).map(|line| format!("  {line}\n"));
+        let _ = write!(text, "\n{}", notes.collect::<String>());
     }
     for (group, cells, notes) in compiling::tables(run) {
         let notes: String = notes.iter().map(|note| format!("  {note}\n")).collect();
         let _ = write!(text, "\n{group}: compiling\n\n{}\n{notes}", cells.aligned());
     }
     text
+}
+
+/// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.
+fn headlines(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
+    let findings = findings(run, floor_bytes);
+    let group = |found: &[Finding]| {
+        let lines = found.iter().map(|finding| format!("  - {}\n", sentence(finding)));
+        format!("\n- {}:\n{}", found[0].group, lines.collect::<String>())
+    };
+    findings.chunk_by(|a, b| a.group == b.group).map(group).collect()
 }
 
 /// `page` with `section` between its markers in place of what was there.
@@ -120,7 +139,7 @@ fn introduction(run: &Run) -> String {
     let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
     let notes: String = run.notes.iter().map(|note| format!(" {note}.")).collect();
     format!(
-        "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of samples of the step; \
+        "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of rounds, or of samples where there are no rounds; \
          ratios are times over naive's or concat's, † where they are not from the same rounds.{unfinished}{notes}",
         run.name()
     )
@@ -128,13 +147,6 @@ fn introduction(run: &Run) -> String {
 
 fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-struct Cells {
-    header: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-    /// Columns that are read from the left.
-    texts: &'static [usize],
 }
 
 fn cells(summary: &Summary) -> Cells {
@@ -150,7 +162,7 @@ fn cells(summary: &Summary) -> Cells {
         "peak",
         "allocations",
     ];
-    Cells { header, rows: summary.lines.iter().map(row).collect(), texts: &[1, 2, 5, 6] }
+    Cells { header, rows: summary.lines.iter().map(row).collect(), words: &[1, 2, 5, 6] }
 }
 
 fn row(line: &Line) -> Vec<String> {
@@ -181,8 +193,10 @@ fn plain(x: f64) -> String {
     Quantity::Tokens.show(x)
 }
 
-fn findings(summary: &Summary) -> impl Iterator<Item = String> + '_ {
-    summary.crossings.iter().map(finding).chain(summary.arithmetic.iter().map(rate))
+/// What the run's headlines leave out.
+fn notes(summary: &Summary) -> impl Iterator<Item = String> + '_ {
+    let crossings = summary.crossings.iter().filter(|line| !is_headline(line.first, line.second));
+    crossings.map(crossing).chain(summary.arithmetic.iter().map(rate))
 }
 
 /// `prefill of 512 tokens, padded: 45.1 [44.9, 46.0] ms, 121 GFLOP/s, 78 % of the best product's.`
@@ -196,7 +210,7 @@ fn rate(found: &Arithmetic) -> String {
     format!("{what}: {time}, {rate:.0} GFLOP/s, {:.0} % of the best product's.", of_peak * 100.0)
 }
 
-fn finding(line: &CrossingLine) -> String {
+fn crossing(line: &CrossingLine) -> String {
     let CrossingLine { first, second, crossing, from, to } = line;
     match *crossing {
         Crossing::At { position, lo, hi, before, after } => format!(
@@ -224,52 +238,6 @@ fn finding(line: &CrossingLine) -> String {
             "{first} against {second}: no long stretch of positions tells them apart ({from} to {to})."
         ),
     }
-}
-
-impl Cells {
-    fn markdown(&self) -> String {
-        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
-        let header = self.header.iter().map(|cell| cell.to_string()).collect();
-        let rule = (0..self.header.len())
-            .map(|i| if self.texts.contains(&i) { ":--" } else { "--:" }.to_string())
-            .collect();
-        let rows: String = self.rows.iter().map(|row| line(escaped(row))).collect();
-        line(header) + &line(rule) + &rows
-    }
-
-    /// Columns as wide as their widest cell.
-    fn aligned(&self) -> String {
-        let width = |i: usize| {
-            let cells = self.rows.iter().map(|row| row[i].chars().count());
-            cells.chain([self.header[i].chars().count()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
-        let line = |cells: &[String]| {
-            let padded = cells.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| {
-                match self.texts.contains(&i) {
-                    true => format!("{cell:<width$}"),
-                    false => format!("{cell:>width$}"),
-                }
-            });
-            format!("  {}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-        };
-        let header: Vec<String> = self.header.iter().map(|cell| cell.to_string()).collect();
-        line(&header) + &self.rows.iter().map(|row| line(row)).collect::<String>()
-    }
-}
-
-/// Text from a file as the content of a Markdown cell.
-fn escape(cell: &str) -> String {
-    let mut text = String::new();
-    for c in cell.chars() {
-        match c {
-            '|' | '\\' | '`' | '*' | '<' => text.extend(['\\', c]),
-            c if c.is_control() => text.push(' '),
-            c => text.push(c),
-        }
-    }
-    text
 }
 
 #[cfg(test)]
