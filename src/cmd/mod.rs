@@ -8,6 +8,7 @@ mod compile;
 mod completions;
 mod decode;
 mod devices;
+mod import;
 mod list;
 mod output;
 mod parse;
@@ -55,6 +56,7 @@ pub enum Verb {
     Cmp(cmp::Args),
     Cite(cite::Args),
     Check(check::Args),
+    Import(import::Args),
     Completions(completions::Args),
     StepTime(step_time::Args),
     Startup(startup::Args),
@@ -74,6 +76,7 @@ impl Verb {
             Verb::Cmp(args) => cmp::run(args),
             Verb::Cite(args) => cite::run(args),
             Verb::Check(args) => check::run(args),
+            Verb::Import(args) => import::run(args),
             Verb::Completions(args) => completions::run(args),
             Verb::StepTime(args) => step_time::run(args),
             Verb::Startup(args) => startup::run(args),

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Of all files of a run. Raised when an older reader would misunderstand them.
 pub const FORMAT_VERSION: u32 = 1;
 
-const FILE: &str = "environment.json";
+pub(super) const FILE: &str = "environment.json";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
@@ -182,7 +182,7 @@ impl Environment {
     }
 
     /// The version is looked at before anything else, for the rest may have changed with it.
-    fn parse(text: &[u8]) -> Result<Environment, String> {
+    pub(super) fn parse(text: &[u8]) -> Result<Environment, String> {
         let json: serde_json::Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
         let version = json.get("format_version").and_then(serde_json::Value::as_u64);
         let Some(version) = version else {

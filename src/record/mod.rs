@@ -14,6 +14,7 @@
 
 mod atomic;
 mod environment;
+mod import;
 mod machine;
 mod metric;
 mod rows;
@@ -28,6 +29,7 @@ pub const FIRST_DECODE_ROUND: u32 = 101;
 
 pub use atomic::write_atomically;
 pub use environment::{Bandwidth, CpuCache, Environment, Gpu, PeakFlops, FORMAT_VERSION};
+pub use import::{import, Imported};
 pub use machine::physical_cores;
 pub use metric::{Metric, Unit};
 pub use rows::{EqualityRow, LedgerRow, Sample};

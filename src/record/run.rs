@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::rows::{EqualityRow, LedgerRow, Sample};
 use super::table::{self, Extra, Row};
-use super::{Environment, Metric, Unit};
+use super::{environment, Environment, Metric, Unit};
 use crate::case::Case;
 use crate::error::{Error, Result};
 
@@ -36,6 +36,25 @@ impl Run {
             equality: noted(table::read(path)?, &mut notes).rows,
             ledger: noted(table::read(path)?, &mut notes).rows,
             notes,
+        })
+    }
+
+    /// A run that is not on the disk yet: the bytes of its files by name, none of them with a torn line.
+    pub(super) fn of_files(path: &Path, files: &BTreeMap<&str, Vec<u8>>) -> Result<Run> {
+        let bytes = |name: &str| files.get(name).map_or(&[][..], Vec::as_slice);
+        let environment = Environment::parse(bytes(environment::FILE))
+            .map_err(|what| Error::file(path.join(environment::FILE), what))?;
+        let samples = table::parse::<Sample>(&path.join(Sample::FILE), bytes(Sample::FILE))?;
+        let equality = table::parse(&path.join(EqualityRow::FILE), bytes(EqualityRow::FILE))?;
+        let ledger = table::parse(&path.join(LedgerRow::FILE), bytes(LedgerRow::FILE))?;
+        Ok(Run {
+            path: path.into(),
+            environment,
+            samples: samples.rows,
+            extra: samples.extra,
+            equality: equality.rows,
+            ledger: ledger.rows,
+            notes: Vec::new(),
         })
     }
 

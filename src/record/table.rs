@@ -108,7 +108,7 @@ pub(super) fn finished(text: &[u8]) -> usize {
     text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
 }
 
-fn parse<R: Row>(path: &Path, text: &[u8]) -> Result<Table<R>> {
+pub(super) fn parse<R: Row>(path: &Path, text: &[u8]) -> Result<Table<R>> {
     let mut table = Table::default();
     if text.is_empty() {
         return Ok(table);
@@ -158,7 +158,7 @@ fn at(path: &Path, line: u64, Bad { column, what }: Bad) -> Error {
     Error::Row { path: path.into(), line, column: Some(column.into()), what }
 }
 
-fn malformed(path: &Path, error: &csv::Error) -> Error {
+pub(super) fn malformed(path: &Path, error: &csv::Error) -> Error {
     let line = error.position().map_or(1, |p| p.line());
     let what = match error.kind() {
         csv::ErrorKind::Utf8 { .. } => "is not UTF-8 text".to_string(),

@@ -27,9 +27,21 @@ fn date(days: u64) -> (u64, u64, u64) {
     (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
+/// Whether a text is a moment as [`utc_now`] writes it.
+pub(super) fn is_utc(text: &str) -> bool {
+    let shape = text.bytes().map(|b| if b.is_ascii_digit() { b'0' } else { b });
+    let number = |at: usize| text[at..at + 2].parse::<u8>().unwrap_or(u8::MAX);
+    shape.eq(*b"0000-00-00T00:00:00Z")
+        && (1..=12).contains(&number(5))
+        && (1..=31).contains(&number(8))
+        && number(11) < 24
+        && number(14) < 60
+        && number(17) < 60
+}
+
 #[cfg(test)]
 mod tests {
-    use super::utc;
+    use super::{is_utc, utc};
 
     #[test]
     fn dates_are_those_of_the_calendar() {
@@ -38,5 +50,14 @@ mod tests {
         assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(utc(1_709_251_200), "2024-03-01T00:00:00Z");
         assert_eq!(utc(4_102_444_799), "2099-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn moments_are_told_from_other_texts() {
+        assert!(is_utc("2026-11-21T23:31:49Z"));
+        for text in ["", "2026-00-21T23:31:49Z", "2026-11-32T23:31:49Z", "2026-11-21T24:31:49Z", "2026-11-21"]
+        {
+            assert!(!is_utc(text), "{text}");
+        }
     }
 }

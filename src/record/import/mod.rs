@@ -1,0 +1,90 @@
+//! Runs from someone else. A folder or an archive is read into memory within limits, doubted as a whole,
+//! and only then written: the four files of a run and nothing else, under the name it came with, by one
+//! rename. What is refused leaves no trace.
+//!
+//! | file | question |
+//! |---|---|
+//! | `source` | which bytes are a run's files, and is the archive one that could do harm? |
+//! | `doubts` | can what they say be true, and be shown in a terminal, a page and a spreadsheet? |
+
+mod doubts;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::atomic::write_error;
+use super::rows::{EqualityRow, LedgerRow, Sample};
+use super::table::{self, Row};
+use super::{environment, Run};
+use crate::error::{Error, Result};
+
+/// The files of a run by name.
+type Files = BTreeMap<&'static str, Vec<u8>>;
+
+const TABLES: [&str; 3] = [Sample::FILE, EqualityRow::FILE, LedgerRow::FILE];
+
+/// A run that is under `results` now.
+#[derive(Debug)]
+pub enum Imported {
+    New(Run),
+    /// It was there before, byte for byte.
+    Known(Run),
+}
+
+/// Copies a run, a folder or a `.tar`, `.tar.gz`, `.tgz` or `.zip` of one, to `results/<its name>`.
+///
+/// # Errors
+/// When the run is not to be trusted, or another one has its name. Nothing is written then.
+pub fn import(source: &Path, results: &Path) -> Result<Imported> {
+    let source::Source { name, mut files } = source::read(source)?;
+    let notes = cut_torn_lines(&mut files);
+    doubts::check(source, &files)?;
+    let target = results.join(&name);
+    let known = fs::symlink_metadata(&target).is_ok();
+    if known && !holds(&target, &files) {
+        return Err(Error::file(
+            &target,
+            "another run has this name; rename one of them, nothing was written",
+        ));
+    }
+    if !known {
+        install(&files, results, &target)?;
+    }
+    let mut run = Run::open(&target)?;
+    run.notes.extend(notes);
+    Ok(if known { Imported::Known(run) } else { Imported::New(run) })
+}
+
+/// A killed run's last lines are no rows; in words, which.
+fn cut_torn_lines(files: &mut Files) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (name, bytes) in files.iter_mut().filter(|(name, _)| TABLES.contains(name)) {
+        let whole = table::finished(bytes);
+        if whole < bytes.len() {
+            bytes.truncate(whole);
+            notes.push(format!("{name}: the last line is unfinished and left out"));
+        }
+    }
+    notes
+}
+
+fn holds(folder: &Path, files: &Files) -> bool {
+    let all = TABLES.into_iter().chain([environment::FILE]);
+    all.into_iter().all(|name| super::read_file(&folder.join(name)).ok().as_ref() == files.get(name))
+}
+
+fn install(files: &Files, results: &Path, target: &Path) -> Result<()> {
+    fs::create_dir_all(results).map_err(|e| write_error(results, e))?;
+    let staging = tempfile::Builder::new()
+        .prefix(".import-")
+        .tempdir_in(results)
+        .map_err(|e| write_error(results, e))?;
+    let run = staging.path().join("run"); // the temporary folder itself is for its owner's eyes only
+    fs::create_dir(&run).map_err(|e| write_error(results, e))?;
+    files.iter().try_for_each(|(name, bytes)| super::write_atomically(&run.join(name), bytes))?;
+    fs::rename(&run, target).map_err(|e| write_error(target, e))
+}
