@@ -166,3 +166,68 @@ fn a_trace_takes_strategies_of_its_own() {
     want.sort();
     assert_eq!(ids, want);
 }
+
+/// Numbers that look random and are the same every time.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+/// Kills that come at any moment: before the folder is there, while it is read again, within a row.
+#[test]
+fn two_hundred_kills_lose_no_finished_sample() {
+    const KILLS: usize = 200;
+    const ROUNDS: u32 = 120;
+    let results = tempfile::tempdir().unwrap();
+    let (mut state, mut kept, mut grown, mut waits) = (1, String::new(), 0, 0);
+    let go_on = || {
+        let mut command = trace(results.path(), ROUNDS);
+        if let Some(folder) = begun(results.path()) {
+            command.arg("--resume").arg(folder);
+        }
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    for kill in 0..KILLS {
+        let mut child = go_on().spawn().unwrap();
+        // a busy machine is given longer, until a process gets as far as a sample again
+        std::thread::sleep(Duration::from_millis(5 + random(&mut state) % (56 + 10 * waits)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let Some(folder) = begun(results.path()) else { continue };
+        let text = fs::read_to_string(folder.join("samples.csv")).unwrap_or_default();
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        assert!(whole.starts_with(&kept), "kill {kill} lost a finished sample");
+        (grown, waits) = if whole.len() > kept.len() { (grown + 1, 0) } else { (grown, waits + 1) };
+        kept = whole.into();
+    }
+    assert!(grown > 10, "the kills came too early to tell anything");
+    let folder = begun(results.path()).unwrap();
+    let mut last = trace(results.path(), ROUNDS);
+    last.arg("--resume").arg(&folder);
+    output(last);
+    let text = fs::read_to_string(folder.join("samples.csv")).unwrap();
+    assert!(text.starts_with(&kept), "the last run lost a finished sample");
+    let run = Run::open(&folder).unwrap();
+    assert!(run.notes.is_empty() && run.environment.finished_utc.is_some(), "{:?}", run.notes);
+    let mut ended: Vec<(String, u32)> = run
+        .samples
+        .iter()
+        .filter(|s| s.metric == Metric::DecodeNs)
+        .map(|s| (s.case.strategy.to_string(), s.round))
+        .collect();
+    ended.sort();
+    let every = ["concat", "naive", "padded"]
+        .iter()
+        .flat_map(|strategy| (101..101 + ROUNDS).map(|round| (strategy.to_string(), round)));
+    assert_eq!(ended, every.collect::<Vec<_>>(), "every round once");
+}
+
+/// The run's folder, once there is something in it that can be gone on with.
+fn begun(results: &Path) -> Option<PathBuf> {
+    let folders = fs::read_dir(results).unwrap().map(|entry| entry.unwrap().path());
+    let mut begun: Vec<PathBuf> =
+        folders.filter(|folder| folder.join("environment.json").is_file()).collect();
+    assert!(begun.len() < 2, "{begun:?}");
+    begun.pop()
+}
