@@ -105,6 +105,13 @@ impl Step {
         self.config.weight_bytes() - untouched + past
     }
 
+    /// About how long the step takes, in operations at full speed: to compare, not to predict. A byte
+    /// moved counts as four, about the ratio of the two ceilings on the machines in `results/`.
+    pub fn estimate(&self) -> u64 {
+        let Work { flops, copied_bytes, .. } = self.work();
+        flops + 4 * (self.read_floor_bytes() as u64 + copied_bytes)
+    }
+
     pub fn flops(&self) -> usize {
         let n = self.new_rows();
         let one = match &self.config {

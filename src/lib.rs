@@ -10,6 +10,7 @@
 //! | what a step must cost, in closed form | [`cost`] |
 //! | the operations, on each machine | [`backend`] |
 //! | what is timed, and how | [`measure`] |
+//! | one suite on many machines | [`shard`] |
 //! | what is written down | [`record`] |
 //! | what follows from it | [`analysis`], [`plot`], [`report`] |
 //!
@@ -28,4 +29,5 @@ pub mod plot;
 pub mod record;
 pub mod report;
 pub mod session;
+pub mod shard;
 pub mod suite;

@@ -10,10 +10,13 @@ mod decode;
 mod devices;
 mod import;
 mod list;
+mod merge;
 mod output;
 mod parse;
+mod plan;
 mod plot;
 mod report;
+mod run;
 mod startup;
 mod step_time;
 mod trace;
@@ -57,6 +60,9 @@ pub enum Verb {
     Cite(cite::Args),
     Check(check::Args),
     Import(import::Args),
+    Plan(plan::Args),
+    Run(run::Args),
+    Merge(merge::Args),
     Completions(completions::Args),
     StepTime(step_time::Args),
     Startup(startup::Args),
@@ -77,6 +83,9 @@ impl Verb {
             Verb::Cite(args) => cite::run(args),
             Verb::Check(args) => check::run(args),
             Verb::Import(args) => import::run(args),
+            Verb::Plan(args) => plan::run(args),
+            Verb::Run(args) => run::run(args),
+            Verb::Merge(args) => merge::run(args),
             Verb::Completions(args) => completions::run(args),
             Verb::StepTime(args) => step_time::run(args),
             Verb::Startup(args) => startup::run(args),

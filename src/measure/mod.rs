@@ -14,6 +14,7 @@ mod machines;
 mod nvml;
 mod record;
 mod rig;
+pub mod shard;
 pub mod startup;
 mod tokens;
 pub mod trace;

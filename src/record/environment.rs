@@ -59,6 +59,12 @@ pub struct Environment {
     pub started_utc: String,
     /// `null`: still running, or killed.
     pub finished_utc: Option<String>,
+    /// Of a run that is one machine's part of a plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharding: Option<Sharding>,
+    /// Of a run that was merged from such parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<Merged>,
     /// Fields of another version, kept.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
@@ -123,6 +129,40 @@ pub struct Gpu {
     pub peak_flops: Option<PeakFlops>,
 }
 
+/// Which part of a plan a run is: see [`crate::shard`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sharding {
+    /// `2/8`: the second of eight.
+    pub shard: String,
+    /// How often the shard was begun before: what is killed and begun again is another attempt.
+    pub attempt: u64,
+    /// Names the plan: the same for all parts.
+    pub plan: String,
+    /// What the plan was made of; `null`: the default suite.
+    pub filter: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Merged {
+    pub plan: String,
+    pub shards: u64,
+    pub filter: Option<String>,
+    /// All that were looked at, also those of which another attempt was taken.
+    pub parts: Vec<Part>,
+}
+
+/// One run that was merged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The name its folder was made with; the column `run` of the merged samples.
+    pub run: String,
+    pub shard: String,
+    pub attempt: u64,
+    pub started_utc: String,
+    /// `null`: killed, or still running when it was merged.
+    pub finished_utc: Option<String>,
+}
+
 impl Environment {
     /// This program on this machine, now. Ceilings and GPU are for those who measure to add.
     pub fn collect(threads: usize, seed: u64) -> Environment {
@@ -165,6 +205,8 @@ impl Environment {
             seed,
             started_utc: time::utc_now(),
             finished_utc: None,
+            sharding: None,
+            merged: None,
             other: BTreeMap::new(),
         }
     }
@@ -251,8 +293,19 @@ impl Environment {
         differs.map(|(what, was, is)| format!("{what}: {was}, now {is}")).collect()
     }
 
-    /// What the run's folder is called after its date.
-    pub(super) fn hardware_slug(&self) -> String {
+    /// What the run's folder is made as: `<UTC date-time>-<hardware>`, and of shards, many of which may
+    /// begin in one second on machines of one kind, which.
+    pub fn folder_name(&self) -> String {
+        let name = format!("{}-{}", self.started_utc.replace(':', "-"), self.hardware_slug());
+        match &self.sharding {
+            None => name,
+            Some(Sharding { shard, attempt, .. }) => {
+                format!("{name}-shard-{}-attempt-{attempt}", shard.replace('/', "-of-"))
+            }
+        }
+    }
+
+    fn hardware_slug(&self) -> String {
         let cpu = self.cpu_model.clone().unwrap_or_else(|| std::env::consts::ARCH.into());
         let gpu = self.gpu.as_ref().and_then(|gpu| gpu.name.clone());
         let cores = self.physical_cores.map(|n| format!("{n}c"));

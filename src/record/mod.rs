@@ -21,6 +21,7 @@ mod rows;
 mod run;
 mod table;
 mod time;
+mod whole;
 mod writer;
 
 /// Rounds from this number on are whole decodes, each step taken as it comes; below, a step was
@@ -28,7 +29,9 @@ mod writer;
 pub const FIRST_DECODE_ROUND: u32 = 101;
 
 pub use atomic::write_atomically;
-pub use environment::{Bandwidth, CpuCache, Environment, Gpu, PeakFlops, FORMAT_VERSION};
+pub use environment::{
+    Bandwidth, CpuCache, Environment, Gpu, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
+};
 pub use import::{import, Imported};
 pub use machine::physical_cores;
 pub use metric::{Metric, Unit};
@@ -36,6 +39,7 @@ pub use rows::{EqualityRow, LedgerRow, Sample};
 pub use run::Run;
 pub use table::Extra;
 pub use time::utc_now;
+pub use whole::{write_merged, MergedSample};
 pub use writer::RunWriter;
 
 #[cfg(test)]

@@ -26,8 +26,7 @@ impl RunWriter {
     /// Makes `parent/<UTC date-time>-<hardware>/`, and `parent` where it is missing. The
     /// environment is written first: no provenance, no number.
     pub fn create(parent: &Path, environment: Environment) -> Result<RunWriter> {
-        let started = environment.started_utc.replace(':', "-");
-        let path = parent.join(format!("{started}-{}", environment.hardware_slug()));
+        let path = parent.join(environment.folder_name());
         fs::create_dir_all(parent).map_err(|e| write_error(parent, e))?;
         fs::create_dir(&path).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => {
@@ -152,7 +151,7 @@ impl<R: Row> Appender<R> {
     }
 }
 
-fn csv_line(record: &csv::StringRecord) -> csv::Result<Vec<u8>> {
+pub(super) fn csv_line(record: &csv::StringRecord) -> csv::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(record)?;
     writer.into_inner().map_err(|e| e.into_error().into())

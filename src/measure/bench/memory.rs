@@ -30,7 +30,11 @@ pub fn memory(bench: &Bench) -> Result<()> {
     Ok(()) // the run is finished by `step`, the last of the three
 }
 
-fn count<B: Backend>(counter: &Counter<B>, cases: &[Case], mut record: Option<&mut Record>) -> Result<()> {
+pub(in crate::measure) fn count<B: Backend>(
+    counter: &Counter<B>,
+    cases: &[Case],
+    mut record: Option<&mut Record>,
+) -> Result<()> {
     for case in cases {
         if record.as_ref().is_some_and(|record| record.done.done(case, Metric::CacheLiveBytes) > 0) {
             continue;

@@ -10,9 +10,9 @@
 //! [`Timing`] through it.
 
 mod args;
-mod memory;
+pub(super) mod memory;
 mod startup;
-mod step;
+pub(super) mod step;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

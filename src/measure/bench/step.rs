@@ -14,7 +14,7 @@ use crate::record::{Metric, Sample};
 use crate::{analysis, on_backend, suite};
 
 /// Rounds in which the strategies of a position are timed in turn.
-const ROUNDS: u32 = 12;
+pub(in crate::measure) const ROUNDS: u32 = 12;
 const PREFILL_ROUNDS: u32 = 6;
 /// Once this is spent, and there are enough rounds for an interval, no more are begun.
 const GROUP_BUDGET: Duration = Duration::from_secs(12);
@@ -131,7 +131,11 @@ fn warm_up<B: Backend>(trunk: &Trunk<'_, B>) -> Result<Duration> {
 
 /// Prompts long enough for the arithmetic to count. Those who remember nothing have no prefill: all
 /// their steps are one.
-fn prefills<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Result<()> {
+pub(in crate::measure) fn prefills<B: Backend>(
+    rig: &Rig<B>,
+    cases: &[Case],
+    record: &mut Record,
+) -> Result<()> {
     let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();
     let cases: Vec<Case> = cases.iter().filter(long).copied().collect();
     for round in 1..=PREFILL_ROUNDS {
@@ -143,7 +147,11 @@ fn prefills<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Re
     Ok(())
 }
 
-fn in_turn<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Result<()> {
+pub(in crate::measure) fn in_turn<B: Backend>(
+    rig: &Rig<B>,
+    cases: &[Case],
+    record: &mut Record,
+) -> Result<()> {
     let taken =
         |round: u32| cases.iter().all(|case| has_rounds(record, case, Metric::StepNs, round..round + 1));
     let missing: Vec<u32> = (1..=ROUNDS).filter(|&round| !taken(round)).collect();
@@ -162,7 +170,11 @@ fn in_turn<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Res
 }
 
 /// Every step of a whole decode, of one sentence under each strategy.
-fn whole_decodes<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Result<()> {
+pub(in crate::measure) fn whole_decodes<B: Backend>(
+    rig: &Rig<B>,
+    cases: &[Case],
+    record: &mut Record,
+) -> Result<()> {
     let cases: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
     match cases.first().and_then(|case| trace::usual_length(case.shape, case.backend)) {
         Some(tokens) => {

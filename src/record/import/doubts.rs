@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Files, TABLES};
 use crate::error::{Error, Result};
 use crate::record::table::{self, Row};
+use crate::record::whole::{Files, TABLES};
 use crate::record::{environment, time, Environment, EqualityRow, LedgerRow, Metric, Run, Sample, Unit};
 
 const MOST_ROWS: u64 = 1_000_000;

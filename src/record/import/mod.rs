@@ -12,20 +12,13 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::atomic::write_error;
-use super::rows::{EqualityRow, LedgerRow, Sample};
-use super::table::{self, Row};
-use super::{environment, Run};
+use super::table;
+use super::whole::{holds, install, Files, TABLES};
+use super::Run;
 use crate::error::{Error, Result};
-
-/// The files of a run by name.
-type Files = BTreeMap<&'static str, Vec<u8>>;
-
-const TABLES: [&str; 3] = [Sample::FILE, EqualityRow::FILE, LedgerRow::FILE];
 
 /// A run that is under `results` now.
 #[derive(Debug)]
@@ -52,7 +45,7 @@ pub fn import(source: &Path, results: &Path) -> Result<Imported> {
         ));
     }
     if !known {
-        install(&files, results, &target)?;
+        install(&files, &target)?;
     }
     let mut run = Run::open(&target)?;
     run.notes.extend(notes);
@@ -70,21 +63,4 @@ fn cut_torn_lines(files: &mut Files) -> Vec<String> {
         }
     }
     notes
-}
-
-fn holds(folder: &Path, files: &Files) -> bool {
-    let all = TABLES.into_iter().chain([environment::FILE]);
-    all.into_iter().all(|name| super::read_file(&folder.join(name)).ok().as_ref() == files.get(name))
-}
-
-fn install(files: &Files, results: &Path, target: &Path) -> Result<()> {
-    fs::create_dir_all(results).map_err(|e| write_error(results, e))?;
-    let staging = tempfile::Builder::new()
-        .prefix(".import-")
-        .tempdir_in(results)
-        .map_err(|e| write_error(results, e))?;
-    let run = staging.path().join("run"); // the temporary folder itself is for its owner's eyes only
-    fs::create_dir(&run).map_err(|e| write_error(results, e))?;
-    files.iter().try_for_each(|(name, bytes)| super::write_atomically(&run.join(name), bytes))?;
-    fs::rename(&run, target).map_err(|e| write_error(target, e))
 }

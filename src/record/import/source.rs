@@ -9,9 +9,9 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::{Files, TABLES};
 use crate::error::{Error, Result};
 use crate::record::environment;
+use crate::record::whole::{Files, TABLES};
 
 /// Some ten times what the longest of this repository's runs have.
 const MOST_TABLE: u64 = 64 << 20;

@@ -9,7 +9,7 @@ use flate2::Compression;
 use tempfile::{tempdir, TempDir};
 
 use super::*;
-use crate::record::{Environment, Metric, RunWriter};
+use crate::record::{Environment, EqualityRow, LedgerRow, Metric, RunWriter, Sample};
 
 const SAMPLES: &str = "samples.csv";
 const ENVIRONMENT: &str = "environment.json";

@@ -1,0 +1,265 @@
+//! One run out of the runs of a plan's shards.
+//!
+//! A task that was killed and begun again has several attempts, and sometimes all of them finish. What was
+//! measured together, the cases of a position or the whole decodes of a model, is taken from one attempt
+//! alone: the last finished one, and only where none finished, the one that got furthest. So nothing counts
+//! twice, and the samples of a round are of one machine.
+//!
+//! The result follows from the set of parts: in another order, twice, or through merged runs, it is the same.
+
+use std::collections::BTreeMap;
+
+use super::{Place, Plan};
+use crate::analysis::ENOUGH;
+use crate::cache::Strategy;
+use crate::case::Case;
+use crate::error::{Error, Result};
+use crate::record::{
+    Bandwidth, Environment, EqualityRow, LedgerRow, Merged, MergedSample, Metric, Part, Run, Sample,
+    FIRST_DECODE_ROUND,
+};
+
+pub struct Merge {
+    pub environment: Environment,
+    pub samples: Vec<MergedSample>,
+    pub equality: Vec<EqualityRow>,
+    pub ledger: Vec<LedgerRow>,
+    /// What was planned and is not there, in words.
+    pub missing: Vec<String>,
+}
+
+/// What is taken from one attempt as a whole: the case that stands for it, at position 0 for whole decodes.
+type Unit = Case;
+
+fn unit(case: &Case, round: u32) -> Unit {
+    let case = case.under(Strategy::Naive);
+    if round < FIRST_DECODE_ROUND {
+        case
+    } else {
+        case.at(0)
+    }
+}
+
+/// The rows of a unit in one run.
+struct Found<'a> {
+    part: &'a Part,
+    samples: Vec<&'a Sample>,
+    run: &'a Run,
+    /// Which of the runs: one may be given twice.
+    given: usize,
+}
+
+impl Found<'_> {
+    /// The larger, the better. The name decides between attempts of one number, so that the order in which
+    /// runs are given does not.
+    fn rank(&self) -> impl Ord + '_ {
+        let Part { run, attempt, started_utc, finished_utc, .. } = self.part;
+        let finished = finished_utc.is_some();
+        let samples = if finished { 0 } else { self.samples.len() };
+        (finished, samples, *attempt, started_utc, run)
+    }
+}
+
+/// # Errors
+/// When a run is no shard's, or differs from the others in what makes numbers comparable: names what.
+pub fn merge(runs: &[Run]) -> Result<Merge> {
+    let parts = runs.iter().map(parts).collect::<Result<Vec<_>>>()?;
+    comparable(runs)?;
+    let mut units: BTreeMap<Unit, Vec<Found<'_>>> = BTreeMap::new();
+    for (given, (run, parts)) in runs.iter().zip(&parts).enumerate() {
+        for (sample, part) in run.samples.iter().zip(origins(run, parts)?) {
+            let found = units.entry(unit(&sample.case, sample.round)).or_default();
+            match found.iter_mut().find(|found| found.part == part && found.given == given) {
+                Some(found) => found.samples.push(sample),
+                None => found.push(Found { part, samples: vec![sample], run, given }),
+            }
+        }
+    }
+    let (mut samples, mut equality, mut ledger) = (Vec::new(), Vec::new(), Vec::new());
+    for (unit_of, found) in units {
+        let Some(Found { part, samples: taken, run, .. }) =
+            found.into_iter().max_by(|a, b| a.rank().cmp(&b.rank()))
+        else {
+            continue;
+        };
+        samples.extend(taken.into_iter().cloned().map(|sample| MergedSample {
+            sample,
+            run: part.run.clone(),
+            attempt: part.attempt,
+        }));
+        equality.extend(run.equality.iter().filter(|row| unit(&row.case, 0) == unit_of).cloned());
+        ledger.extend(run.ledger.iter().filter(|row| unit(&row.case, 0) == unit_of).cloned());
+    }
+    let (plan, merged) = plan(runs, parts.concat())?;
+    let missing = missing(&plan, &samples);
+    let environment = environment(runs, merged, missing.is_empty());
+    Ok(Merge { environment, samples, equality, ledger, missing })
+}
+
+/// The parts that a run holds: itself, or those it was merged from.
+fn parts(run: &Run) -> Result<Vec<Part>> {
+    let Environment { sharding, merged, started_utc, finished_utc, .. } = &run.environment;
+    match (sharding, merged) {
+        (_, Some(merged)) => Ok(merged.parts.clone()),
+        (Some(sharding), None) => Ok(vec![Part {
+            run: run.environment.folder_name(),
+            shard: sharding.shard.clone(),
+            attempt: sharding.attempt,
+            started_utc: started_utc.clone(),
+            finished_utc: finished_utc.clone(),
+        }]),
+        (None, None) => Err(Error::file(
+            &run.path,
+            "no part of a plan: `merge` takes what `run --shard` and `merge` wrote",
+        )),
+    }
+}
+
+/// For each sample the part it is from.
+fn origins<'a>(run: &Run, parts: &'a [Part]) -> Result<Vec<&'a Part>> {
+    if run.environment.merged.is_none() {
+        return Ok(vec![&parts[0]; run.samples.len()]);
+    }
+    let column = run.extra.columns.iter().position(|column| column == "run");
+    let part = |row: &Vec<String>| parts.iter().find(|part| Some(&part.run) == column.map(|at| &row[at]));
+    run.extra.rows.iter().map(part).collect::<Option<_>>().ok_or_else(|| {
+        Error::file(&run.path, "a merged run with a sample that is of none of the parts it names")
+    })
+}
+
+/// What makes numbers comparable is the same in all.
+fn comparable(runs: &[Run]) -> Result<()> {
+    let Some((first, others)) = runs.split_first() else {
+        return Err(Error::Input("no run to merge".into()));
+    };
+    let known = |e: &Environment| e.gpu.is_some();
+    // shards without a case on a GPU name none, and agree with every one that does
+    let gpu = runs.iter().find(|run| known(&run.environment));
+    for run in others {
+        let mut was = first.environment.clone();
+        let mut now = run.environment.clone();
+        was.gpu = gpu.and_then(|gpu| gpu.environment.gpu.clone());
+        now.gpu = now.gpu.or(was.gpu.clone());
+        let mut differences = was.differences(&now);
+        if (was.git_dirty, was.emulated) != (now.git_dirty, now.emulated) {
+            differences.push("uncommitted changes, or an emulated device, in one of them only".into());
+        }
+        let (was, now) = (plan_of(first), plan_of(run));
+        if was != now {
+            differences.push(format!("plan: {}, now {}", was.0, now.0));
+        }
+        if !differences.is_empty() {
+            let what = format!("cannot be merged with {}: {}", first.path.display(), differences.join("; "));
+            return Err(Error::file(&run.path, what));
+        }
+    }
+    Ok(())
+}
+
+/// The plan's name and its filter.
+fn plan_of(run: &Run) -> (&str, Option<&str>) {
+    let Environment { sharding, merged, .. } = &run.environment;
+    let of_shard = || sharding.as_ref().map(|s| (s.plan.as_str(), s.filter.as_deref()));
+    merged
+        .as_ref()
+        .map(|m| (m.plan.as_str(), m.filter.as_deref()))
+        .or_else(of_shard)
+        .unwrap_or(("none", None))
+}
+
+/// The plan that all are parts of, made anew, and what is written down about the merge.
+fn plan(runs: &[Run], mut parts: Vec<Part>) -> Result<(Plan, Merged)> {
+    let bad = |what: String| Error::file(&runs[0].path, what);
+    let of: Place = parts[0].shard.parse().map_err(bad)?;
+    let (id, filter) = plan_of(&runs[0]);
+    let plan = Plan::new(filter, of.of)?;
+    if plan.id() != id {
+        let what = format!("its plan is {id}, and this version of decode-bench plans {}", plan.id());
+        return Err(bad(what));
+    }
+    // a part that was seen unfinished before and is finished now is finished
+    parts.sort_by(|a, b| {
+        let key = |part: &Part| (part.started_utc.clone(), part.run.clone(), part.finished_utc.is_none());
+        key(a).cmp(&key(b))
+    });
+    parts.dedup_by(|a, b| a.run == b.run);
+    let merged = Merged { plan: id.into(), shards: of.of as u64, filter: filter.map(String::from), parts };
+    Ok((plan, merged))
+}
+
+/// Planned cases that were neither timed in rounds enough for an interval nor failed, or not counted; and
+/// whole decodes that no round has.
+fn missing(plan: &Plan, samples: &[MergedSample]) -> Vec<String> {
+    let mut timed: BTreeMap<Case, Vec<u32>> = BTreeMap::new();
+    let (mut counted, mut decoded, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    for Sample { case, metric, round, error, .. } in samples.iter().map(|merged| &merged.sample) {
+        match (metric, error) {
+            (_, Some(_)) => failed.push(*case),
+            (Metric::StepNs, None) if *round < FIRST_DECODE_ROUND => {
+                timed.entry(*case).or_default().push(*round)
+            }
+            (Metric::CacheLiveBytes, None) => counted.push(*case),
+            (Metric::DecodeNs, None) => decoded.push(*case),
+            _ => {}
+        }
+    }
+    let rounds = |case: &Case| {
+        let mut rounds = timed.get(case).cloned().unwrap_or_default();
+        rounds.sort();
+        rounds.dedup();
+        rounds.len()
+    };
+    let mut missing = Vec::new();
+    for (shard, group) in
+        (1..=plan.shards()).flat_map(|shard| plan.groups(shard).iter().map(move |g| (shard, g)))
+    {
+        let of = |what: &dyn std::fmt::Display| format!("{what}, of shard {shard}/{}", plan.shards());
+        let lacks =
+            |case: &&Case| !failed.contains(case) && (rounds(case) < ENOUGH || !counted.contains(case));
+        missing.extend(group.cases.iter().filter(lacks).map(|case| of(case)));
+        let undecoded = group.decodes.iter().filter(|case| !decoded.contains(case));
+        missing.extend(undecoded.map(|case| of(&format!("the whole decode {case}"))));
+    }
+    missing
+}
+
+/// That of the part which began first, with the ceilings that any of them measured.
+fn environment(runs: &[Run], merged: Merged, complete: bool) -> Environment {
+    let environments = || runs.iter().map(|run| &run.environment);
+    let began = |run: &&Run| parts(run).into_iter().flatten().map(|part| (part.started_utc, part.run)).min();
+    let first = &runs.iter().min_by_key(began).expect("`comparable` found one").environment;
+    let peak = |of: &dyn Fn(&Environment) -> Option<crate::record::PeakFlops>| {
+        environments().filter_map(of).max_by_key(|peak| (peak.flops_per_second, peak.how.clone()))
+    };
+    let mut gpu = environments().filter_map(|e| e.gpu.clone()).min_by_key(|gpu| format!("{gpu:?}"));
+    if let Some(gpu) = &mut gpu {
+        gpu.read_bandwidth =
+            union(environments().filter_map(|e| e.gpu.as_ref()).flat_map(|g| &g.read_bandwidth));
+        gpu.peak_flops = peak(&|e| e.gpu.as_ref()?.peak_flops.clone());
+    }
+    Environment {
+        read_bandwidth: union(environments().flat_map(|e| &e.read_bandwidth)),
+        peak_flops: peak(&|e| e.peak_flops.clone()),
+        gpu,
+        finished_utc: merged
+            .parts
+            .iter()
+            .filter_map(|part| part.finished_utc.clone())
+            .max()
+            .filter(|_| complete),
+        sharding: None,
+        merged: Some(merged),
+        ..first.clone()
+    }
+}
+
+fn union<'a>(all: impl Iterator<Item = &'a Bandwidth>) -> Vec<Bandwidth> {
+    let mut all: Vec<Bandwidth> = all.cloned().collect();
+    let key = |b: &Bandwidth| (b.model_shape.clone(), b.threads, b.bytes_per_second, b.pattern.clone());
+    all.sort_by_key(key);
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests;
