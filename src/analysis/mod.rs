@@ -5,6 +5,7 @@
 //! - [`median`] and [`compare`] turn samples into an [`Estimate`] or a [`Comparison`];
 //! - [`crossing`] turns comparisons along the positions into a [`Crossing`];
 //! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
+//! - [`compiling`] sums what a decode's shapes cost a compiler;
 //! - [`findings`] answers the project's questions, each with its prediction;
 //! - [`against`] compares cases within a run and across runs;
 //! - [`citation`] names the rows behind a figure by their hash;
@@ -12,6 +13,7 @@
 
 mod citation;
 mod compare;
+mod compiling;
 mod crossing;
 mod curve;
 mod estimate;
@@ -22,6 +24,7 @@ mod versus;
 
 pub use citation::{citation, rows_hash, Citation, Other};
 pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict, ENOUGH};
+pub use compiling::{compiling, Compiling};
 pub use crossing::{crossing, Crossing};
 pub use curve::{cumulative, floor_ns, loglog_fit, predicted_ns, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};

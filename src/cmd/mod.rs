@@ -4,8 +4,10 @@
 mod check;
 mod cite;
 mod cmp;
+mod compile;
 mod completions;
 mod decode;
+mod devices;
 mod list;
 mod output;
 mod parse;
@@ -43,9 +45,11 @@ Exit codes:
 #[derive(Subcommand)]
 pub enum Verb {
     List(list::Args),
+    Devices(devices::Args),
     Verify(verify::Args),
     Decode(decode::Args),
     Trace(trace::Args),
+    Compile(compile::Args),
     Plot(plot::Args),
     Report(report::Args),
     Cmp(cmp::Args),
@@ -60,9 +64,11 @@ impl Verb {
     pub fn run(self) -> Result<()> {
         match self {
             Verb::List(args) => list::run(args),
+            Verb::Devices(args) => devices::run(args),
             Verb::Verify(args) => verify::run(args),
             Verb::Decode(args) => decode::run(args),
             Verb::Trace(args) => trace::run(args),
+            Verb::Compile(args) => compile::run(args),
             Verb::Plot(args) => plot::run(args),
             Verb::Report(args) => report::run(args),
             Verb::Cmp(args) => cmp::run(args),

@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
 use super::style::Style;
-use super::{file_name, startup};
+use super::{compiling, file_name, startup};
 use crate::analysis::{
     cumulative, floor_ns, loglog_fit, summary, tail, versus, Crossing, Estimate, Fit, FloorBytes, Group,
     Measurements, Prefer, Summary, Verdict,
@@ -24,14 +24,16 @@ pub struct Figure {
 /// What figures are made from.
 pub struct Source<'a> {
     pub run: &'a Run,
+    /// Decodes to set against what was compiled.
+    pub steps: Option<&'a Run>,
     pub found: Measurements,
     pub floor_bytes: FloorBytes<'a>,
 }
 
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
-pub fn figures(run: &Run, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
-    let source = Source { run, found: Measurements::of(run, Prefer::Decodes), floor_bytes };
+pub fn figures(run: &Run, steps: Option<&Run>, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
+    let source = Source { run, steps, found: Measurements::of(run, Prefer::Decodes), floor_bytes };
     let summaries = summary(run, floor_bytes);
     let mut figures = Vec::new();
     for group in source.found.groups() {
@@ -41,6 +43,7 @@ pub fn figures(run: &Run, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
             ("cumulative", source.cumulative(group)),
             ("memory", source.memory(group)),
             ("floor", source.floor(group)),
+            ("compile", compiling::chart(&source, group)?),
         ];
         for (name, chart) in charts.into_iter().filter_map(|(name, chart)| Some((name, chart?))) {
             figures.push(Figure { name: file_name(name, group), svg: chart.svg()? });

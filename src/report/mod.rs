@@ -5,6 +5,7 @@ mod cells;
 pub mod check;
 pub mod cite;
 pub mod compare;
+mod compiling;
 mod headline;
 pub(crate) mod human;
 
@@ -34,6 +35,10 @@ pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
         let notes = notes(&summary).map(|line| format!("- {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
     }
+    for (group, cells, notes) in compiling::tables(run) {
+        let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
+        let _ = write!(text, "\n**{group}: compiling**\n\n{}\n{notes}", cells.markdown());
+    }
     text
 }
 
@@ -44,6 +49,10 @@ pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
         let notes = notes(&summary).map(|line| format!("  {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
+    }
+    for (group, cells, notes) in compiling::tables(run) {
+        let notes: String = notes.iter().map(|note| format!("  {note}\n")).collect();
+        let _ = write!(text, "\n{group}: compiling\n\n{}\n{notes}", cells.aligned());
     }
     text
 }
@@ -108,9 +117,11 @@ fn hardware(environment: &Environment) -> String {
     if environment.emulated {
         text.push_str("; EMULATED: these times say nothing");
     }
-    match environment.gpu.as_ref().and_then(|gpu| gpu.name.as_ref()) {
-        Some(gpu) => format!("{text}; {}", clean(gpu)),
-        None => text,
+    let gpu = environment.gpu.as_ref();
+    match gpu.map(|gpu| (&gpu.name, &gpu.nvrtc)) {
+        Some((Some(gpu), _)) => format!("{text}; {}", clean(gpu)),
+        Some((None, Some(nvrtc))) => format!("{text}; NVRTC {}, no GPU", clean(nvrtc)),
+        _ => text,
     }
 }
 
