@@ -1,4 +1,4 @@
-//! `report`: a run's tables as Markdown.
+//! `report`: a run's tables as Markdown, or all of it as one page of HTML.
 
 use std::path::PathBuf;
 
@@ -6,15 +6,18 @@ use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
 use decode_bench::{report, suite};
 
+use super::output::Output;
 use super::{open_run, print};
 
-/// Print a run's tables as Markdown, or put them into a page.
+/// Print a run's tables as Markdown, put them into a page, or write a page of their own.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
+  decode-bench report results/2026-01-31T12-00-00Z-my-machine --html run.html
   decode-bench report results/2026-01-31T12-00-00Z-my-machine --splice README.md
 
-The page holds the lines <!-- decode-bench:begin --> and <!-- decode-bench:end -->;
+--html writes one file that a browser opens without a network: tables to sort, plots to read values from.
+The page that --splice changes holds the lines <!-- decode-bench:begin --> and <!-- decode-bench:end -->;
 what is between them is replaced.")]
 pub struct Args {
     /// A folder under results/
@@ -25,6 +28,9 @@ pub struct Args {
     /// Replace what is between the markers of this page, and print nothing
     #[arg(long, value_name = "PAGE")]
     splice: Option<PathBuf>,
+    /// Write all of it as one HTML file, with interactive plots, and print nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "splice")]
+    html: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -34,9 +40,15 @@ pub fn run(args: Args) -> Result<()> {
         let wanted = suite::matcher(filter)?;
         run.samples.retain(|sample| wanted(&sample.case));
         run.ledger.retain(|row| wanted(&row.case));
+        run.equality.retain(|row| wanted(&row.case));
         if run.samples.is_empty() {
             return Err(Error::NoMatch { filter: filter.clone(), known });
         }
+    }
+    if let Some(file) = &args.html {
+        let mut page = Output::create(file)?;
+        page.write(report::html(&run, &Step::floor_of)?.as_bytes())?;
+        return page.commit();
     }
     let section = report::markdown(&run, &Step::floor_of);
     match args.splice {

@@ -19,7 +19,7 @@ const THOUSANDS: [(&str, f64); 1] = [("", 1.0)];
 const TIMES: [(&str, f64); 1] = [("×", 1.0)];
 
 impl Quantity {
-    fn units(self) -> &'static [(&'static str, f64)] {
+    pub fn units(self) -> &'static [(&'static str, f64)] {
         match self {
             Quantity::Nanoseconds => &TIME,
             Quantity::Bytes => &BYTES,

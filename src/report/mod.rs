@@ -1,11 +1,13 @@
 //! A run in words and tables: for a terminal, and as Markdown to splice into a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+mod html;
 pub(crate) mod human;
 
 use std::fmt::Write;
 use std::path::Path;
 
+pub use html::html;
 use human::Quantity;
 
 use crate::analysis::{
