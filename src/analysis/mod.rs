@@ -5,19 +5,22 @@
 //! - [`median`] and [`compare`] turn samples into an [`Estimate`] or a [`Comparison`];
 //! - [`crossing`] turns comparisons along the positions into a [`Crossing`];
 //! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
+//! - [`findings`] answers the project's questions, each with its prediction;
 //! - [`summary`] puts them together, one [`Summary`] per [`Group`], for tables to print.
 
 mod compare;
 mod crossing;
 mod curve;
 mod estimate;
+mod finding;
 mod measurements;
 mod summary;
 
 pub use compare::{aa_band, compare, Comparison, Pairing, Verdict, ENOUGH};
 pub use crossing::{crossing, Crossing};
-pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
+pub use curve::{cumulative, floor_ns, loglog_fit, predicted_ns, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
+pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{Group, Measurements, Prefer, Series};
 pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Line, Summary};
 

@@ -164,7 +164,7 @@ fn crossings(found: &Measurements, group: Group) -> Vec<CrossingLine> {
     pairs.filter_map(|(first, second)| crossing_line(found, group, first, second)).collect()
 }
 
-fn crossing_line(
+pub(super) fn crossing_line(
     found: &Measurements,
     group: Group,
     first: Strategy,

@@ -1,17 +1,21 @@
 //! A run in words and tables: for a terminal, and as Markdown to splice into a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+mod headline;
 mod html;
 pub(crate) mod human;
 
 use std::fmt::Write;
 use std::path::Path;
 
+pub use headline::sentence;
 pub use html::html;
+
 use human::Quantity;
 
 use crate::analysis::{
-    summary, Arithmetic, Comparison, Crossing, CrossingLine, FloorBytes, Line, Pairing, Summary, Verdict,
+    findings, is_headline, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding, FloorBytes,
+    Line, Pairing, Summary, Verdict,
 };
 use crate::error::{Error, Result};
 use crate::record::{write_atomically, Environment, Metric, Run};
@@ -21,24 +25,34 @@ pub const END: &str = "<!-- decode-bench:end -->";
 
 /// The run's tables as Markdown.
 pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
-    let mut text = format!("{}\n", introduction(run));
+    let mut text = format!("{}\n{}", introduction(run), headlines(run, floor_bytes));
     for summary in summary(run, floor_bytes) {
         let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
-        let findings = findings(&summary).map(|line| format!("- {line}\n"));
-        let _ = write!(text, "\n{}", findings.collect::<String>());
+        let notes = notes(&summary).map(|line| format!("- {line}\n"));
+        let _ = write!(text, "\n{}", notes.collect::<String>());
     }
     text
 }
 
 /// The same for a terminal.
 pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
-    let mut text = format!("{}\n", introduction(run).replace('`', ""));
+    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(run, floor_bytes));
     for summary in summary(run, floor_bytes) {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
-        let findings = findings(&summary).map(|line| format!("  {line}\n"));
-        let _ = write!(text, "\n{}", findings.collect::<String>());
+        let notes = notes(&summary).map(|line| format!("  {line}\n"));
+        let _ = write!(text, "\n{}", notes.collect::<String>());
     }
     text
+}
+
+/// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.
+fn headlines(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
+    let findings = findings(run, floor_bytes);
+    let group = |found: &[Finding]| {
+        let lines = found.iter().map(|finding| format!("  - {}\n", sentence(finding)));
+        format!("\n- {}:\n{}", found[0].group, lines.collect::<String>())
+    };
+    findings.chunk_by(|a, b| a.group == b.group).map(group).collect()
 }
 
 /// `page` with `section` between its markers in place of what was there.
@@ -170,8 +184,10 @@ fn plain(x: f64) -> String {
     Quantity::Tokens.show(x)
 }
 
-fn findings(summary: &Summary) -> impl Iterator<Item = String> + '_ {
-    summary.crossings.iter().map(finding).chain(summary.arithmetic.iter().map(rate))
+/// What the run's headlines leave out.
+fn notes(summary: &Summary) -> impl Iterator<Item = String> + '_ {
+    let crossings = summary.crossings.iter().filter(|line| !is_headline(line.first, line.second));
+    crossings.map(crossing).chain(summary.arithmetic.iter().map(rate))
 }
 
 /// `prefill of 512 tokens, padded: 45.1 [44.9, 46.0] ms, 121 GFLOP/s, 78 % of the best product's.`
@@ -185,7 +201,7 @@ fn rate(found: &Arithmetic) -> String {
     format!("{what}: {time}, {rate:.0} GFLOP/s, {:.0} % of the best product's.", of_peak * 100.0)
 }
 
-fn finding(line: &CrossingLine) -> String {
+fn crossing(line: &CrossingLine) -> String {
     let CrossingLine { first, second, crossing, from, to } = line;
     match *crossing {
         Crossing::At { position, lo, hi, before, after } => format!(

@@ -275,7 +275,7 @@ class Plot {
       this.at = null;
       this.cursor.removeAttribute("d");
       picture.setAttribute("aria-valuetext", "no position read");
-      return readout.replaceChildren("Point at the plot, or focus it and use the arrow keys, to read values.");
+      return readout.replaceChildren();
     }
     this.cursor.setAttribute("d", `M${this.column(at).toFixed(1)},${TOP}V${this.height - BOTTOM}`);
     const items = this.shown().flatMap((curve) => this.valuesOf(curve).map((text) => [curve.name, text]));

@@ -5,11 +5,11 @@ use serde::Serialize;
 use super::facts::{facts, Fact};
 use super::plots::{self, Plots};
 use super::tables::{self, Table};
-use crate::analysis::{summary, FloorBytes, Group, Summary};
+use crate::analysis::{findings, summary, FloorBytes, Group, Summary};
 use crate::plot::{start_notes, starts, Source, Start, PHASES};
 use crate::record::Run;
 use crate::report::human::Quantity;
-use crate::report::{findings, provenance};
+use crate::report::{notes, provenance, sentence};
 
 #[derive(Serialize)]
 pub struct Page {
@@ -29,7 +29,10 @@ pub struct Page {
 #[derive(Serialize)]
 struct Section {
     title: String,
+    /// Answers to the project's questions, with what was predicted.
     findings: Vec<String>,
+    /// What else there is to say.
+    notes: Vec<String>,
     steps: Option<Table>,
     charts: Vec<plots::Caption>,
     starts: Option<Starts>,
@@ -57,12 +60,14 @@ impl Page {
     pub fn of(run: &Run, floor_bytes: FloorBytes<'_>) -> Page {
         let source = Source::of(run, floor_bytes);
         let summaries = summary(run, floor_bytes);
+        let findings = findings(run, floor_bytes);
         let mut plots = Plots::default();
         let mut section = |group: Group| {
             let summary = summaries.iter().find(|summary| summary.group == group);
             Section {
                 title: group.to_string(),
-                findings: summary.map(|summary| findings(summary).collect()).unwrap_or_default(),
+                findings: findings.iter().filter(|f| f.group == group).map(sentence).collect(),
+                notes: summary.map(|summary| notes(summary).collect()).unwrap_or_default(),
                 steps: summary.map(tables::steps),
                 charts: plots.add(source.charts(group, summary)),
                 starts: bars(&starts(&source, group)),

@@ -1,0 +1,361 @@
+//! A run's answers to the project's questions, computed: from which position on a strategy beats
+//! another, at how many bytes of cache that is, and which chunk takes least to compile and run. Beside
+//! each stands what the closed forms of [`crate::cost`] predict on the ceilings measured in the same run.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use serde::{Serialize, Serializer};
+
+use super::compare::Verdict;
+use super::crossing::Crossing;
+use super::curve::{predicted_ns, FloorBytes};
+use super::estimate::{median, median_of, Estimate};
+use super::measurements::{Group, Measurements, Prefer};
+use super::summary::{crossing_line, CrossingLine};
+use crate::cache::Strategy;
+use crate::case::BackendName;
+use crate::cost::Step;
+use crate::model::capacity;
+use crate::record::{Metric, Run};
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    #[serde(serialize_with = "as_text")]
+    pub group: Group,
+    pub question: Question,
+    pub answer: Answer,
+    /// The first and the last position that the answer was looked for at.
+    pub from: usize,
+    pub to: usize,
+    /// Absent where no closed form or no ceiling is known.
+    pub predicted: Option<Prediction>,
+    /// Measured over predicted, where both are numbers.
+    pub misfit: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Question {
+    /// From which position on is `first` faster than `second`? In positions.
+    BeatsFrom {
+        #[serde(serialize_with = "as_text")]
+        first: Strategy,
+        #[serde(serialize_with = "as_text")]
+        second: Strategy,
+    },
+    /// How much does the cache of `second` hold at that position? In bytes.
+    BytesWhereBeaten {
+        #[serde(serialize_with = "as_text")]
+        first: Strategy,
+        #[serde(serialize_with = "as_text")]
+        second: Strategy,
+    },
+    /// By which chunk must a cache grow for a decode of `tokens` to take least, its shapes compiled by
+    /// `compiler` and run by the group's backend? In positions.
+    BestChunk {
+        tokens: usize,
+        #[serde(serialize_with = "as_text")]
+        compiler: BackendName,
+    },
+}
+
+/// Numbers are in the unit that the [`Question`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Answer {
+    /// From here on: not yet at `lo` (or that is the first position there is), surely at `hi`. Where the
+    /// two cannot be told apart before, `value` is the first position at which they can.
+    At { value: f64, lo: f64, hi: f64 },
+    /// At every position measured.
+    Always,
+    /// At none of them: slower, or slower until the two cannot be told apart.
+    Never,
+    /// Up to here only.
+    Until { value: f64, lo: f64, hi: f64 },
+    /// Nothing tells the two apart.
+    Undecided,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Prediction {
+    At {
+        value: f64,
+    },
+    /// At every position that was looked at.
+    Always,
+    /// At none of them.
+    Never,
+}
+
+/// All findings of a run, group by group: cached strategies against naive, padded and bounded against
+/// concat, the bytes at padded's crossing, the best chunk.
+pub fn findings(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Finding> {
+    let found = Measurements::of(run, Prefer::Decodes);
+    let of_group = |group: Group| {
+        let beats = pairs(&found, group).into_iter().flat_map(|(first, second)| {
+            let line = crossing_line(&found, group, first, second)?;
+            Some(beats_from(run, floor_bytes, group, &line))
+        });
+        let beats: Vec<Finding> = beats.collect();
+        let bytes: Vec<Finding> = beats.iter().filter_map(bytes_where_beaten).collect();
+        let chunks = compilers(&found, group);
+        let chunks = chunks.into_iter().filter_map(|c| best_chunk(run, &found, floor_bytes, group, c));
+        beats.into_iter().chain(bytes).chain(chunks).collect::<Vec<_>>()
+    };
+    found.groups().into_iter().flat_map(of_group).collect()
+}
+
+/// Whether a crossing between these two is a finding.
+pub fn is_headline(first: Strategy, second: Strategy) -> bool {
+    match second {
+        Strategy::Naive => first.remembers(),
+        Strategy::Concat => matches!(first, Strategy::Padded | Strategy::Bounded),
+        _ => false,
+    }
+}
+
+fn pairs(found: &Measurements, group: Group) -> Vec<(Strategy, Strategy)> {
+    let strategies = found.strategies(group, Metric::StepNs);
+    let seconds = [Strategy::Naive, Strategy::Concat].into_iter();
+    let all = seconds.flat_map(|second| strategies.iter().map(move |&first| (first, second)));
+    all.filter(|&(first, second)| is_headline(first, second)).collect()
+}
+
+fn beats_from(run: &Run, floor_bytes: FloorBytes<'_>, group: Group, line: &CrossingLine) -> Finding {
+    let &CrossingLine { first, second, from, to, .. } = line;
+    let time = |strategy, t| predicted_ns(&run.environment, floor_bytes, &group.case(strategy, t));
+    let wins = |t| Some(time(first, t)? < time(second, t)?);
+    let wins: Option<Vec<bool>> = (from..=to).map(wins).collect();
+    let start = wins.map(|wins| from + wins.iter().rposition(|wins| !wins).map_or(0, |last| last + 1));
+    let predicted = start.map(|t| match t {
+        t if t > to => Prediction::Never,
+        t if t == from => Prediction::Always,
+        t => Prediction::At { value: t as f64 },
+    });
+    let answer = answer(line);
+    let question = Question::BeatsFrom { first, second };
+    Finding { group, question, answer, from, to, predicted, misfit: misfit(answer, predicted) }
+}
+
+fn answer(line: &CrossingLine) -> Answer {
+    let (first, last) = (line.from as f64, line.to as f64);
+    match line.crossing {
+        Crossing::At { position: value, lo, hi, after: Verdict::Faster, .. } => {
+            Answer::At { value, lo: lo as f64, hi: hi as f64 }
+        }
+        Crossing::At { position: value, lo, hi, .. } => Answer::Until { value, lo: lo as f64, hi: hi as f64 },
+        Crossing::From { from, verdict: Verdict::Faster } if from == line.from => Answer::Always,
+        Crossing::From { from, verdict: Verdict::Faster } => {
+            Answer::At { value: from as f64, lo: first, hi: from as f64 }
+        }
+        Crossing::Until { to, verdict: Verdict::Faster } => {
+            Answer::Until { value: to as f64, lo: to as f64, hi: last }
+        }
+        Crossing::From { .. } | Crossing::Until { .. } => Answer::Never,
+        Crossing::Undecided => Answer::Undecided,
+    }
+}
+
+fn misfit(answer: Answer, predicted: Option<Prediction>) -> Option<f64> {
+    match (answer, predicted) {
+        (Answer::At { value, .. }, Some(Prediction::At { value: expected })) => Some(value / expected),
+        _ => None,
+    }
+}
+
+/// Rows of padded's crossing with concat, in bytes of concat's cache: what a machine's caches are held
+/// against, and no longer a matter of the model's width.
+fn bytes_where_beaten(beats: &Finding) -> Option<Finding> {
+    let Question::BeatsFrom { first: first @ Strategy::Padded, second: second @ Strategy::Concat } =
+        beats.question
+    else {
+        return None;
+    };
+    let bytes = |position: f64| {
+        let case = beats.group.case(second, position.round() as usize);
+        Some(Step::of(&case).ok()?.live_bytes() as f64)
+    };
+    let Answer::At { value, lo, hi } = beats.answer else { return None };
+    let answer = Answer::At { value: bytes(value)?, lo: bytes(lo)?, hi: bytes(hi)? };
+    let predicted = match beats.predicted {
+        Some(Prediction::At { value }) => bytes(value).map(|value| Prediction::At { value }),
+        other => other,
+    };
+    let question = Question::BytesWhereBeaten { first, second };
+    Some(Finding { question, answer, predicted, misfit: misfit(answer, predicted), ..*beats })
+}
+
+/// Whose compile times belong to the group: the backend's own, or those of a compiler that ran without
+/// the device it compiles for.
+fn compilers(found: &Measurements, group: Group) -> Vec<BackendName> {
+    let same =
+        |other: &Group| (other.model, other.shape, other.batch) == (group.model, group.shape, group.batch);
+    let compiles = |other: &Group| !found.strategies(*other, Metric::CompileNs).is_empty();
+    let named = |backend: BackendName| backend == group.backend || backend.name().starts_with("nvrtc-");
+    let groups = found.groups().into_iter().filter(|other| same(other) && named(other.backend));
+    groups.filter(compiles).map(|other| other.backend).collect()
+}
+
+/// One size of chunk: what compiling its shapes and decoding took, in nanoseconds.
+struct Candidate {
+    chunk: usize,
+    total: Estimate,
+    predicted: Option<f64>,
+}
+
+/// The chunk with the least sum of compile and decode times, over the longest decode that was measured
+/// with at least two chunks; the interval holds every chunk that may as well be the best.
+fn best_chunk(
+    run: &Run,
+    found: &Measurements,
+    floor_bytes: FloorBytes<'_>,
+    group: Group,
+    compiler: BackendName,
+) -> Option<Finding> {
+    let strategies = found.strategies(group, Metric::DecodeNs);
+    let tokens = *strategies
+        .iter()
+        .filter(|s| matches!(s, Strategy::Chunked(_)))
+        .flat_map(|&s| found.positions(group, s, Metric::DecodeNs))
+        .collect::<BTreeSet<usize>>()
+        .last()?;
+    let built = Group { backend: compiler, ..group };
+    let compiled: Vec<(Strategy, Estimate)> =
+        strategies.iter().filter_map(|&s| Some((s, one_shape(found, built, s, tokens)?))).collect();
+    let one = median_of(&compiled.iter().map(|(_, shape)| shape.value).collect::<Vec<_>>())?;
+    let candidate = |&(strategy, shape): &(Strategy, Estimate)| {
+        let chunk = chunk(strategy, capacity(group.model, group.shape))?;
+        let decode = found.median(&group.case(strategy, tokens), Metric::DecodeNs)?;
+        let shapes = tokens.div_ceil(chunk) as f64;
+        let step = |t| predicted_ns(&run.environment, floor_bytes, &group.case(strategy, t));
+        let steps: Option<f64> = (1..=tokens).map(step).sum();
+        let total = Estimate {
+            value: shapes * shape.value + decode.value,
+            lo: shapes * shape.lo + decode.lo,
+            hi: shapes * shape.hi + decode.hi,
+            n: shape.n.min(decode.n),
+            confidence: shape.confidence.min(decode.confidence),
+        };
+        Some(Candidate { chunk, total, predicted: steps.map(|steps| shapes * one + steps) })
+    };
+    let candidates: Vec<Candidate> = compiled.iter().filter_map(candidate).collect();
+    let best = candidates.iter().min_by(|a, b| a.total.value.total_cmp(&b.total.value))?;
+    let equal = candidates.iter().filter(|c| c.total.lo <= best.total.hi).map(|c| c.chunk as f64);
+    let (lo, hi) = equal.fold((f64::MAX, 0.0f64), |(lo, hi), chunk| (lo.min(chunk), hi.max(chunk)));
+    let answer = Answer::At { value: best.chunk as f64, lo, hi };
+    let known: Option<Vec<(f64, usize)>> = candidates.iter().map(|c| Some((c.predicted?, c.chunk))).collect();
+    let predicted = known.and_then(|known| known.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)));
+    let predicted = predicted.map(|(_, chunk)| Prediction::At { value: chunk as f64 });
+    let question = Question::BestChunk { tokens, compiler };
+    let finding = Finding {
+        group,
+        question,
+        answer,
+        from: 1,
+        to: tokens,
+        predicted,
+        misfit: misfit(answer, predicted),
+    };
+    (candidates.len() > 1).then_some(finding)
+}
+
+/// The time to compile one shape of a strategy: the median over those shapes that a decode needs.
+fn one_shape(found: &Measurements, built: Group, strategy: Strategy, tokens: usize) -> Option<Estimate> {
+    let positions = found.positions(built, strategy, Metric::CompileNs).into_iter().filter(|&t| t <= tokens);
+    let series = positions.filter_map(|t| found.series(&built.case(strategy, t), Metric::CompileNs));
+    median(&series.flat_map(|series| series.values()).collect::<Vec<_>>())
+}
+
+/// As what size of chunk a strategy grows.
+fn chunk(strategy: Strategy, capacity: usize) -> Option<usize> {
+    match strategy {
+        Strategy::Concat => Some(1),
+        Strategy::Chunked(chunk) => Some(chunk),
+        Strategy::Padded => Some(capacity),
+        Strategy::Naive | Strategy::NaivePadded | Strategy::Bounded | Strategy::Onehot | Strategy::Shift => {
+            None
+        }
+    }
+}
+
+fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{synthetic, Sample};
+
+    fn of(findings: &[Finding], wanted: Question) -> Finding {
+        *findings.iter().find(|f| f.question == wanted).expect("the question was asked")
+    }
+
+    /// The synthetic concat passes padded at 170 000 / 900 = 189 positions; bytes alone let it pass at a third
+    /// of 512 rows.
+    #[test]
+    fn a_crossing_is_found_and_predicted() {
+        let run = synthetic::run(12);
+        let found = findings(&run, &Step::floor_of);
+        let (first, second) = (Strategy::Padded, Strategy::Concat);
+        let beats = of(&found, Question::BeatsFrom { first, second });
+        let Answer::At { value, lo, hi } = beats.answer else { panic!("{beats:?}") };
+        assert!(lo <= 189.0 && 189.0 <= hi && (value / 189.0).ln().abs() < 0.15, "{beats:?}");
+        assert_eq!(beats.predicted, Some(Prediction::At { value: 172.0 }));
+        assert_eq!(beats.misfit, Some(value / 172.0));
+        let bytes = of(&found, Question::BytesWhereBeaten { first, second });
+        let row = 3.0 * 2.0 * 256.0 * 4.0;
+        assert_eq!(bytes.predicted, Some(Prediction::At { value: 172.0 * row }));
+        assert!(matches!(bytes.answer, Answer::At { value: b, .. } if b == value.round() * row), "{bytes:?}");
+        let naive = Question::BeatsFrom { first: Strategy::Concat, second: Strategy::Naive };
+        assert_eq!(of(&found, naive).answer, Answer::Always);
+        assert!(found.iter().all(|f| !matches!(f.question, Question::BestChunk { .. })));
+    }
+
+    #[test]
+    fn without_ceilings_nothing_is_predicted() {
+        let mut run = synthetic::run(6);
+        run.environment.read_bandwidth.clear();
+        let found = findings(&run, &Step::floor_of);
+        assert!(!found.is_empty() && found.iter().all(|f| f.predicted.is_none() && f.misfit.is_none()));
+    }
+
+    /// A decode of 512 tokens: 8 shapes by chunks of 64, 512 by concat, one by padded.
+    #[test]
+    fn the_best_chunk_balances_compiling_and_running() {
+        let mut run = synthetic::run(12);
+        let run_ns = |of: Strategy, run: &Run| {
+            let found = Measurements::of(run, Prefer::Decodes);
+            let case = format!("transformer-toy/{of}/cpu/b1/t512").parse().unwrap();
+            found.median(&case, Metric::DecodeNs).unwrap().value
+        };
+        let (chunked, padded) = (run_ns(Strategy::Chunked(64), &run), run_ns(Strategy::Padded, &run));
+        assert!(chunked < padded);
+        let even = (padded - chunked) / 7.0; // a shape's time at which both take as long
+        let mut best = |ns: f64| {
+            run.samples.retain(|sample| sample.metric != Metric::CompileNs);
+            for strategy in [Strategy::Concat, Strategy::Chunked(64), Strategy::Padded] {
+                let case = format!("transformer-toy/{strategy}/nvrtc-sm_90/b1/t1").parse().unwrap();
+                let samples = (1..=8).map(|i| Sample::value(case, Metric::CompileNs, i, 1, ns as u64));
+                run.samples.extend(samples);
+            }
+            let compiler = "nvrtc-sm_90".parse().unwrap();
+            of(&findings(&run, &Step::floor_of), Question::BestChunk { tokens: 512, compiler })
+        };
+        assert!(matches!(best(even / 4.0).answer, Answer::At { value: 64.0, .. }));
+        let slow = best(even * 4.0);
+        assert_eq!(slow.answer, Answer::At { value: 512.0, lo: 512.0, hi: 512.0 });
+        assert!(slow.predicted.is_some());
+    }
+
+    #[test]
+    fn findings_are_plain_data() {
+        let json = serde_json::to_value(findings(&synthetic::run(12), &Step::floor_of)).unwrap();
+        let first = &json[0];
+        assert_eq!(first["group"], "transformer-toy, cpu, batch 1");
+        assert_eq!(first["question"]["kind"], "beats-from");
+        assert!(first["predicted"]["value"].is_f64(), "{first}");
+    }
+}

@@ -1,0 +1,62 @@
+//! Findings in words: one sentence each, measured and predicted side by side.
+
+use super::human::Quantity;
+use crate::analysis::{Answer, Finding, Prediction, Question};
+
+/// `padded beats concat from position 182 [128, 192] on; predicted 172, misfit 1.06 ×.`
+pub fn sentence(finding: &Finding) -> String {
+    let said = match finding.question {
+        Question::BeatsFrom { first, second } => beats(finding, &first.to_string(), &second.to_string()),
+        Question::BytesWhereBeaten { first, second } => {
+            format!("{second}'s cache holds {} where {first} begins to beat it", number(finding))
+        }
+        Question::BestChunk { tokens, compiler } => format!(
+            "{tokens} tokens take least, compiled by {compiler} and run on {}, with chunks of {} positions",
+            finding.group.backend,
+            number(finding)
+        ),
+    };
+    format!("{said}{}.", predicted(finding))
+}
+
+fn beats(finding: &Finding, first: &str, second: &str) -> String {
+    let Finding { answer, from, to, .. } = finding;
+    let range = if from == to { format!("position {to}") } else { format!("positions {from} to {to}") };
+    match answer {
+        Answer::At { .. } => format!("{first} beats {second} from position {} on", number(finding)),
+        Answer::Until { .. } => format!("{first} beats {second} only up to position {}", number(finding)),
+        Answer::Always => format!("{first} beats {second} wherever it was measured, {range}"),
+        Answer::Never => format!("{first} does not beat {second} anywhere, {range}"),
+        Answer::Undecided => format!("whether {first} beats {second} is undecided, {range}"),
+    }
+}
+
+/// `115 [102, 128]`, in the unit of the question.
+fn number(finding: &Finding) -> String {
+    match finding.answer {
+        Answer::At { value, lo, hi } | Answer::Until { value, lo, hi } => {
+            let [value, lo, hi] = [value, lo, hi].map(|x| show(finding, x));
+            format!("{value} [{lo}, {hi}]")
+        }
+        Answer::Always | Answer::Never | Answer::Undecided => String::new(),
+    }
+}
+
+fn show(finding: &Finding, x: f64) -> String {
+    match finding.question {
+        Question::BytesWhereBeaten { .. } => Quantity::Bytes.show(x),
+        Question::BeatsFrom { .. } | Question::BestChunk { .. } => format!("{x:.0}"),
+    }
+}
+
+fn predicted(finding: &Finding) -> String {
+    match (finding.predicted, finding.misfit) {
+        (None, _) => String::new(),
+        (Some(Prediction::Always), _) => "; predicted: at all".into(),
+        (Some(Prediction::Never), _) => "; predicted: at none".into(),
+        (Some(Prediction::At { value }), None) => format!("; predicted {}", show(finding, value)),
+        (Some(Prediction::At { value }), Some(misfit)) => {
+            format!("; predicted {}, misfit {}", show(finding, value), Quantity::Multiple.show(misfit))
+        }
+    }
+}
