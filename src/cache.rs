@@ -240,6 +240,16 @@ impl<T> History<T> {
         }
     }
 
+    fn kept_mut(&mut self) -> Option<&mut T> {
+        match self {
+            History::Fresh(_) => None,
+            History::Grown(rows) | History::Chunked { rows, .. } => rows.as_mut(),
+            History::Fixed { rows, .. } | History::Onehot(rows) => Some(rows),
+            History::Window { rows: Window::Grown(rows), .. } => rows.as_mut(),
+            History::Window { rows: Window::Ring(rows) | Window::Queue(rows), .. } => Some(rows),
+        }
+    }
+
     /// The same kind of memory over another tensor: `change` makes it from the one kept.
     fn map(&self, change: impl FnOnce(&T) -> Result<T>) -> Result<History<T>> {
         Ok(match self {
@@ -424,6 +434,23 @@ impl<B: Backend> Cache<B> {
             input: B::Input::default(),
         };
         Ok(Cache { histories, call, ..*self })
+    }
+
+    /// Becomes an independent copy of `other`, in the buffers it has where they are of the same shapes:
+    /// what was recorded of its steps then stays valid.
+    pub fn restore(&mut self, b: &B, other: &Cache<B>) -> Result<()> {
+        let shapes = |cache: &Cache<B>| cache.kept().map(|rows| b.shape(rows)).collect::<Vec<_>>();
+        if shapes(self) != shapes(other) {
+            *self = other.fork(b)?;
+            return Ok(());
+        }
+        for (mine, theirs) in self.histories.iter_mut().zip(&other.histories) {
+            if let (Some(rows), Some(by)) = (mine.kept_mut(), theirs.kept()) {
+                b.overwrite(rows, by)?;
+            }
+        }
+        self.len = other.len;
+        Ok(())
     }
 
     /// Bytes of the rows kept, padding included.

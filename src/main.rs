@@ -6,8 +6,10 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use decode_bench::measure::NO_DRIVER_CACHE;
 
 fn main() -> ExitCode {
+    std::env::set_var(NO_DRIVER_CACHE.0, NO_DRIVER_CACHE.1);
     let outcome = match cmd::Cli::try_parse() {
         Ok(cli) => cli.verb.run().map_err(|e| (e.exit_code(), e.to_string())),
         Err(e) if !e.use_stderr() => cmd::print(&e.to_string()).map_err(|e| (e.exit_code(), e.to_string())),

@@ -138,6 +138,16 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         Ok(())
     }
 
+    /// Becomes what a fork of `other` would be, in the buffers this one has: see [`Cache::restore`].
+    pub fn restore(&mut self, other: &Session<'a, B, M>) -> Result<()> {
+        self.cache.restore(self.b, &other.cache)?;
+        for (mine, theirs) in self.seen.0.iter_mut().zip(&other.seen.0) {
+            mine.clear();
+            mine.extend_from_slice(theirs);
+        }
+        Ok(())
+    }
+
     /// An independent session that has seen the same. Steps are timed on forks, because a step
     /// changes its cache and so cannot be repeated.
     pub fn fork(&self) -> Result<Session<'a, B, M>> {

@@ -7,6 +7,9 @@
 //! | `gpt2`, `large` | when the filter names them: minutes each | the same |
 //! | `tiny` | when the filter names it: for tests of the harness itself | all |
 //!
+//! Every case exists on the CPU and in the three ways of CUDA, except those that a recording cannot
+//! replay. On a machine without a GPU, the CPU's are measured.
+//!
 //! Positions are a quarter of the way, or less, where a growing cache is small; and the capacity,
 //! where padding costs nothing any more. A step at position t feeds the t-th token.
 
@@ -40,26 +43,34 @@ pub fn matcher(filter: &str) -> Result<impl Fn(&Case) -> bool> {
     Ok(move |case: &Case| pattern.is_match(&case.to_string()))
 }
 
-/// Every case there is, those that are compared side by side next to each other.
+/// Every case there is: those of one model on one backend together, in them those that are compared side
+/// by side next to each other.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for &model in ModelKind::ALL {
         for shape in shapes(model) {
-            for (batch, position) in places(model, shape) {
-                let strategies = Strategy::examples().iter().copied().filter(|s| s.applies_to(model));
-                let chosen = strategies.filter(|&s| worth_its_time(s, shape, batch, position));
-                cases.extend(chosen.map(|strategy| Case {
-                    model,
-                    shape,
-                    strategy,
-                    backend: BackendName::Cpu,
-                    batch,
-                    position,
-                }));
+            for &backend in BackendName::OURS {
+                for (batch, position) in places(model, shape) {
+                    let strategies = Strategy::examples().iter().copied();
+                    let possible = strategies.filter(|&s| s.applies_to(model) && backend.runs(s));
+                    let chosen = possible.filter(|&s| worth_its_time(s, shape, batch, position));
+                    let case = |strategy| Case { model, shape, strategy, backend, batch, position };
+                    cases.extend(chosen.map(case));
+                }
             }
         }
     }
     cases
+}
+
+/// Whether two cases run on the same model on the same backend.
+pub fn same_rig(a: &Case, b: &Case) -> bool {
+    (a.model, a.shape, a.backend) == (b.model, b.shape, b.backend)
+}
+
+/// Whether two cases differ in nothing but the strategy.
+pub fn side_by_side(a: &Case, b: &Case) -> bool {
+    same_rig(a, b) && (a.batch, a.position) == (b.batch, b.position)
 }
 
 fn in_default(shape: ShapeName) -> bool {

@@ -4,8 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use decode_bench::backend::cpu::Cpu;
 use decode_bench::case::Case;
-use decode_bench::measure::{Rig, Settings};
+use decode_bench::measure::Rig;
 
 struct Counting;
 
@@ -30,8 +31,7 @@ static ALLOCATOR: Counting = Counting;
 /// Requests of one step to position 12, after steps of the same shape.
 fn requests(case: &str, threads: usize) -> usize {
     let case: Case = case.parse().unwrap();
-    let settings = Settings { threads, ..Settings::default() };
-    let rig = Rig::cpu(case.model, case.shape, &settings).unwrap();
+    let rig = Rig::load(Cpu::new(threads), case.model, case.shape, 1).unwrap();
     let mut session = rig.session(&case).unwrap();
     let mut counted = 0;
     for position in 1..=12 {

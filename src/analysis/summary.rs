@@ -78,7 +78,7 @@ pub fn summary(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Summary> {
 }
 
 fn arithmetic(run: &Run, found: &Measurements, group: Group, positions: &[usize]) -> Vec<Arithmetic> {
-    let Some(peak) = run.environment.peak_flops.as_ref().map(|peak| peak.flops_per_second as f64) else {
+    let Some(peak) = run.environment.peak_flops_of(group.backend).map(|peak| peak as f64) else {
         return Vec::new();
     };
     let prefills = found.strategies(group, Metric::PrefillNs).into_iter().map(|s| (s, Metric::PrefillNs));

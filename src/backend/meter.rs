@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::ops::Sub;
 
-use super::{bytes, Activation, Backend, Call, Columns, Layout, Linear, Shape, View};
+use super::{bytes, Activation, Backend, Call, Columns, DeviceMemory, Layout, Linear, Shape, View};
 use crate::error::Result;
 
 /// Work done, as running totals. What one step did is the difference of two.
@@ -160,8 +160,14 @@ impl<B: Backend> Backend for Metered<B> {
     fn duplicate(&self, x: &B::Tensor) -> Result<B::Tensor> {
         self.0.duplicate(x)
     }
+    fn overwrite(&self, x: &mut B::Tensor, by: &B::Tensor) -> Result<()> {
+        self.0.overwrite(x, by)
+    }
     fn stage(&self, call: &mut Call<B::Input>) -> Result<()> {
         self.0.stage(call)
+    }
+    fn device_memory(&self) -> Result<Option<DeviceMemory>> {
+        self.0.device_memory()
     }
 
     fn embed(

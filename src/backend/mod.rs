@@ -101,6 +101,33 @@ impl<Input> Call<Input> {
     }
 }
 
+/// Bytes of a device's memory, as its driver counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// The most that the pool all tensors come from lent at once: weights, scratch, what strategies keep.
+    pub pool_peak_bytes: u64,
+    /// In use on the whole device, by everybody.
+    pub used_bytes: u64,
+}
+
+/// What a backend makes ready before it can run a step of some shape, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prepared {
+    /// Kernels compiled and loaded, nanoseconds of each.
+    pub compile_ns: Vec<u64>,
+    /// Steps recorded.
+    pub captures: Vec<CaptureTimes>,
+}
+
+/// What a recording costs once, before the first replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CaptureTimes {
+    /// Asking for every operation, none of which runs.
+    pub capture_ns: u64,
+    /// Making what was recorded ready to launch.
+    pub instantiate_ns: u64,
+}
+
 /// A machine that can run the models. See the module's documentation.
 ///
 /// A method that returns a tensor takes it from the backend's scratch pool, unless it says
@@ -129,6 +156,8 @@ pub trait Backend {
     fn zeros(&self, shape: Shape) -> Result<Self::Tensor>;
     /// Allocates a copy, for an untimed fork.
     fn duplicate(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// Copies a tensor over another of its shape, for an untimed restore.
+    fn overwrite(&self, x: &mut Self::Tensor, by: &Self::Tensor) -> Result<()>;
     /// Makes the call's numbers visible to the kernels that follow.
     fn stage(&self, call: &mut Call<Self::Input>) -> Result<()>;
     /// Runs one decode step, whose operations `body` asks for. Two steps of one `shape` differ in
@@ -142,6 +171,36 @@ pub trait Backend {
     ) -> Result<Self::Tensor> {
         body()
     }
+
+    /// Whether [`Self::step`] replays recordings. One serves the buffers that it was made with, so a copy
+    /// of a session that steps are timed on is then restored in place, and not made anew.
+    fn replays(&self) -> bool {
+        false
+    }
+
+    // ---- for those who measure
+
+    /// Runs `work`, and says how long the device took for it by its own clock, where it has one. Returns
+    /// when the work is done.
+    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
+        Ok((work()?, None))
+    }
+    /// Called before every timed step, outside the clock: a device that was asked for steps with a cold
+    /// cache empties it here.
+    fn before_step(&self) -> Result<()> {
+        Ok(())
+    }
+    /// What the device's own bookkeeping says of its memory, where there is one.
+    fn device_memory(&self) -> Result<Option<DeviceMemory>> {
+        Ok(None)
+    }
+    /// What was made ready so far, once and not at every step.
+    fn prepared(&self) -> Prepared {
+        Prepared::default()
+    }
+    /// Forgets the kernels that were compiled for lengths of their own, so that the next decode pays for
+    /// all of them again.
+    fn forget_compiled(&self) {}
 
     // ---- layers; `n` is the number of new rows
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use decode_bench::case::Case;
 use decode_bench::error::Result;
 use decode_bench::measure::startup::in_this_process;
+use decode_bench::measure::Settings;
 
 use super::print;
 
@@ -20,6 +21,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let phases = in_this_process(&args.case, &args.checkpoint, args.threads)?;
+    let settings = Settings { threads: args.threads, ..Settings::default() };
+    let phases = in_this_process(&args.case, &args.checkpoint, &settings)?;
     print(&format!("{}\n", serde_json::to_string(&phases).expect("numbers print")))
 }

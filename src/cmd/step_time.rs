@@ -1,9 +1,10 @@
 //! `step-time`: this program's arm in a comparison with other engines.
 
+use decode_bench::backend::cpu::Cpu;
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{Rig, Settings};
+use decode_bench::measure::Rig;
 use decode_bench::model;
 use serde_json::json;
 
@@ -41,8 +42,7 @@ pub fn run(args: Args) -> Result<()> {
             "--position {position}: {model}-{shape} has positions 1 to {capacity}"
         )));
     }
-    let settings = Settings { threads: args.threads, ..Settings::default() };
-    let rig = Rig::cpu(model, shape, &settings)?;
+    let rig = Rig::load(Cpu::new(args.threads), model, shape, 1)?;
     let trunk = rig.trunk(&case)?;
     trunk.time_steps(args.samples.div_ceil(10))?;
     let sample = |_| Ok(trunk.time_steps(1)?.as_nanos() as u64);

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::equality::gate;
-use decode_bench::measure::{default_threads, trace, Record, Rig, Settings};
-use decode_bench::{model, suite};
+use decode_bench::measure::{default_threads, trace, Machines, Record, Rig, Settings};
+use decode_bench::{model, on_backend, suite};
 
 use super::print;
 
@@ -37,10 +37,17 @@ pub struct Args {
     /// A run to complete
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
+    /// Empty a GPU's second-level cache before every step
+    #[arg(long)]
+    cold_l2: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let cases = suite::select(Some(&args.filter))?;
+    let threads = args.threads.unwrap_or_else(default_threads);
+    let settings = Settings { threads, seed: args.seed, results: args.results, ..Settings::default() };
+    let settings = Settings { resume: args.resume, cold_l2: args.cold_l2, ..settings };
+    let machines = Machines::new(&settings);
+    let cases = machines.able(suite::select(Some(&args.filter))?)?;
     for case in &cases {
         let capacity = model::capacity(case.model, case.shape);
         if args.tokens == 0 || args.tokens > capacity {
@@ -49,15 +56,16 @@ pub fn run(args: Args) -> Result<()> {
             return Err(Error::Input(what));
         }
     }
-    let threads = args.threads.unwrap_or_else(default_threads);
-    let settings = Settings { threads, seed: args.seed, results: args.results, resume: args.resume };
-    let mut record = Record::open(&settings)?;
-    for model in cases.chunk_by(|a, b| (a.model, a.shape, a.batch) == (b.model, b.shape, b.batch)) {
-        let rig = Rig::cpu(model[0].model, model[0].shape, &settings)?;
-        let last: Vec<Case> = trace::strategies(model).iter().map(|case| case.at(args.tokens)).collect();
-        let equal = gate(&rig, &last, Some(&mut record))?;
-        let rounds = trace::ROUNDS.start..trace::ROUNDS.start + args.rounds;
-        trace::decodes(&rig, &equal, args.tokens, rounds, None, &mut record)?;
+    let mut record = Record::open(&settings, machines.environment(&cases))?;
+    let rounds = trace::ROUNDS.start..trace::ROUNDS.start + args.rounds;
+    for cases in cases.chunk_by(|a, b| suite::same_rig(a, b) && a.batch == b.batch) {
+        let Case { model, shape, backend, .. } = cases[0];
+        let last: Vec<Case> = trace::strategies(cases).iter().map(|case| case.at(args.tokens)).collect();
+        on_backend!(machines, backend, |b| {
+            let rig = Rig::load(b, model, shape, args.seed)?;
+            let equal = gate(&rig, &last, Some(&mut record))?;
+            trace::decodes(&rig, &equal, args.tokens, rounds.clone(), None, &mut record)?;
+        })
     }
     print(&record.close()?)
 }

@@ -1,11 +1,10 @@
 //! `verify`: is every case what it says it is?
 
-use decode_bench::backend::cpu::Cpu;
-use decode_bench::backend::Metered;
-use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{default_threads, equality, exact, Rig, Settings};
-use decode_bench::suite;
+use decode_bench::measure::exact::{self, Counter};
+use decode_bench::measure::{default_threads, Machines, Settings};
+use decode_bench::record::EqualityRow;
+use decode_bench::{on_backend, suite};
 
 use super::print;
 
@@ -29,21 +28,21 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let cases = suite::select(args.filter.as_deref())?;
     let threads = args.threads.unwrap_or_else(default_threads);
     let settings = Settings { threads, seed: args.seed, ..Settings::default() };
+    let machines = Machines::new(&settings);
+    let cases = machines.able(suite::select(args.filter.as_deref())?)?;
     let mut differing = Vec::new();
-    for model in cases.chunk_by(|a, b| (a.model, a.shape) == (b.model, b.shape)) {
-        let rig = Rig::metered(model[0].model, model[0].shape, &settings)?;
-        let mut checker = equality::Checker::new(&rig);
-        for case in model {
-            let found = verify(&mut checker, &rig, case)?;
-            print(&format!(
-                "{case}: {}\n",
-                found.as_ref().map_or_else(|difference| difference.clone(), String::clone)
-            ))?;
-            differing.extend(found.err().map(|difference| format!("{case}: {difference}")));
-        }
+    for cases in cases.chunk_by(suite::same_rig) {
+        on_backend!(machines, cases[0].backend, |b| {
+            let counter = Counter::new(b, &cases[0], &machines, args.seed)?;
+            let mut checker = counter.checker();
+            for case in cases {
+                let found = verify(checker(case), || counter.count(case))?;
+                print(&format!("{case}: {}\n", found.as_ref().unwrap_or_else(|difference| difference)))?;
+                differing.extend(found.err().map(|difference| format!("{case}: {difference}")));
+            }
+        })
     }
     match &differing[..] {
         [] => print(&format!(
@@ -60,16 +59,13 @@ pub fn run(args: Args) -> Result<()> {
 
 /// In words, what was found equal, or what was not.
 fn verify(
-    checker: &mut equality::Checker<'_, Metered<Cpu>>,
-    rig: &Rig<Metered<Cpu>>,
-    case: &Case,
+    equality: EqualityRow,
+    count: impl FnOnce() -> Result<exact::Exact>,
 ) -> Result<Result<String, String>> {
-    let equality = checker.check(case);
     if let Some(difference) = equality.error {
         return Ok(Err(difference));
     }
-    let ledger = exact::count(rig, case)?.ledger;
-    if let Err(difference) = exact::check(&ledger) {
+    if let Err(difference) = exact::check(&count()?.ledger) {
         return Ok(Err(difference.to_string()));
     }
     let rel = equality.max_rel.unwrap_or_default();

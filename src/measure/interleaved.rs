@@ -17,7 +17,8 @@ const SAMPLE: Duration = Duration::from_millis(4);
 
 /// One round of steps of `cases`, which differ in nothing but the strategy: all of them in turn, and
 /// in turn again, so that each is also compared with itself.
-/// elapsed = Σ (feed + synchronize); forks are outside.
+/// elapsed = Σ (feed + synchronize); copies are outside. A device with a clock of its own is asked for the
+/// time of as many steps more.
 pub fn round<B: Backend>(
     arms: &[Arm<'_, B>],
     round: u32,
@@ -27,6 +28,9 @@ pub fn round<B: Backend>(
         let Arm { case, trunk, iters } = &arms[turn];
         let elapsed = trunk.time_steps(*iters)?;
         keep(&Sample::value(*case, Metric::StepNs, round, *iters, elapsed.as_nanos() as u64))?;
+        if let Some(elapsed) = trunk.time_steps_on_device(*iters)? {
+            keep(&Sample::value(*case, Metric::StepDeviceNs, round, *iters, elapsed.as_nanos() as u64))?;
+        }
     }
     Ok(())
 }
@@ -75,7 +79,7 @@ impl<'a, B: Backend> Arm<'a, B> {
 
 /// Steps in a sample. The steps that find it out are the warm-up, at the shape and depth measured.
 fn iters<B: Backend>(trunk: &Trunk<'_, B>) -> Result<u64> {
-    trunk.time_steps(1)?;
+    trunk.settle()?;
     let one = trunk.time_steps(2)? / 2;
     Ok((SAMPLE.as_nanos() / one.as_nanos().max(1)).clamp(1, 1000) as u64)
 }

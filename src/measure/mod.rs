@@ -9,12 +9,14 @@ pub mod ceilings;
 pub mod equality;
 pub mod exact;
 pub mod interleaved;
+mod machines;
 mod record;
 mod rig;
 pub mod startup;
 mod tokens;
 pub mod trace;
 
+pub use machines::{Machines, NO_DRIVER_CACHE};
 pub use record::Record;
 pub use rig::{Rig, Trunk};
 
@@ -30,11 +32,20 @@ pub struct Settings {
     pub results: PathBuf,
     /// A run to go on with.
     pub resume: Option<PathBuf>,
+    /// Whether a GPU's second-level cache is emptied before every timed step.
+    #[serde(default)]
+    pub cold_l2: bool,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { threads: default_threads(), seed: 1, results: "results".into(), resume: None }
+        Settings {
+            threads: default_threads(),
+            seed: 1,
+            results: "results".into(),
+            resume: None,
+            cold_l2: false,
+        }
     }
 }
 

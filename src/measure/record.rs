@@ -15,22 +15,20 @@ pub struct Record {
 }
 
 impl Record {
-    /// The run that the settings name, or a new one.
-    pub fn open(settings: &Settings) -> Result<Record> {
-        if let Some(path) = &settings.resume {
-            return Record::resume(path, settings);
+    /// The run that the settings name, or a new one. `here` is where its numbers will come from.
+    pub fn open(settings: &Settings, here: Environment) -> Result<Record> {
+        match &settings.resume {
+            Some(path) => Record::resume(path, &here),
+            None => Record::of(RunWriter::create(&settings.results, here)?),
         }
-        let environment = Environment::collect(settings.threads, settings.seed);
-        Record::of(RunWriter::create(&settings.results, environment)?)
     }
 
     /// # Errors
     /// When the run was begun by another program or on another machine: its numbers would not be
     /// comparable with those it lacks.
-    pub fn resume(path: &Path, settings: &Settings) -> Result<Record> {
+    pub fn resume(path: &Path, here: &Environment) -> Result<Record> {
         let writer = RunWriter::resume(path)?;
-        let now = Environment::collect(settings.threads, settings.seed);
-        let differences = writer.environment().differences(&now);
+        let differences = writer.environment().differences(here);
         match differences.is_empty() {
             true => Record::of(writer),
             false => Err(Error::file(path, format!("cannot be completed here: {}", differences.join("; ")))),
@@ -46,6 +44,9 @@ impl Record {
         let path = self.writer.path().to_path_buf();
         self.writer.finish()?;
         let run = Run::open(&path)?;
+        if let Err(why) = run.refuse_emulated() {
+            return Ok(format!("\nwritten to {}\n{why}\n", path.display()));
+        }
         plot::draw(&run, &path.join("plots"), &Step::floor_of)?;
         Ok(format!("\n{}\nwritten to {}\n", report::table(&run, &Step::floor_of), path.display()))
     }

@@ -1,11 +1,10 @@
 //! A model on a backend, and sessions poised before the step to be timed.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use super::tokens::given;
-use super::Settings;
-use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Metered, Tokens};
+use crate::backend::{Backend, Tokens, Work};
 use crate::case::{Case, ModelKind, ShapeName};
 use crate::error::Result;
 use crate::model::weights::Weights;
@@ -20,21 +19,8 @@ pub struct Rig<B: Backend> {
     pub shape: ShapeName,
 }
 
-impl Rig<Cpu> {
-    pub fn cpu(kind: ModelKind, shape: ShapeName, settings: &Settings) -> Result<Rig<Cpu>> {
-        Rig::load(Cpu::new(settings.threads), kind, shape, settings.seed)
-    }
-}
-
-impl Rig<Metered<Cpu>> {
-    /// The same with every call counted. Never timed.
-    pub fn metered(kind: ModelKind, shape: ShapeName, settings: &Settings) -> Result<Rig<Metered<Cpu>>> {
-        Rig::load(Metered(Cpu::new(settings.threads)), kind, shape, settings.seed)
-    }
-}
-
 impl<B: Backend> Rig<B> {
-    fn load(backend: B, kind: ModelKind, shape: ShapeName, seed: u64) -> Result<Rig<B>> {
+    pub fn load(backend: B, kind: ModelKind, shape: ShapeName, seed: u64) -> Result<Rig<B>> {
         let config = Config::named(kind, shape)?;
         let model = AnyModel::load(&backend, &config, &Weights::seeded(kind, seed))?;
         Ok(Rig { backend, model, kind, shape })
@@ -58,7 +44,8 @@ impl<B: Backend> Rig<B> {
         if last > 0 {
             session.absorb(&given(case.batch, 0, last, vocab))?;
         }
-        Ok(Trunk { backend: &self.backend, session, next: given(case.batch, last, case.position, vocab) })
+        let next = given(case.batch, last, case.position, vocab);
+        Ok(Trunk { backend: &self.backend, session, next, copy: RefCell::new(None) })
     }
 
     /// The token at a position, for every batch entry.
@@ -72,23 +59,75 @@ pub struct Trunk<'a, B: Backend> {
     backend: &'a B,
     session: Session<'a, B, AnyModel<B>>,
     next: Tokens,
+    /// Where steps are replayed from a recording: the copy whose steps were recorded.
+    copy: RefCell<Option<Session<'a, B, AnyModel<B>>>>,
 }
 
 impl<'a, B: Backend> Trunk<'a, B> {
-    /// elapsed = Σ (feed + synchronize) over `iters` forks. Forking and dropping are outside.
+    /// elapsed = Σ (feed + synchronize) over `iters` copies. Copying and dropping are outside.
     pub fn time_steps(&self, iters: u64) -> Result<Duration> {
         let mut elapsed = Duration::ZERO;
         for _ in 0..iters {
-            let mut fork = self.session.fork()?;
-            elapsed += timed(self.backend, &mut fork, &self.next)?;
+            elapsed += self.on_a_copy(|copy| timed(self.backend, copy, &self.next))?;
         }
         Ok(elapsed)
     }
 
+    /// The same steps by the device's own clock, where it has one.
+    pub fn time_steps_on_device(&self, iters: u64) -> Result<Option<Duration>> {
+        let mut elapsed = Duration::ZERO;
+        for _ in 0..iters {
+            let step = |copy: &mut Session<'a, B, AnyModel<B>>| {
+                self.backend.before_step()?;
+                self.backend.synchronize()?;
+                let (logits, ns) = self.backend.device_ns(|| copy.feed(&self.next))?;
+                drop(logits);
+                Ok(ns)
+            };
+            match self.on_a_copy(step)? {
+                Some(ns) => elapsed += Duration::from_nanos(ns),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(elapsed))
+    }
+
+    /// Steps until the next is what all later ones are: buffers grown, kernels compiled, and where
+    /// steps are replayed, one recorded.
+    pub fn settle(&self) -> Result<()> {
+        self.time_steps(if self.backend.replays() { 4 } else { 1 }).map(drop)
+    }
+
+    /// What one step asks of the device; waiting for its end is not part of it.
+    pub fn work_of_a_step(&self) -> Result<Work> {
+        self.on_a_copy(|copy| {
+            let before = self.backend.meter().work();
+            drop(copy.feed(&self.next)?);
+            Ok(self.backend.meter().work() - before)
+        })
+    }
+
     /// The logits of the step, `[batch, vocab]`.
     pub fn logits(&self) -> Result<Vec<f32>> {
-        let logits = self.session.fork()?.feed(&self.next)?;
-        self.backend.download(&logits)
+        if self.backend.replays() {
+            self.settle()?;
+        }
+        self.on_a_copy(|copy| {
+            let logits = copy.feed(&self.next)?;
+            self.backend.download(&logits)
+        })
+    }
+
+    fn on_a_copy<R>(&self, work: impl FnOnce(&mut Session<'a, B, AnyModel<B>>) -> Result<R>) -> Result<R> {
+        if !self.backend.replays() {
+            return work(&mut self.session.fork()?);
+        }
+        let mut copy = self.copy.borrow_mut();
+        match copy.as_mut() {
+            Some(copy) => copy.restore(&self.session)?,
+            None => *copy = Some(self.session.fork()?),
+        }
+        work(copy.as_mut().expect("made above"))
     }
 
     pub fn fork(&self) -> Result<Session<'a, B, AnyModel<B>>> {
@@ -107,6 +146,7 @@ pub fn timed<B: Backend>(
     session: &mut Session<'_, B, AnyModel<B>>,
     tokens: &Tokens,
 ) -> Result<Duration> {
+    b.before_step()?;
     b.synchronize()?;
     let start = Instant::now();
     let logits = session.feed(tokens)?;

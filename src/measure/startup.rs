@@ -8,13 +8,13 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::tokens::given;
-use super::Settings;
-use crate::backend::cpu::Cpu;
+use super::{Machines, Settings};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::model::weights::{Checkpoint, Weights};
 use crate::model::{capacity, AnyModel, Model};
+use crate::on_backend;
 use crate::record::{Metric, Sample};
 use crate::session::Session;
 
@@ -24,8 +24,13 @@ pub struct Phases {
     /// Threads started, checkpoint mapped, weights laid out as the kernels read them.
     pub load_ns: u64,
     pub cache_create_ns: u64,
-    /// One token through everything for the first time.
+    /// One token through everything for the first time, compiling included.
     pub first_step_ns: u64,
+    /// Of these phases, what compiling kernels took; where kernels are compiled.
+    pub compile_ns: Option<u64>,
+    /// After the first step: one recorded and made ready to replay.
+    pub capture_ns: Option<u64>,
+    pub instantiate_ns: Option<u64>,
     /// Of the whole process, as the kernel saw it; `None` where it does not say.
     pub peak_rss_bytes: Option<u64>,
 }
@@ -41,6 +46,9 @@ impl Phases {
             (Metric::LoadNs, Some(self.load_ns)),
             (Metric::CacheCreateNs, Some(self.cache_create_ns)),
             (Metric::FirstStepNs, Some(self.first_step_ns)),
+            (Metric::CompileNs, self.compile_ns),
+            (Metric::CaptureNs, self.capture_ns),
+            (Metric::InstantiateNs, self.instantiate_ns),
             (Metric::PeakRssBytes, self.peak_rss_bytes),
         ];
         times
@@ -50,29 +58,49 @@ impl Phases {
     }
 }
 
-/// Starts a session from a checkpoint and takes one step. The files are in the page cache: a disk
-/// is not what is measured.
-pub fn in_this_process(case: &Case, checkpoint: &Path, threads: usize) -> Result<Phases> {
-    let start = Instant::now();
-    let backend = Cpu::new(threads);
+/// Starts a session from a checkpoint and takes one step; where steps are replayed, some more until one
+/// is recorded. The files are in the page cache: a disk is not what is measured.
+pub fn in_this_process(case: &Case, checkpoint: &Path, settings: &Settings) -> Result<Phases> {
+    let (start, machines) = (Instant::now(), Machines::new(settings));
+    on_backend!(machines, case.backend, |b| phases(start, &b, case, checkpoint))
+}
+
+fn phases<B: Backend>(start: Instant, b: &B, case: &Case, checkpoint: &Path) -> Result<Phases> {
     let (config, weights) = Checkpoint::open(case.model, checkpoint)?;
-    let model = AnyModel::load(&backend, &config, &Weights::Checkpoint(Box::new(weights)))?;
-    backend.synchronize()?;
+    let model = AnyModel::load(b, &config, &Weights::Checkpoint(Box::new(weights)))?;
+    b.synchronize()?;
     let load_ns = start.elapsed().as_nanos() as u64;
 
     let start = Instant::now();
     let capacity = capacity(case.model, case.shape);
-    let mut session = Session::open(&backend, &model, case.strategy, case.batch, capacity)?;
-    backend.synchronize()?;
+    let mut session = Session::open(b, &model, case.strategy, case.batch, capacity)?;
+    b.synchronize()?;
     let cache_create_ns = start.elapsed().as_nanos() as u64;
 
-    let token = given(case.batch, 0, 1, model.vocab());
+    let token = |position| given(case.batch, position - 1, position, model.vocab());
+    let first = token(1);
     let start = Instant::now();
-    let logits = session.feed(&token)?;
-    backend.synchronize()?;
+    let logits = session.feed(&first)?;
+    b.synchronize()?;
     let first_step_ns = start.elapsed().as_nanos() as u64;
     drop(logits);
-    Ok(Phases { load_ns, cache_create_ns, first_step_ns, peak_rss_bytes: peak_rss_bytes() })
+
+    let prepared = b.prepared();
+    for position in 2..=4 {
+        if b.replays() && b.prepared().captures.is_empty() {
+            drop(session.feed(&token(position))?);
+        }
+    }
+    let capture = b.prepared().captures.first().copied();
+    Ok(Phases {
+        load_ns,
+        cache_create_ns,
+        first_step_ns,
+        compile_ns: Some(prepared.compile_ns.iter().sum()).filter(|_| !prepared.compile_ns.is_empty()),
+        capture_ns: capture.map(|times| times.capture_ns),
+        instantiate_ns: capture.map(|times| times.instantiate_ns),
+        peak_rss_bytes: peak_rss_bytes(),
+    })
 }
 
 /// Runs `program startup CASE` and reads the phases it prints.

@@ -8,7 +8,7 @@ use super::rig::timed;
 use super::{Record, Rig};
 use crate::backend::Backend;
 use crate::cache::Strategy;
-use crate::case::{Case, ShapeName};
+use crate::case::{BackendName, Case, ShapeName};
 use crate::error::Result;
 use crate::record::{Metric, Sample, FIRST_DECODE_ROUND};
 
@@ -25,13 +25,15 @@ pub fn strategies(cases: &[Case]) -> Vec<Case> {
     cases
 }
 
-/// How far `cargo bench` decodes: to the capacity of `toy`, less where recomputing takes minutes.
-pub fn usual_length(shape: ShapeName) -> Option<usize> {
-    match shape {
-        ShapeName::Tiny => Some(64),
-        ShapeName::Toy => Some(512),
-        ShapeName::Base => Some(128),
-        ShapeName::Gpt2 | ShapeName::Large => None,
+/// How far `cargo bench` decodes: to the capacity of `toy`, less where recomputing, or compiling every
+/// length, takes minutes.
+pub fn usual_length(shape: ShapeName, backend: BackendName) -> Option<usize> {
+    match (shape, backend) {
+        (ShapeName::Gpt2 | ShapeName::Large, _) => None,
+        (_, BackendName::CudaSpecialised) => Some(32),
+        (ShapeName::Tiny, _) => Some(64),
+        (ShapeName::Toy, _) => Some(512),
+        (ShapeName::Base, _) => Some(128),
     }
 }
 
@@ -75,7 +77,8 @@ fn ended(record: &Record, case: &Case, round: u32) -> bool {
 }
 
 /// Feeds the given tokens one by one. elapsed = feed + synchronize, for each; the decode's time is
-/// the sum.
+/// the sum. Where lengths are compiled in, the decode begins with nothing compiled: its steps contain
+/// what they had to compile, which is also written down by itself.
 fn decode<B: Backend>(
     rig: &Rig<B>,
     case: &Case,
@@ -83,12 +86,23 @@ fn decode<B: Backend>(
     round: u32,
     mut keep: impl FnMut(&Sample) -> Result<()>,
 ) -> Result<()> {
+    let b = &rig.backend;
+    b.forget_compiled();
     let mut session = rig.session(case)?;
-    let mut total = Duration::ZERO;
+    let (mut total, mut shapes) = (Duration::ZERO, 0);
     for position in 1..=tokens {
-        let elapsed = timed(&rig.backend, &mut session, &rig.token(case.batch, position))?;
+        let compiled = b.prepared().compile_ns.len();
+        let elapsed = timed(b, &mut session, &rig.token(case.batch, position))?;
         total += elapsed;
         keep(&Sample::value(case.at(position), Metric::StepNs, round, 1, elapsed.as_nanos() as u64))?;
+        let compile_ns: u64 = b.prepared().compile_ns[compiled..].iter().sum();
+        if compile_ns > 0 {
+            shapes += 1;
+            keep(&Sample::value(case.at(position), Metric::CompileNs, round, 1, compile_ns))?;
+        }
+    }
+    if case.backend == BackendName::CudaSpecialised {
+        keep(&Sample::value(case.at(tokens), Metric::Compiles, round, 1, shapes))?;
     }
     keep(&Sample::value(case.at(tokens), Metric::DecodeNs, round, 1, total.as_nanos() as u64))
 }

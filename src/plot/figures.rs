@@ -162,7 +162,7 @@ impl<'a> Source<'a> {
     /// Slope of the sums of steps that take the longer of their closed form's bytes at the
     /// bandwidth ceiling and its operations at peak.
     fn predicted_slope(&self, group: Group, strategy: Strategy, steps: &[(usize, f64)]) -> Option<f64> {
-        let peak = self.run.environment.peak_flops.as_ref()?.flops_per_second as f64;
+        let peak = self.run.environment.peak_flops_of(group.backend)? as f64;
         let predicted = |t: usize| {
             let case = group.case(strategy, t);
             let floor = floor_ns(&self.run.environment, self.floor_bytes, &case)?;

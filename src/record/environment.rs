@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{machine, time};
-use crate::case::Case;
+use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
 
 /// Of all files of a run. Raised when an older reader would misunderstand them.
@@ -103,7 +103,17 @@ pub struct Gpu {
     pub sm_clock_mhz: Option<u64>,
     pub memory_clock_mhz: Option<u64>,
     pub memory_bytes: Option<u64>,
+    pub multiprocessors: Option<u64>,
     pub ecc: Option<bool>,
+    pub l2_bytes: Option<u64>,
+    /// What is in the second-level cache when a timed step begins.
+    pub l2: Option<String>,
+    /// Whether compile times are free of what the driver and NVRTC remember from earlier runs.
+    pub driver_cache_disabled: Option<bool>,
+    pub nvrtc_cache_disabled: Option<bool>,
+    /// Ceilings measured in this run, as those of the CPU.
+    pub read_bandwidth: Vec<Bandwidth>,
+    pub peak_flops: Option<PeakFlops>,
 }
 
 impl Environment {
@@ -192,16 +202,36 @@ impl Environment {
     /// Bytes per second that the best access pattern read for this case's model and shape.
     pub fn read_ceiling(&self, case: &Case) -> Option<u64> {
         let name = format!("{}-{}", case.model, case.shape);
-        let measured =
-            self.read_bandwidth.iter().filter(|b| b.model_shape == name && b.threads == self.threads);
+        let of_gpu = self.gpu.iter().flat_map(|gpu| &gpu.read_bandwidth);
+        let of_cpu = self.read_bandwidth.iter().filter(|b| b.threads == self.threads);
+        let measured: Vec<&Bandwidth> = match case.backend {
+            BackendName::Cpu => of_cpu.collect(),
+            BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised => of_gpu.collect(),
+            BackendName::Outside(_) => Vec::new(), // who knows what they ran on
+        };
+        let measured = measured.into_iter().filter(|b| b.model_shape == name);
         measured.map(|b| b.bytes_per_second).max().filter(|&b| b > 0)
+    }
+
+    /// The FLOP/s of the best product on the machine that this backend runs on.
+    pub fn peak_flops_of(&self, backend: BackendName) -> Option<u64> {
+        let peak = match backend {
+            BackendName::Cpu => self.peak_flops.as_ref(),
+            BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised => {
+                self.gpu.as_ref()?.peak_flops.as_ref()
+            }
+            BackendName::Outside(_) => None,
+        };
+        peak.map(|peak| peak.flops_per_second)
     }
 
     /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on.
     pub fn differences(&self, now: &Environment) -> Vec<String> {
         let shown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
+        let gpu = |e: &Environment| e.gpu.as_ref().and_then(|gpu| gpu.name.clone()).unwrap_or("none".into());
         let pairs = [
             ("CPU", shown(&self.cpu_model), shown(&now.cpu_model)),
+            ("GPU", gpu(self), gpu(now)),
             ("threads", self.threads.to_string(), now.threads.to_string()),
             ("seed", self.seed.to_string(), now.seed.to_string()),
             ("tool version", self.tool_version.clone(), now.tool_version.clone()),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use cudarc::driver::{result, sys, CudaContext, CudaFunction, DriverError};
 use cudarc::nvrtc::Ptx;
@@ -11,6 +12,7 @@ use cudarc::nvrtc::Ptx;
 use super::failed;
 use super::kernels::{ptx_target, Variant};
 use super::nvrtc::Nvrtc;
+use crate::backend::DeviceMemory;
 use crate::error::{Error, Result};
 
 /// What the device of the emulator in software calls itself. It shows that a program is right;
@@ -84,8 +86,13 @@ impl Device {
         }
     }
 
-    /// The most bytes of the memory pool in use at once.
-    pub(super) fn pool_high_bytes(&self) -> Result<u64> {
+    pub(super) fn memory(&self) -> Result<DeviceMemory> {
+        let (free, total) = self.context.mem_get_info().map_err(|e| broken("ask for the free memory", e))?;
+        Ok(DeviceMemory { pool_peak_bytes: self.pool_peak_bytes()?, used_bytes: (total - free) as u64 })
+    }
+
+    /// The most bytes of the memory pool in use at once since the device was opened.
+    fn pool_peak_bytes(&self) -> Result<u64> {
         let mut bytes = 0u64;
         // SAFETY: the attribute is a 64-bit number, written during the call.
         let read = unsafe {
@@ -98,20 +105,21 @@ impl Device {
         Ok(bytes)
     }
 
-    /// The kernel, compiled and loaded at its first use.
-    pub(super) fn kernel(&self, variant: &Variant) -> Result<CudaFunction> {
+    /// The kernel, compiled and loaded at its first use; how long that took, if it was now.
+    pub(super) fn kernel(&self, variant: &Variant) -> Result<(CudaFunction, Option<u64>)> {
         // a thread that panicked while it held the lock left whole entries behind
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = loaded.get(variant) {
-            return Ok(function.clone());
+            return Ok((function.clone(), None));
         }
-        let (function, _) = self.load(variant)?;
+        let (function, compile_ns) = self.load(variant)?;
         loaded.insert(*variant, function.clone());
-        Ok(function)
+        Ok((function, Some(compile_ns)))
     }
 
-    /// Compiles and loads a kernel; also how long NVRTC took.
+    /// Compiles and loads a kernel; how long NVRTC and the driver's assembler took together.
     pub(super) fn load(&self, variant: &Variant) -> Result<(CudaFunction, u64)> {
+        let start = Instant::now();
         let compiled = variant.compile(&self.nvrtc, &self.target)?;
         let name = variant.kernel.name();
         let ptx = CStr::from_bytes_until_nul(&compiled.image).ok().and_then(|ptx| ptx.to_str().ok());
@@ -119,7 +127,7 @@ impl Device {
         let module =
             self.context.load_module(ptx).map_err(|e| broken(&format!("load kernel `{name}`"), e))?;
         let function = module.load_function(name).map_err(|e| broken(&format!("find kernel `{name}`"), e))?;
-        Ok((function, compiled.compile_ns))
+        Ok((function, start.elapsed().as_nanos() as u64))
     }
 }
 

@@ -44,6 +44,8 @@ kernels!(
     Shift => "shift",
     Unroll => "unroll",
     GatherBatch => "gather_batch",
+    CeilingRead => "ceiling_read",
+    CeilingFlops => "ceiling_flops",
 );
 
 const COMMON: &str = include_str!("../../../kernels/common.cuh");

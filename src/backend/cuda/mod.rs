@@ -11,6 +11,7 @@
 //!
 //! What changes between two steps of one shape (position, tokens) is data on the device in all three.
 
+mod ceiling;
 pub mod compile;
 mod device;
 mod graph;
@@ -31,12 +32,14 @@ pub use kernels::{Kernel, Variant};
 pub use memory::Tensor;
 pub use nvrtc::Nvrtc;
 
-use super::{bytes, Activation, Backend, Call, Columns, Layout, Linear, Meter, Shape, View};
+use super::{
+    bytes, Activation, Backend, Call, CaptureTimes, Columns, DeviceMemory, Layout, Linear, Meter, Prepared,
+    Shape, View,
+};
 use crate::error::{Error, Result};
 use graph::Recorder;
 use kernels::MOST_LENGTHS;
 use memory::{kept, weights, Pointer, Scratch};
-pub use stream::CaptureTimes;
 use stream::{Grid, Stream};
 
 fn failed(what: impl Into<String>) -> Error {
@@ -62,6 +65,8 @@ pub struct Cuda {
     kernels: RefCell<HashMap<Variant, Option<CudaFunction>>>,
     compiled: RefCell<Vec<(Variant, u64)>>,
     captures: RefCell<Vec<CaptureTimes>>,
+    /// Written before every timed step, where the second-level cache is to be cold.
+    flusher: Option<Tensor>,
 }
 
 /// A [`Call`]'s numbers on the device, and what was recorded of the steps that read them there.
@@ -117,7 +122,7 @@ impl Cuda {
         let (stream, meter) = (Rc::new(stream), Rc::new(Meter::default()));
         let scratch = RefCell::new(Scratch::new(&stream, &meter));
         let (kernels, compiled, captures) = Default::default();
-        Cuda { mode, device, stream, meter, scratch, kernels, compiled, captures }
+        Cuda { mode, device, stream, meter, scratch, kernels, compiled, captures, flusher: None }
     }
 
     /// Every variant asked for so far, in no order.
@@ -125,7 +130,9 @@ impl Cuda {
         self.kernels.borrow().keys().copied().collect()
     }
 
-    /// Kernels compiled for lengths of their own, in order, and how long each took NVRTC.
+    /// Kernels compiled for this backend, in order, and how long each took: NVRTC, and the driver's
+    /// assembler when it loads what NVRTC made. In one process, kernels for run-time lengths are compiled
+    /// once for all backends of a device.
     pub fn compiled(&self) -> Ref<'_, Vec<(Variant, u64)>> {
         self.compiled.borrow()
     }
@@ -140,15 +147,11 @@ impl Cuda {
         self.device.as_ref().map(|device| &device.info)
     }
 
-    /// Runs `work`, and says how long the device took for it by its own clock. Waits for the end.
-    pub fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, u64)> {
-        self.stream.device_ns(work)
-    }
-
-    /// Bytes of what strategies keep, weights and scratch as the driver's pool counts them: the most at
-    /// once since the device was opened. `None` for a plan.
-    pub fn pool_high_bytes(&self) -> Result<Option<u64>> {
-        self.device.as_ref().map(|device| device.pool_high_bytes()).transpose()
+    /// The same, with the device's second-level cache emptied before every timed step.
+    pub fn with_cold_l2(mut self) -> Result<Cuda> {
+        let held = self.device.as_ref().map_or(0, |device| device.info.l2_bytes);
+        self.flusher = Some(self.upload([1, 1, held / 2], &vec![0.0; held / 2])?); // twice its size
+        Ok(self)
     }
 
     fn scratch(&self, shape: Shape) -> Result<Tensor> {
@@ -194,7 +197,11 @@ impl Cuda {
                 self.compiled.borrow_mut().push((variant, compile_ns));
                 Some(function)
             }
-            Some(device) => Some(device.kernel(&variant)?),
+            Some(device) => {
+                let (function, compile_ns) = device.kernel(&variant)?;
+                self.compiled.borrow_mut().extend(compile_ns.map(|ns| (variant, ns)));
+                Some(function)
+            }
         };
         self.kernels.borrow_mut().insert(variant, function.clone());
         Ok(function)
@@ -309,6 +316,11 @@ impl Backend for Cuda {
         Ok(copy)
     }
 
+    fn overwrite(&self, x: &mut Tensor, by: &Tensor) -> Result<()> {
+        debug_assert_eq!(x.shape(), by.shape());
+        self.stream.copy(x.start(), by.start(), bytes(x.shape()))
+    }
+
     fn stage(&self, call: &mut Call<Input>) -> Result<()> {
         let mut staged = call.input.staged.borrow_mut();
         let Staged { numbers, buffer } = &mut *staged;
@@ -333,6 +345,38 @@ impl Backend for Cuda {
         match self.mode {
             Mode::Graph => self.replay(&mut input.recorder.borrow_mut(), shape, body),
             Mode::Stream | Mode::Specialised => body(),
+        }
+    }
+
+    fn replays(&self) -> bool {
+        self.mode == Mode::Graph
+    }
+
+    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
+        self.stream.device_ns(work)
+    }
+
+    /// Writes more than the second-level cache holds.
+    fn before_step(&self) -> Result<()> {
+        match &self.flusher {
+            None => Ok(()),
+            Some(flusher) => self.stream.zero(flusher.start(), bytes(flusher.shape())),
+        }
+    }
+
+    fn device_memory(&self) -> Result<Option<DeviceMemory>> {
+        self.device.as_ref().map(|device| device.memory()).transpose()
+    }
+
+    fn prepared(&self) -> Prepared {
+        let compile_ns = self.compiled.borrow().iter().map(|(_, ns)| *ns).collect();
+        Prepared { compile_ns, captures: self.captures.borrow().clone() }
+    }
+
+    fn forget_compiled(&self) {
+        if self.mode == Mode::Specialised {
+            self.kernels.borrow_mut().clear();
+            self.compiled.borrow_mut().clear();
         }
     }
 

@@ -9,6 +9,7 @@ use cudarc::driver::{result, sys, CudaFunction, CudaGraph, CudaStream, LaunchCon
 use super::device::{broken, Device};
 use super::failed;
 use super::memory::Pointer;
+use crate::backend::CaptureTimes;
 use crate::error::Result;
 
 pub enum Stream {
@@ -21,15 +22,6 @@ pub struct Captured<R> {
     pub graph: CudaGraph,
     pub done: R,
     pub times: CaptureTimes,
-}
-
-/// What a recording costs once, before the first replay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CaptureTimes {
-    /// Asking for every operation, none of which runs.
-    pub capture_ns: u64,
-    /// Making what was recorded ready to launch.
-    pub instantiate_ns: u64,
 }
 
 /// Blocks, and threads of one.
@@ -158,8 +150,8 @@ impl Stream {
 
     /// Nanoseconds that the device took for what `work` queues, between two events of the stream.
     /// Waits for the end. The first operation's launch is outside, gaps between operations are inside.
-    pub fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, u64)> {
-        let Some(stream) = self.open()? else { return Ok((work()?, 0)) };
+    pub fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
+        let Some(stream) = self.open()? else { return Ok((work()?, None)) };
         let event = || {
             let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
             stream.record_event(flags).map_err(|e| broken("record an event", e))
@@ -168,6 +160,6 @@ impl Stream {
         let done = work()?;
         let end = event()?;
         let elapsed_ms = start.elapsed_ms(&end).map_err(|e| broken("time the device", e))?;
-        Ok((done, (f64::from(elapsed_ms) * 1e6) as u64))
+        Ok((done, Some((f64::from(elapsed_ms) * 1e6) as u64)))
     }
 }

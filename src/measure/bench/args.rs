@@ -10,7 +10,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::measure::{default_threads, Settings};
+use crate::measure::{default_threads, Settings, NO_DRIVER_CACHE};
 
 const TRAVELS_IN: &str = "DECODE_BENCH_RUN";
 
@@ -64,9 +64,14 @@ struct Knobs {
     /// A run folder to complete
     #[arg(long)]
     resume: Option<PathBuf>,
+    /// Empty a GPU's second-level cache before every timed step
+    #[arg(long)]
+    cold_l2: bool,
 }
 
-const OURS: [&str; 4] = ["--threads", "--seed", "--results", "--resume"];
+const OURS: [&str; 5] = ["--threads", "--seed", "--results", "--resume", COLD_L2];
+/// The one of them that no value follows.
+const COLD_L2: &str = "--cold-l2";
 
 /// Criterion's options that are followed by a value, so that it is not taken for the filter.
 const VALUED: [&str; 17] = [
@@ -96,9 +101,9 @@ fn call_again(args: Vec<String>) -> ! {
     while let Some(arg) = args.next() {
         let name = arg.split('=').next().unwrap_or_default();
         if OURS.contains(&name) {
-            let has_value = arg.contains('=');
+            let complete = arg.contains('=') || arg == COLD_L2;
             ours.push(arg);
-            ours.extend(args.next().filter(|_| !has_value));
+            ours.extend((!complete).then(|| args.next()).flatten());
         } else {
             rest.push(arg);
         }
@@ -109,13 +114,17 @@ fn call_again(args: Vec<String>) -> ! {
         seed: knobs.seed,
         results: knobs.results,
         resume: knobs.resume,
+        cold_l2: knobs.cold_l2,
     };
     let ours = Args { settings, session: session(), filter: None, mode: Mode::Try };
     if !rest.iter().any(|arg| matches!(arg.as_str(), "--verbose" | "-v" | "--quiet" | "-n" | "--list")) {
         rest.push("--quiet".into()); // a line for each case, and none for its analysis
     }
     let mut again = Command::new(std::env::current_exe().expect("a running program has a path"));
-    again.args(rest).env(TRAVELS_IN, serde_json::to_string(&ours).expect("settings are plain data"));
+    again
+        .env(NO_DRIVER_CACHE.0, NO_DRIVER_CACHE.1)
+        .args(rest)
+        .env(TRAVELS_IN, serde_json::to_string(&ours).expect("settings are plain data"));
     replace_by(again)
 }
 

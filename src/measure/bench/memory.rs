@@ -1,11 +1,13 @@
 //! The exact pass, without criterion: a value without variance breaks its statistics.
 
-use super::{Bench, Mode};
+use super::{Bench, Mode, Record};
+use crate::backend::Backend;
 use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::Result;
-use crate::measure::{exact, Rig};
+use crate::measure::exact::{self, Counter};
 use crate::model::capacity;
+use crate::on_backend;
 use crate::record::Metric;
 
 /// Counts the work and the memory of every case, and holds the work against the closed forms.
@@ -14,31 +16,39 @@ pub fn memory(bench: &Bench) -> Result<()> {
         return Ok(()); // the ids are those of `step`
     }
     let mut record = bench.open()?;
-    for model in bench.models() {
-        eprintln!("counting the steps of {}-{}", model.0, model.1);
-        let rig = Rig::metered(model.0, model.1, &bench.settings)?;
-        let cases =
-            if record.is_some() { curves(&bench.groups(model)) } else { bench.groups(model).concat() };
-        for case in &cases {
-            if record.as_ref().is_some_and(|record| record.done.done(case, Metric::CacheLiveBytes) > 0) {
-                continue;
-            }
-            let exact = exact::count(&rig, case)?;
-            exact::check(&exact.ledger)?;
-            if let Some(record) = &mut record {
-                exact.samples.iter().try_for_each(|sample| record.writer.sample(sample))?;
-                exact.ledger.iter().try_for_each(|row| record.writer.ledger(row))?;
-            }
-        }
+    for cases in bench.rigs() {
+        let Case { model, shape, backend, .. } = cases[0];
+        eprintln!("counting the steps of {model}-{shape} on {backend}");
+        let cases = if record.is_some() { curves(cases) } else { cases.to_vec() };
+        let counted = on_backend!(bench.machines, backend, |b| {
+            let counter = Counter::new(b, &cases[0], &bench.machines, bench.settings.seed);
+            counter.and_then(|counter| count(&counter, &cases, record.as_mut()))
+        });
+        bench.failed(&cases, Metric::CacheLiveBytes, counted, record.as_mut())?;
     }
     println!("counted the work and the memory of every case; all as their closed forms say");
     Ok(()) // the run is finished by `step`, the last of the three
 }
 
+fn count<B: Backend>(counter: &Counter<B>, cases: &[Case], mut record: Option<&mut Record>) -> Result<()> {
+    for case in cases {
+        if record.as_ref().is_some_and(|record| record.done.done(case, Metric::CacheLiveBytes) > 0) {
+            continue;
+        }
+        let exact = counter.count(case)?;
+        exact::check(&exact.ledger)?;
+        if let Some(record) = &mut record {
+            exact.samples.iter().try_for_each(|sample| record.writer.sample(sample))?;
+            exact.ledger.iter().try_for_each(|row| record.writer.ledger(row))?;
+        }
+    }
+    Ok(())
+}
+
 /// The cases, and each strategy at the powers of two besides: counting costs little, and memory is
 /// a curve over positions.
-fn curves(groups: &[Vec<Case>]) -> Vec<Case> {
-    let mut cases: Vec<Case> = groups.iter().flatten().copied().collect();
+fn curves(cases: &[Case]) -> Vec<Case> {
+    let mut cases = cases.to_vec();
     let one_sentence: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
     for case in one_sentence {
         let most = match case.strategy {

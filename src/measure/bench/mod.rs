@@ -25,14 +25,17 @@ pub use startup::startup;
 pub use step::steps;
 
 use super::record::Record;
-use super::{Settings, MOST_THREADS};
-use crate::case::{Case, ModelKind, ShapeName};
+use super::{Machines, Settings, MOST_THREADS};
+use crate::case::Case;
 use crate::error::{Error, Result};
+use crate::record::{Metric, Sample};
 use crate::suite;
 
 /// What one of the three programs is asked to do.
 pub struct Bench {
     pub settings: Settings,
+    machines: Machines,
+    /// Those of the filter that can run here.
     pub cases: Vec<Case>,
     pub mode: Mode,
     session: String,
@@ -58,22 +61,17 @@ impl Bench {
                 settings.threads
             )));
         }
-        Ok(Bench { settings, cases: suite::select(filter.as_deref())?, mode, session })
+        let machines = Machines::new(&settings);
+        let mut cases = suite::select(filter.as_deref())?;
+        if mode != Mode::List {
+            cases = machines.able(cases)?;
+        }
+        Ok(Bench { settings, machines, cases, mode, session })
     }
 
-    /// The models that the cases are of, in order.
-    fn models(&self) -> Vec<(ModelKind, ShapeName)> {
-        let mut models: Vec<_> = self.cases.iter().map(|case| (case.model, case.shape)).collect();
-        models.dedup();
-        models
-    }
-
-    /// The cases of a model, those that differ in strategy only side by side.
-    fn groups(&self, model: (ModelKind, ShapeName)) -> Vec<Vec<Case>> {
-        let mine: Vec<Case> =
-            self.cases.iter().copied().filter(|case| (case.model, case.shape) == model).collect();
-        let side_by_side = |a: &Case, b: &Case| (a.batch, a.position) == (b.batch, b.position);
-        mine.chunk_by(side_by_side).map(<[Case]>::to_vec).collect()
+    /// The cases that share a model on a backend, for each.
+    fn rigs(&self) -> impl Iterator<Item = &[Case]> {
+        self.cases.chunk_by(suite::same_rig)
     }
 
     /// Where to write, and what is there already; `None` when nothing is measured. The three
@@ -82,13 +80,29 @@ impl Bench {
         if self.mode != Mode::Measure {
             return Ok(None);
         }
-        let marker = self.marker();
+        let (marker, here) = (self.marker(), self.machines.environment(&self.cases));
         if let (None, Ok(path)) = (&self.settings.resume, std::fs::read_to_string(&marker)) {
-            return Record::resume(Path::new(&path), &self.settings).map(Some);
+            return Record::resume(Path::new(&path), &here).map(Some);
         }
-        let record = Record::open(&self.settings)?;
+        let record = Record::open(&self.settings, here)?;
         std::fs::write(&marker, record.writer.path().display().to_string()).map_err(Error::io(&marker))?;
         Ok(Some(record))
+    }
+
+    /// Lets a run go on after the device failed some of its cases, each with a row that says why. Where
+    /// nothing is recorded, and for all other errors, that is the end.
+    fn failed(
+        &self,
+        cases: &[Case],
+        metric: Metric,
+        result: Result<()>,
+        record: Option<&mut Record>,
+    ) -> Result<()> {
+        let (Err(Error::Device { backend, what }), Some(record)) = (&result, record) else { return result };
+        eprintln!("{backend}: {what}; the run goes on without these cases");
+        let error = result.as_ref().expect_err("matched above").to_string();
+        let mut rows = cases.iter().map(|case| Sample::failed(*case, metric, 0, &error));
+        rows.try_for_each(|sample| record.writer.sample(&sample))
     }
 
     fn marker(&self) -> PathBuf {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Bench, Keep, Mode, Record, Timing};
 use crate::cache::Strategy;
-use crate::case::{BackendName, Case, ModelKind, ShapeName};
+use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::startup::in_a_child;
 use crate::model::weights::Weights;
@@ -17,12 +17,12 @@ use crate::record::{Metric, Sample};
 pub fn startup(bench: &Bench, program: &Path, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
     let mut record = bench.open()?;
     let folder = std::env::temp_dir().join(format!("decode-bench-checkpoint-{}", std::process::id()));
-    let result = bench.models().into_iter().try_for_each(|model| {
-        let cases = cases(bench, model);
+    let result = bench.rigs().try_for_each(|cases| {
+        let Case { model, shape, backend, .. } = cases[0];
+        let cases = first_tokens(cases);
         if !cases.is_empty() && bench.mode != Mode::List {
-            eprintln!("cold starts of {}-{}", model.0, model.1);
-            let config = Config::named(model.0, model.1)?;
-            Weights::seeded(model.0, bench.settings.seed).write(&config, &folder)?;
+            eprintln!("cold starts of {model}-{shape} on {backend}");
+            Weights::seeded(model, bench.settings.seed).write(&Config::named(model, shape)?, &folder)?;
         }
         cases
             .iter()
@@ -34,16 +34,13 @@ pub fn startup(bench: &Bench, program: &Path, mut criterion: impl FnMut(&mut Tim
 
 /// A cold start ends with the first token, so position and most strategies make no difference:
 /// those of the question, at position 1.
-fn cases(bench: &Bench, (model, shape): (ModelKind, ShapeName)) -> Vec<Case> {
-    let wanted = |strategy: &Strategy| {
-        bench
-            .cases
-            .iter()
-            .any(|case| (case.model, case.shape, case.strategy, case.batch) == (model, shape, *strategy, 1))
-    };
-    let strategies = [Strategy::Naive, Strategy::Concat, Strategy::Padded].into_iter().filter(wanted);
-    let backend = BackendName::Cpu;
-    strategies.map(|strategy| Case { model, shape, strategy, backend, batch: 1, position: 1 }).collect()
+fn first_tokens(cases: &[Case]) -> Vec<Case> {
+    let asked = [Strategy::Naive, Strategy::Concat, Strategy::Padded];
+    let wanted = cases.iter().filter(|case| case.batch == 1 && asked.contains(&case.strategy));
+    let mut first: Vec<Case> = wanted.map(|case| case.at(1)).collect();
+    first.sort();
+    first.dedup();
+    first
 }
 
 fn start(

@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::{Bench, Keep, Mode, Record, Timing};
-use crate::analysis;
-use crate::backend::cpu::Cpu;
-use crate::case::{Case, ModelKind, ShapeName};
+use crate::backend::Backend;
+use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::equality::gate;
 use crate::measure::interleaved::{self, Arm};
-use crate::measure::{ceilings, trace, Rig, Settings, Trunk};
+use crate::measure::{ceilings, trace, Rig, Trunk};
 use crate::record::{Metric, Sample};
+use crate::{analysis, on_backend, suite};
 
 /// Rounds in which the strategies of a position are timed in turn.
 const ROUNDS: u32 = 12;
@@ -24,33 +24,19 @@ const TRACE_BUDGET: Duration = Duration::from_secs(60);
 pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
     let mut record = bench.open()?;
     let progress = Progress::new(bench);
-    for (model, shape) in bench.models() {
-        let groups = bench.groups((model, shape));
+    for cases in bench.rigs() {
+        let Case { model, shape, backend, .. } = cases[0];
         if bench.mode == Mode::List {
             let name =
                 |case: &Case| criterion(&mut Timing::new(*case, Duration::ZERO, |_, _| Ok(Duration::ZERO)));
-            groups.iter().flatten().for_each(name);
+            cases.iter().for_each(name);
             continue;
         }
-        if let Some(record) = &mut record {
-            measure_ceilings(record, model, shape, &bench.settings)?;
-        }
-        let rig = Rig::cpu(model, shape, &bench.settings)?;
-        for group in &groups {
-            progress.say(group);
-            let equal = gate(&rig, group, record.as_mut())?;
-            for case in &equal {
-                alone(&rig, *case, record.as_mut(), &mut criterion)?;
-            }
-            if let Some(record) = &mut record {
-                in_turn(&rig, &equal, record)?;
-                prefills(&rig, &equal, record)?;
-            }
-        }
-        if let Some(record) = &mut record {
-            whole_decodes(&rig, &groups, record)?;
-            measure_ceilings(record, model, shape, &bench.settings)?; // and after: the machine changes
-        }
+        let timed = on_backend!(bench.machines, backend, |b| {
+            let rig = Rig::load(b, model, shape, bench.settings.seed);
+            rig.and_then(|rig| steps_of(&rig, bench, cases, record.as_mut(), &progress, &mut criterion))
+        });
+        bench.failed(cases, Metric::StepNs, timed, record.as_mut())?;
     }
     if let Some(record) = record {
         print!("{}", record.close()?);
@@ -58,24 +44,52 @@ pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Resul
     Ok(())
 }
 
-fn measure_ceilings(
-    record: &mut Record,
-    model: ModelKind,
-    shape: ShapeName,
-    settings: &Settings,
+/// The steps of one model on one backend, between two measurements of what bounds them: the machine
+/// changes meanwhile.
+fn steps_of<B: Backend>(
+    rig: &Rig<B>,
+    bench: &Bench,
+    cases: &[Case],
+    mut record: Option<&mut Record>,
+    progress: &Progress,
+    criterion: &mut impl FnMut(&mut Timing<'_>),
 ) -> Result<()> {
-    if record.writer.environment().peak_flops.is_none() {
-        let peak = ceilings::peak_flops(settings);
-        record.writer.update_environment(|environment| environment.peak_flops = Some(peak))?;
+    if let Some(record) = record.as_deref_mut() {
+        ceilings::measure(record, &cases[0], &bench.machines)?;
     }
-    let bandwidth = ceilings::bandwidth(model, shape, settings)?;
-    record.writer.update_environment(|environment| environment.read_bandwidth.push(bandwidth))
+    for group in cases.chunk_by(suite::side_by_side) {
+        progress.say(group);
+        let timed = steps_of_group(rig, group, record.as_deref_mut(), criterion);
+        bench.failed(group, Metric::StepNs, timed, record.as_deref_mut())?;
+    }
+    if let Some(record) = record {
+        whole_decodes(rig, cases, record)?;
+        ceilings::measure(record, &cases[0], &bench.machines)?;
+    }
+    Ok(())
+}
+
+fn steps_of_group<B: Backend>(
+    rig: &Rig<B>,
+    group: &[Case],
+    mut record: Option<&mut Record>,
+    criterion: &mut impl FnMut(&mut Timing<'_>),
+) -> Result<()> {
+    let equal = gate(rig, group, record.as_deref_mut())?;
+    for case in &equal {
+        alone(rig, *case, record.as_deref_mut(), criterion)?;
+    }
+    if let Some(record) = record {
+        in_turn(rig, &equal, record)?;
+        prefills(rig, &equal, record)?;
+    }
+    Ok(())
 }
 
 /// One case through criterion. If it fails, the run goes on with a row that says why; if the row
 /// cannot be written, it does not.
-fn alone(
-    rig: &Rig<Cpu>,
+fn alone<B: Backend>(
+    rig: &Rig<B>,
     case: Case,
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>),
@@ -109,7 +123,8 @@ fn alone(
 
 /// Some steps until the clock frequency, the caches and the scratch pool are what they will be;
 /// the time of the last, with its fork.
-fn warm_up(trunk: &Trunk<'_, Cpu>) -> Result<Duration> {
+fn warm_up<B: Backend>(trunk: &Trunk<'_, B>) -> Result<Duration> {
+    trunk.settle()?;
     let start = Instant::now();
     loop {
         let last = Instant::now();
@@ -122,7 +137,7 @@ fn warm_up(trunk: &Trunk<'_, Cpu>) -> Result<Duration> {
 
 /// Prompts long enough for the arithmetic to count. Those who remember nothing have no prefill: all
 /// their steps are one.
-fn prefills(rig: &Rig<Cpu>, cases: &[Case], record: &mut Record) -> Result<()> {
+fn prefills<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Result<()> {
     let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();
     let cases: Vec<Case> = cases.iter().filter(long).copied().collect();
     for round in 1..=PREFILL_ROUNDS {
@@ -134,7 +149,7 @@ fn prefills(rig: &Rig<Cpu>, cases: &[Case], record: &mut Record) -> Result<()> {
     Ok(())
 }
 
-fn in_turn(rig: &Rig<Cpu>, cases: &[Case], record: &mut Record) -> Result<()> {
+fn in_turn<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Result<()> {
     let taken =
         |round: u32| cases.iter().all(|case| has_rounds(record, case, Metric::StepNs, round..round + 1));
     let missing: Vec<u32> = (1..=ROUNDS).filter(|&round| !taken(round)).collect();
@@ -153,10 +168,9 @@ fn in_turn(rig: &Rig<Cpu>, cases: &[Case], record: &mut Record) -> Result<()> {
 }
 
 /// Every step of a whole decode, of one sentence under each strategy.
-fn whole_decodes(rig: &Rig<Cpu>, groups: &[Vec<Case>], record: &mut Record) -> Result<()> {
-    let one_sentence = groups.iter().flatten().filter(|case| case.batch == 1);
-    let cases: Vec<Case> = one_sentence.copied().collect();
-    match trace::usual_length(rig.shape) {
+fn whole_decodes<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Result<()> {
+    let cases: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
+    match cases.first().and_then(|case| trace::usual_length(case.shape, case.backend)) {
         Some(tokens) => {
             trace::decodes(rig, &trace::strategies(&cases), tokens, trace::ROUNDS, Some(TRACE_BUDGET), record)
         }
@@ -178,18 +192,18 @@ struct Progress {
 
 impl Progress {
     fn new(bench: &Bench) -> Progress {
-        let groups = bench.models().into_iter().map(|model| bench.groups(model).len()).sum();
+        let groups = bench.cases.chunk_by(suite::side_by_side).count();
         Progress { start: Instant::now(), groups, begun: 0.into() }
     }
 
     fn say(&self, group: &[Case]) {
-        let (Case { model, shape, batch, position, .. }, begun) = (group[0], self.begun.get());
+        let (Case { model, shape, backend, batch, position, .. }, begun) = (group[0], self.begun.get());
         self.begun.set(begun + 1);
         let left = self.start.elapsed().mul_f64((self.groups - begun) as f64 / begun.max(1) as f64);
         let left = if begun == 0 { String::new() } else { format!(", about {} s left", left.as_secs()) };
         let (this, all, strategies) = (begun + 1, self.groups, group.len());
         eprintln!(
-            "[{this}/{all}] {model}-{shape} batch {batch} position {position}: {strategies} strategies{left}"
+            "[{this}/{all}] {model}-{shape} on {backend}, batch {batch}, position {position}: {strategies} strategies{left}"
         );
     }
 }

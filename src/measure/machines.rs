@@ -1,0 +1,130 @@
+//! What cases can run on here: the CPU always, a GPU where there is one.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use super::Settings;
+use crate::backend::cpu::Cpu;
+use crate::backend::cuda::{Cuda, Device, DeviceInfo, Mode};
+use crate::case::{BackendName, Case};
+use crate::error::{Error, Result};
+use crate::record::{Environment, Gpu};
+
+/// Set before CUDA is touched: else the driver remembers from earlier processes what it assembled, and a
+/// time to compile means nothing.
+pub const NO_DRIVER_CACHE: (&str, &str) = ("CUDA_CACHE_DISABLE", "1");
+
+/// The GPU is looked for once, when the first case asks for it.
+pub struct Machines {
+    threads: usize,
+    seed: u64,
+    cold_l2: bool,
+    gpu: OnceCell<Result<Arc<Device>, String>>,
+}
+
+/// `on_backend!(machines, name, |b| body)`: the body with a backend of that name, which is a
+/// [`Cpu`](crate::backend::cpu::Cpu) or a [`Cuda`](crate::backend::cuda::Cuda). Returns from the enclosing
+/// function with the reason when there is none.
+#[macro_export]
+macro_rules! on_backend {
+    ($machines:expr, $name:expr, |$b:ident| $body:expr) => {
+        match $name {
+            $crate::case::BackendName::Cpu => {
+                let $b = $machines.cpu();
+                $body
+            }
+            name => {
+                let $b = $machines.cuda(name)?;
+                $body
+            }
+        }
+    };
+}
+
+impl Machines {
+    pub fn new(settings: &Settings) -> Machines {
+        let Settings { threads, seed, cold_l2, .. } = *settings;
+        Machines { threads, seed, cold_l2, gpu: OnceCell::new() }
+    }
+
+    pub fn cpu(&self) -> Cpu {
+        Cpu::new(self.threads)
+    }
+
+    /// # Errors
+    /// When there is no GPU, saying what is missing, or the name is none of ours.
+    pub fn cuda(&self, name: BackendName) -> Result<Cuda> {
+        let mode = match name {
+            BackendName::Cuda => Mode::Stream,
+            BackendName::CudaGraph => Mode::Graph,
+            BackendName::CudaSpecialised => Mode::Specialised,
+            BackendName::Cpu | BackendName::Outside(_) => {
+                return Err(Error::Input(format!("backend `{name}` is not run on a GPU from here")))
+            }
+        };
+        let device = self.gpu().map_err(|what| Error::Device { backend: "cuda", what: what.into() })?;
+        let cuda = Cuda::new(device, mode)?;
+        if self.cold_l2 {
+            return cuda.with_cold_l2();
+        }
+        Ok(cuda)
+    }
+
+    /// The first GPU, or why there is none.
+    pub fn gpu(&self) -> Result<&Arc<Device>, &str> {
+        let open = || {
+            Device::open(0).map_err(|e| match e {
+                Error::Device { what, .. } => what,
+                other => other.to_string(),
+            })
+        };
+        self.gpu.get_or_init(open).as_ref().map_err(String::as_str)
+    }
+
+    /// The cases that can run here. Why others cannot is said once, on standard error.
+    ///
+    /// # Errors
+    /// When none of them can.
+    pub fn able(&self, mut cases: Vec<Case>) -> Result<Vec<Case>> {
+        if !cases.iter().any(|case| case.backend.is_cuda()) {
+            return Ok(cases);
+        }
+        if let Err(why) = self.gpu() {
+            cases.retain(|case| !case.backend.is_cuda());
+            if cases.is_empty() {
+                return Err(Error::Device { backend: "cuda", what: why.into() });
+            }
+            eprintln!("without the cases on a GPU: {why}");
+        }
+        Ok(cases)
+    }
+
+    /// Where the numbers of these cases will come from.
+    pub fn environment(&self, cases: &[Case]) -> Environment {
+        let mut environment = Environment::collect(self.threads, self.seed);
+        if let Some(Ok(device)) = self.gpu.get().filter(|_| cases.iter().any(|case| case.backend.is_cuda())) {
+            environment.emulated = device.info.emulated;
+            environment.gpu = Some(gpu(&device.info, self.cold_l2));
+        }
+        environment
+    }
+}
+
+fn gpu(info: &DeviceInfo, cold_l2: bool) -> Gpu {
+    let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+    let l2 = if cold_l2 { "emptied before every timed step" } else { "as the step before left it" };
+    Gpu {
+        name: Some(info.name.clone()),
+        compute_capability: Some(version(info.compute_capability)),
+        cuda: Some(version((info.driver / 1000, info.driver % 1000 / 10))),
+        nvrtc: Some(version(info.nvrtc)),
+        memory_bytes: Some(info.memory_bytes as u64),
+        multiprocessors: Some(info.multiprocessors as u64),
+        l2_bytes: Some(info.l2_bytes as u64),
+        l2: Some(l2.into()),
+        ecc: Some(info.ecc),
+        driver_cache_disabled: Some(std::env::var(NO_DRIVER_CACHE.0).is_ok_and(|v| v == NO_DRIVER_CACHE.1)),
+        nvrtc_cache_disabled: Some(info.nvrtc >= (12, 9)),
+        ..Gpu::default()
+    }
+}
