@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::record::{Bandwidth, CpuCache, Environment, Gpu};
+use crate::report::counted;
 use crate::report::human::Quantity;
 
 #[derive(Serialize)]
@@ -69,7 +70,11 @@ fn cache(found: &CpuCache) -> String {
 fn bandwidth(found: &Bandwidth) -> String {
     let Bandwidth { model_shape, bytes: size, threads, bytes_per_second, pattern } = found;
     let rate = *bytes_per_second as f64 / 1e9;
-    format!("{rate:.1} GB/s over {} ({model_shape}), threads: {threads}, {pattern}", bytes(*size))
+    format!(
+        "{rate:.1} GB/s over {} ({model_shape}), {}, {pattern}",
+        bytes(*size),
+        counted(*threads, "thread")
+    )
 }
 
 fn gpu(found: &Gpu) -> String {

@@ -149,16 +149,19 @@ class Plot {
     picture.replaceChildren();
     picture.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
     const curves = this.shown();
-    const points = curves.flatMap((curve) => curve.pieces.flatMap((piece) => piece.points));
-    const others = curves.flatMap((curve) => curve.others);
+    const pieces = curves.flatMap((curve) => curve.pieces);
+    const points = pieces.flatMap((piece) => piece.points);
     this.positions = [...new Set(points.map(([x]) => x))].sort((a, b) => a - b);
-    const heights = points.flatMap((point) => point.slice(1)).concat(others.map(([, y]) => y));
+    const banded = pieces.flatMap((piece) => piece.pooled ?? piece.points); // only these show intervals
+    const heights = banded.flatMap((point) => point.slice(1)).concat(points.map(([, y]) => y));
+    heights.push(...curves.flatMap((curve) => curve.others.map(([, y]) => y)));
     if (panel.rule) heights.push(panel.rule[0]);
     this.x = axisOf(this.positions, log.x, panel.x, this.width - LEFT - RIGHT, 52);
     this.y = axisOf(heights, log.y, panel.y, this.height - TOP - BOTTOM, 36);
     this.drawAxes();
-    for (const curve of panel.curves) this.drawCurve(curve, panel.curves.indexOf(curve));
-    this.drawCrossings(curves);
+    panel.curves.forEach((curve, index) => this.drawCurve(curve, index));
+    this.drawCrossings();
+    this.drawRule();
     this.cursor = svg("path", { class: "cursor" }, picture);
     this.read();
   }
@@ -192,11 +195,14 @@ class Plot {
     svg("path", { class: "frame", d: `M${LEFT},${TOP}V${bottom}H${right}` }, picture);
     const title = width < 500 ? panel.x_title.split(" (")[0] : panel.x_title;
     svg("text", { x: (LEFT + right) / 2, y: height - 8, "text-anchor": "middle" }, picture, title);
-    if (panel.rule) {
-      const y = this.row(panel.rule[0]).toFixed(1);
-      svg("path", { class: "rule", d: `M${LEFT},${y}H${right}` }, picture);
-      svg("text", { x: right - 4, y: y - 5, "text-anchor": "end" }, picture, panel.rule[1]);
-    }
+  }
+
+  drawRule() {
+    if (!this.panel.rule) return;
+    const [value, what] = this.panel.rule;
+    const y = this.row(value);
+    svg("path", { class: "rule", d: `M${LEFT},${y}H${this.width - RIGHT}` }, this.picture);
+    svg("text", { class: "rule-name", x: LEFT + 5, y: y - 5 }, this.picture, what);
   }
 
   drawCurve(curve, index) {
@@ -235,9 +241,9 @@ class Plot {
     }
   }
 
-  drawCrossings(curves) {
+  drawCrossings() {
     for (const [lo, at, hi, y, text] of this.panel.crossings) {
-      if (!text.split(" ").every((word) => !hidden.has(word)) || !curves.length) continue;
+      if (text.split(" ").some((word) => hidden.has(word))) continue;
       const [x, row] = [this.column(at), this.row(y)];
       const mark = svg("g", { class: "crossing" }, this.picture);
       svg("path", { d: `M${this.column(lo)},${row}H${this.column(hi)}M${x},${row - 6}l5,6l-5,6l-5,-6Z`, "stroke-width": 1.5 }, mark);
