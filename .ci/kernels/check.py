@@ -19,7 +19,7 @@ NVIDIA = os.path.join(sysconfig.get_paths()["purelib"], "nvidia")
 ARCHS = {"80": (2048, 164 << 10, 32), "90": (2048, 228 << 10, 32), "100": (2048, 228 << 10, 32), "120": (1536, 100 << 10, 24)}
 HEADS = (8, 32, 64, 128, 160)
 # Whose hot loop streams from memory: it must move 16 bytes an instruction.
-STREAMS = {"linear_one", "linear", "attention", "conv_glu", "concat", "grow", "gather_batch", "write_onehot", "layer_norm"}
+STREAMS = {"linear_one", "linear", "attention", "conv_glu", "concat", "grow", "gather_batch", "write_onehot", "layer_norm", "ceiling_read"}
 
 
 def tool(name):
@@ -72,11 +72,21 @@ def occupancy(arch, registers, shared, threads):
     return 100 * min(by_registers, by_shared, most_threads // threads, blocks) * threads // most_threads
 
 
-def loads(cubin):
-    """Widths in bits of the loads from global memory."""
+def hot_loads(cubin):
+    """Widths in bits of the loads from global memory in the loop that loads most; in a kernel without loops, of the widest.
+
+    A loop is what lies between a label and a later branch back to it.
+    """
     code = subprocess.run([tool("nvdisasm"), "-c", cubin], check=True, capture_output=True, text=True).stdout
-    found = re.findall(r"\bLDG\.[A-Z0-9_.]+", code)
-    return [128 if ".128" in load else 64 if ".64" in load else 32 for load in found]
+    labels, widths, loops = {}, [], []
+    for line in code.splitlines():
+        if label := re.match(r"(\.L_x_\d+):", line):
+            labels[label[1]] = len(widths)
+        elif load := re.search(r"\bLDG\.([A-Z0-9_.]+)", line):
+            widths.append(128 if ".128" in "." + load[1] else 64 if ".64" in "." + load[1] else 32)
+        elif (back := re.search(r"\bBRA.*\((\.L_x_\d+)\)", line)) and back[1] in labels:
+            loops.append(widths[labels[back[1]]:])
+    return max([loop for loop in loops if loop] or [[max(widths)]], key=sum)
 
 
 def measure():
@@ -95,8 +105,8 @@ def measure():
                         what = f"{name} {' '.join(defines)} sm_{arch}"
                         if spilled:
                             faults.append(f"{what}: {spilled} bytes spilled")
-                        if vec == 4 and name in STREAMS and 128 not in loads(cubin):
-                            faults.append(f"{what}: no 128-bit load")
+                        if vec == 4 and name in STREAMS and set(hot_loads(cubin)) != {128}:
+                            faults.append(f"{what}: the hot loop loads {hot_loads(cubin)} bits")
                         cells.append(f"{registers} / {occupancy(arch, registers, shared, threads)} %")
                     label = f"`{name}`" + (f", head {head}" if head else "")
                     rows.append(f"| {label} | {4 * vec} | {threads} | {shared} | " + " | ".join(cells) + " |")

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use super::Settings;
+use super::{nvml, Settings};
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Cuda, Device, DeviceInfo, Mode};
 use crate::case::{BackendName, Case};
@@ -104,7 +104,11 @@ impl Machines {
         let mut environment = Environment::collect(self.threads, self.seed);
         if let Some(Ok(device)) = self.gpu.get().filter(|_| cases.iter().any(|case| case.backend.is_cuda())) {
             environment.emulated = device.info.emulated;
-            environment.gpu = Some(gpu(&device.info, self.cold_l2));
+            let mut gpu = gpu(&device.info, self.cold_l2);
+            if !device.info.emulated {
+                nvml::complete(&mut gpu);
+            }
+            environment.gpu = Some(gpu);
         }
         environment
     }
@@ -116,6 +120,7 @@ fn gpu(info: &DeviceInfo, cold_l2: bool) -> Gpu {
     Gpu {
         name: Some(info.name.clone()),
         compute_capability: Some(version(info.compute_capability)),
+        pci_bus_id: info.pci_bus_id.clone(),
         cuda: Some(version((info.driver / 1000, info.driver % 1000 / 10))),
         nvrtc: Some(version(info.nvrtc)),
         memory_bytes: Some(info.memory_bytes as u64),

@@ -10,11 +10,13 @@ pub mod equality;
 pub mod exact;
 pub mod interleaved;
 mod machines;
+mod nvml;
 mod record;
 mod rig;
 pub mod startup;
 mod tokens;
 pub mod trace;
+mod watch;
 
 pub use machines::{Machines, NO_DRIVER_CACHE};
 pub use record::Record;

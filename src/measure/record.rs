@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
+use super::watch::Watch;
 use super::Settings;
 use crate::cost::Step;
 use crate::error::{Error, Result};
-use crate::record::{Environment, Run, RunWriter};
+use crate::record::{Environment, Run, RunWriter, Sample};
 use crate::{plot, report};
 
 pub struct Record {
     pub writer: RunWriter,
     /// What it held when this program began.
     pub done: Run,
+    watch: Watch,
 }
 
 impl Record {
@@ -36,7 +38,17 @@ impl Record {
     }
 
     fn of(writer: RunWriter) -> Result<Record> {
-        Ok(Record { done: Run::open(writer.path())?, writer })
+        Ok(Record {
+            done: Run::open(writer.path())?,
+            watch: Watch::start(writer.environment().gpu.as_ref()),
+            writer,
+        })
+    }
+
+    /// Writes a sample down, with what happened to the machine since the one before.
+    pub fn sample(&mut self, sample: &Sample) -> Result<()> {
+        let mark = self.watch.look();
+        self.writer.sample(&Sample { mark, ..sample.clone() })
     }
 
     /// Draws the figures and returns the tables, as printed.
@@ -48,6 +60,7 @@ impl Record {
             return Ok(format!("\nwritten to {}\n{why}\n", path.display()));
         }
         plot::draw(&run, &path.join("plots"), &Step::floor_of)?;
-        Ok(format!("\n{}\nwritten to {}\n", report::table(&run, &Step::floor_of), path.display()))
+        let table = report::table(&run, &Step::floor_of);
+        Ok(format!("\n{table}\n{}\nwritten to {}\n", run.cleanliness(), path.display()))
     }
 }

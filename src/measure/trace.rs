@@ -64,7 +64,7 @@ pub fn decodes<B: Backend>(
         }
         for turn in 0..missing.len() {
             let case = missing[(turn + round as usize) % missing.len()];
-            decode(rig, &case, tokens, round, |sample| record.writer.sample(sample))?;
+            decode(rig, &case, tokens, round, |sample| record.sample(sample))?;
         }
     }
     Ok(())

@@ -97,10 +97,14 @@ pub struct PeakFlops {
 pub struct Gpu {
     pub name: Option<String>,
     pub compute_capability: Option<String>,
+    pub pci_bus_id: Option<String>,
     pub driver: Option<String>,
     pub cuda: Option<String>,
     pub nvrtc: Option<String>,
+    /// At the start of the run.
     pub sm_clock_mhz: Option<u64>,
+    pub sm_clock_most_mhz: Option<u64>,
+    pub throttle_reasons: Option<String>,
     pub memory_clock_mhz: Option<u64>,
     pub memory_bytes: Option<u64>,
     pub multiprocessors: Option<u64>,

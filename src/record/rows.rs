@@ -19,15 +19,18 @@ pub struct Sample {
     pub value: Option<u64>,
     /// Why there is no value.
     pub error: Option<String>,
+    /// What was wrong with the machine meanwhile, words with spaces between: `preempted`, `stolen`,
+    /// `throttled`. Marked samples are counted and said, and not left out.
+    pub mark: Option<String>,
 }
 
 impl Sample {
     pub fn value(case: Case, metric: Metric, round: u32, iters: u64, value: u64) -> Sample {
-        Sample { case, metric, round, iters, value: Some(value), error: None }
+        Sample { case, metric, round, iters, value: Some(value), error: None, mark: None }
     }
 
     pub fn failed(case: Case, metric: Metric, round: u32, error: impl ToString) -> Sample {
-        Sample { case, metric, round, iters: 1, value: None, error: Some(error.to_string()) }
+        Sample { case, metric, round, iters: 1, value: None, error: Some(error.to_string()), mark: None }
     }
 
     /// One repetition, in the metric's unit.
@@ -62,12 +65,13 @@ impl Row for Sample {
     const FILE: &'static str = "samples.csv";
     const COLUMNS: &'static [&'static str] = &[
         "case", "model", "shape", "strategy", "backend", "batch", "position", "metric", "round", "iters",
-        "value", "error",
+        "value", "error", "mark",
     ];
+    const ADDED: &'static [&'static str] = &["mark"];
 
     fn cells(&self) -> Vec<String> {
         let Case { model, shape, strategy, backend, batch, position } = self.case;
-        let Sample { case, metric, round, iters, value, error } = self;
+        let Sample { case, metric, round, iters, value, error, mark } = self;
         vec![
             case.to_string(),
             model.to_string(),
@@ -81,6 +85,7 @@ impl Row for Sample {
             iters.to_string(),
             or_empty(value.as_ref()),
             one_line(error.as_deref()),
+            one_line(mark.as_deref()),
         ]
     }
 
@@ -96,6 +101,7 @@ impl Row for Sample {
             iters: cells.integer("iters")?,
             value: cells.optional("value", Cells::integer)?,
             error: text(cells, "error"),
+            mark: text(cells, "mark"),
         };
         let wrong = |column, what: &str| Err(Bad { column, what: what.into() });
         match sample {

@@ -1,10 +1,11 @@
 //! A run as it is on the disk.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::rows::{EqualityRow, LedgerRow, Sample};
 use super::table::{self, Extra, Row};
-use super::{Environment, Metric};
+use super::{Environment, Metric, Unit};
 use crate::case::Case;
 use crate::error::{Error, Result};
 
@@ -53,6 +54,21 @@ impl Run {
                 &self.path,
                 "the run's GPU was emulated in software: its times say nothing about a GPU, and are not shown",
             )),
+        }
+    }
+
+    /// How many of the timed samples were marked, in words: how clean the run was.
+    pub fn cleanliness(&self) -> String {
+        let timed = || self.samples.iter().filter(|s| s.metric.unit() == Unit::Nanoseconds && s.round > 0);
+        let mut marks: BTreeMap<&str, usize> = BTreeMap::new();
+        for word in timed().filter_map(|sample| sample.mark.as_deref()).flat_map(str::split_whitespace) {
+            *marks.entry(word).or_default() += 1;
+        }
+        let (all, marked) = (timed().count(), timed().filter(|sample| sample.mark.is_some()).count());
+        let words: Vec<String> = marks.iter().map(|(word, n)| format!("{n} {word}")).collect();
+        match words.is_empty() {
+            true => format!("none of {all} samples in turn is marked"),
+            false => format!("{marked} of {all} samples in turn are marked: {}", words.join(", ")),
         }
     }
 

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 pub(super) trait Row: Sized {
     const FILE: &'static str;
     const COLUMNS: &'static [&'static str];
+    /// Those of them that files of earlier versions lack: read as empty.
+    const ADDED: &'static [&'static str] = &[];
 
     /// One cell for each of [`Row::COLUMNS`].
     fn cells(&self) -> Vec<String>;
@@ -25,7 +27,7 @@ pub(super) struct Bad {
 pub(super) struct Cells<'a> {
     columns: &'static [&'static str],
     /// Where the column is in the file, parallel to `columns`.
-    places: &'a [usize],
+    places: &'a [Option<usize>],
     record: &'a csv::StringRecord,
 }
 
@@ -33,7 +35,7 @@ impl Cells<'_> {
     /// The text in `column`, which must be one of [`Row::COLUMNS`].
     pub fn text(&self, column: &'static str) -> &str {
         let at = self.columns.iter().position(|c| *c == column).expect("a column of this table");
-        &self.record[self.places[at]]
+        self.places[at].map_or("", |place| &self.record[place])
     }
 
     pub fn parse<T: FromStr<Err: std::fmt::Display>>(&self, column: &'static str) -> Result<T, Bad> {
@@ -114,7 +116,7 @@ fn parse<R: Row>(path: &Path, text: &[u8]) -> Result<Table<R>> {
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text);
     let header = reader.headers().map_err(|e| malformed(path, &e))?.clone();
     let places = places::<R>(path, &header)?;
-    let others: Vec<usize> = (0..header.len()).filter(|i| !places.contains(i)).collect();
+    let others: Vec<usize> = (0..header.len()).filter(|i| !places.contains(&Some(*i))).collect();
     table.extra.columns = others.iter().map(|&i| header[i].to_string()).collect();
     for record in reader.records() {
         let record = record.map_err(|e| malformed(path, &e))?;
@@ -129,12 +131,13 @@ fn parse<R: Row>(path: &Path, text: &[u8]) -> Result<Table<R>> {
 }
 
 /// Where each of the table's columns is in the file.
-pub(super) fn places<R: Row>(path: &Path, header: &csv::StringRecord) -> Result<Vec<usize>> {
+pub(super) fn places<R: Row>(path: &Path, header: &csv::StringRecord) -> Result<Vec<Option<usize>>> {
     let wrong = |what: String| Error::Row { path: path.into(), line: 1, column: None, what };
     let place = |column: &&str| {
         let mut found = header.iter().enumerate().filter(|(_, name)| name == column).map(|(i, _)| i);
         match (found.next(), found.next()) {
-            (Some(place), None) => Ok(place),
+            (Some(place), None) => Ok(Some(place)),
+            (None, _) if R::ADDED.contains(column) => Ok(None),
             (None, _) => Err(wrong(format!("column `{column}` is missing"))),
             (_, Some(_)) => Err(wrong(format!("column `{column}` is there twice"))),
         }

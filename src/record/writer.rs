@@ -165,7 +165,7 @@ fn header(text: &[u8], path: &Path) -> Result<csv::StringRecord> {
 /// A lock that was just given up may still be held for some milliseconds by a child process on its way
 /// from fork to exec, so it is asked for more than once.
 fn lock(file: &File, folder: &Path) -> Result<()> {
-    let mut tries = 0..25;
+    let mut tries = 0..100;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),

@@ -42,6 +42,8 @@ pub struct DeviceInfo {
     pub nvrtc: (i32, i32),
     pub ecc: bool,
     pub l2_bytes: usize,
+    /// As the management library looks it up: `0000:17:00.0`.
+    pub pci_bus_id: Option<String>,
 }
 
 impl Device {
@@ -146,6 +148,11 @@ fn keep_freed_memory(context: &CudaContext) -> Result<(), DriverError> {
 fn describe(context: &CudaContext, nvrtc: (i32, i32)) -> Result<DeviceInfo, DriverError> {
     use sys::CUdevice_attribute as Attribute;
     let name = context.name()?;
+    let pci = |attribute| context.attribute(attribute).ok();
+    let pci_bus_id = pci(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)
+        .zip(pci(Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID))
+        .zip(pci(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID))
+        .map(|((domain, bus), device)| format!("{domain:04x}:{bus:02x}:{device:02x}.0"));
     let mut driver = 0;
     // SAFETY: the pointer is to a live integer.
     unsafe { sys::cuDriverGetVersion(&mut driver) }.result()?;
@@ -159,6 +166,7 @@ fn describe(context: &CudaContext, nvrtc: (i32, i32)) -> Result<DeviceInfo, Driv
         nvrtc,
         ecc: context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_ECC_ENABLED)? != 0,
         l2_bytes: context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)? as usize,
+        pci_bus_id,
     })
 }
 

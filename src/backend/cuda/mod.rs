@@ -661,6 +661,17 @@ impl Cuda {
     }
 }
 
+#[cfg(test)]
+impl Cuda {
+    /// Breaks the device for the rest of the process, as a kernel does that reads where nothing is.
+    pub(crate) fn lose_device(&self) -> Error {
+        let nowhere = 16;
+        let launch = Launch::elementwise(Kernel::LastRow, 1, 256, 1);
+        let lost = self.launch(launch, [nowhere; 3], [1, 256]).and_then(|()| self.stream.synchronize());
+        lost.expect_err("nothing is there")
+    }
+}
+
 /// That the new rows lie within the buffer, said before anything is written.
 fn fits(call: &Call<Input>, capacity: usize) -> Result<()> {
     match call.at + call.rows() {

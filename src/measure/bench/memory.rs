@@ -38,7 +38,7 @@ fn count<B: Backend>(counter: &Counter<B>, cases: &[Case], mut record: Option<&m
         let exact = counter.count(case)?;
         exact::check(&exact.ledger)?;
         if let Some(record) = &mut record {
-            exact.samples.iter().try_for_each(|sample| record.writer.sample(sample))?;
+            exact.samples.iter().try_for_each(|sample| record.sample(sample))?;
             exact.ledger.iter().try_for_each(|row| record.writer.ledger(row))?;
         }
     }

@@ -102,7 +102,7 @@ impl Bench {
         eprintln!("{backend}: {what}; the run goes on without these cases");
         let error = result.as_ref().expect_err("matched above").to_string();
         let mut rows = cases.iter().map(|case| Sample::failed(*case, metric, 0, &error));
-        rows.try_for_each(|sample| record.writer.sample(&sample))
+        rows.try_for_each(|sample| record.sample(&sample))
     }
 
     fn marker(&self) -> PathBuf {
@@ -152,3 +152,6 @@ impl<'a> Timing<'a> {
         self.error.map_or(Ok(()), Err)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,7 @@ fn start(
             let phases = in_a_child(program, &case, checkpoint, &bench.settings)?;
             total += Duration::from_nanos(phases.total_ns());
             if let (Keep::Sample, Some(record)) = (keep, &mut record) {
-                phases.samples(&case).iter().try_for_each(|sample| record.writer.sample(sample))?;
+                phases.samples(&case).iter().try_for_each(|sample| record.sample(sample))?;
             }
         }
         Ok(total)
@@ -68,7 +68,7 @@ fn start(
     criterion(&mut timing);
     match (timing.finish(), record) {
         (Err(error @ Error::Input(_)), Some(record)) => {
-            record.writer.sample(&Sample::failed(case, Metric::LoadNs, 0, error))
+            record.sample(&Sample::failed(case, Metric::LoadNs, 0, error))
         }
         (result, _) => result,
     }

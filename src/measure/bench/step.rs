@@ -102,20 +102,14 @@ fn alone<B: Backend>(
     let mut timing = Timing::new(case, one, |iters, keep| {
         let elapsed = trunk.time_steps(iters)?;
         if let (Keep::Sample, Some(record)) = (keep, &mut record) {
-            record.writer.sample(&Sample::value(
-                case,
-                Metric::StepNs,
-                0,
-                iters,
-                elapsed.as_nanos() as u64,
-            ))?;
+            record.sample(&Sample::value(case, Metric::StepNs, 0, iters, elapsed.as_nanos() as u64))?;
         }
         Ok(elapsed)
     });
     criterion(&mut timing);
     match (timing.finish(), record) {
         (Err(error @ Error::Device { .. }), Some(record)) => {
-            record.writer.sample(&Sample::failed(case, Metric::StepNs, 0, error))
+            record.sample(&Sample::failed(case, Metric::StepNs, 0, error))
         }
         (result, _) => result,
     }
@@ -143,7 +137,7 @@ fn prefills<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Re
     for round in 1..=PREFILL_ROUNDS {
         let taken = |case: &Case| has_rounds(record, case, Metric::PrefillNs, round..round + 1);
         if !cases.iter().all(taken) {
-            interleaved::prefill_round(rig, &cases, round, |sample| record.writer.sample(sample))?;
+            interleaved::prefill_round(rig, &cases, round, |sample| record.sample(sample))?;
         }
     }
     Ok(())
@@ -162,7 +156,7 @@ fn in_turn<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Res
         if begun >= analysis::ENOUGH && start.elapsed() > GROUP_BUDGET {
             break;
         }
-        interleaved::round(&arms, round, |sample| record.writer.sample(sample))?;
+        interleaved::round(&arms, round, |sample| record.sample(sample))?;
     }
     Ok(())
 }

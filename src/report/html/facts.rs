@@ -1,14 +1,15 @@
 //! `environment.json` in words.
 
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::record::{Bandwidth, CpuCache, Environment, Gpu};
+use crate::record::{Bandwidth, CpuCache, Environment, Gpu, PeakFlops};
 use crate::report::counted;
 use crate::report::human::Quantity;
 
 #[derive(Serialize)]
 pub struct Fact {
-    name: &'static str,
+    name: String,
     value: String,
 }
 
@@ -41,13 +42,17 @@ pub fn facts(environment: &Environment) -> Vec<Fact> {
         ("reading the clock twice", e.timer_overhead_ns.map(|ns| format!("{ns} ns"))),
     ];
     all.extend(e.read_bandwidth.iter().map(|found| ("read bandwidth", Some(bandwidth(found)))));
-    let peak = e.peak_flops.as_ref();
-    all.push((
-        "best matrix product",
-        peak.map(|peak| format!("{:.0} GFLOP/s, {}", peak.flops_per_second as f64 / 1e9, peak.how)),
-    ));
-    all.push(("GPU", Some(e.gpu.as_ref().map_or("none".into(), gpu))));
-    all.into_iter().map(|(name, value)| Fact { name, value: or_unknown(value.as_ref()) }).collect()
+    all.push(("best matrix product", e.peak_flops.as_ref().map(product)));
+    if e.gpu.is_none() {
+        all.push(("GPU", Some("none used".into())));
+    }
+    let fact =
+        |(name, value): (&str, Option<String>)| Fact { name: name.into(), value: or_unknown(value.as_ref()) };
+    all.into_iter().map(fact).chain(e.gpu.iter().flat_map(gpu)).collect()
+}
+
+fn product(found: &PeakFlops) -> String {
+    format!("{:.0} GFLOP/s, {}", found.flops_per_second as f64 / 1e9, found.how)
 }
 
 fn or_unknown(value: Option<&String>) -> String {
@@ -77,19 +82,19 @@ fn bandwidth(found: &Bandwidth) -> String {
     )
 }
 
-fn gpu(found: &Gpu) -> String {
-    let number = |what: &str, n: Option<u64>, unit: &str| n.map(|n| format!("{what} {n} {unit}"));
-    let word = |what: &str, text: &Option<String>| text.as_ref().map(|text| format!("{what} {text}"));
-    let parts = [
-        found.name.clone(),
-        word("compute capability", &found.compute_capability),
-        word("driver", &found.driver),
-        word("CUDA", &found.cuda),
-        word("NVRTC", &found.nvrtc),
-        number("clock", found.sm_clock_mhz, "MHz"),
-        number("memory clock", found.memory_clock_mhz, "MHz"),
-        found.memory_bytes.map(bytes),
-        found.ecc.map(|on| format!("ECC {}", if on { "on" } else { "off" })),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+/// Every field by its name in the file.
+fn gpu(found: &Gpu) -> Vec<Fact> {
+    let fact = |(field, value): (String, Value)| {
+        let value = match value {
+            Value::Null | Value::Array(_) | Value::Object(_) => return None,
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Some(Fact { name: format!("GPU: {}", field.replace('_', " ")), value })
+    };
+    let Ok(Value::Object(fields)) = serde_json::to_value(found) else { return Vec::new() };
+    let ceilings = found.read_bandwidth.iter().map(bandwidth).map(|value| ("GPU: read bandwidth", value));
+    let peak = found.peak_flops.iter().map(product).map(|value| ("GPU: best matrix product", value));
+    let measured = ceilings.chain(peak).map(|(name, value)| Fact { name: name.into(), value });
+    fields.into_iter().filter_map(fact).chain(measured).collect()
 }

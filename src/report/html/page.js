@@ -60,8 +60,8 @@ function axisOf(values, log, measure, pixels, label) {
   if (!positive.length || !log) {
     const [least, most] = positive.length ? extremes(finite) : [0, 1];
     const span = most > least ? most - least : Math.max(Math.abs(most), 1) * 0.2;
-    const lo = least === 0 ? 0 : least - 0.04 * span;
-    const hi = most + 0.04 * span;
+    const pad = most > least ? 0.04 * span : span; // around one value, so that its ticks are short
+    const [lo, hi] = [least === 0 ? 0 : least - pad, most + pad];
     const place = (value) => ((value - lo) / (hi - lo)) * pixels;
     return { place, ticks: linearTicks(lo, hi, pixels / label, measure) };
   }
@@ -219,6 +219,9 @@ class Plot {
         const upper = this.path(band, (point) => point[3]);
         const lower = this.path(band.toReversed(), (point) => point[2]);
         svg("path", { class: "band", d: `M${upper}L${lower}Z`, fill: color }, group);
+      }
+      for (const [x, , lo, hi] of pooled ? [] : band) {
+        svg("path", { class: "whisker", d: `M${this.path([[x, lo], [x, hi]])}`, stroke: color }, group);
       }
       if (pooled) svg("path", { class: "every", d: `M${this.path(points)}`, stroke: color }, group);
       svg("path", { class: "curve", d: `M${this.path(line)}`, stroke: color, "stroke-dasharray": dashes }, group);

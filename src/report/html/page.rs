@@ -17,6 +17,8 @@ pub struct Page {
     provenance: Vec<String>,
     /// What a reader must know before a number is believed.
     warnings: Vec<String>,
+    /// How many samples the machine disturbed.
+    cleanliness: String,
     groups: Vec<Section>,
     facts: Vec<Fact>,
     equality: Table,
@@ -78,6 +80,7 @@ impl Page {
             run: run.name(),
             provenance: provenance(&run.environment),
             warnings: warnings(run, &summaries),
+            cleanliness: run.cleanliness(),
             groups: groups.into_iter().filter(Section::says_something).collect(),
             facts: facts(&run.environment),
             equality: tables::equality(&run.equality),

@@ -1,0 +1,63 @@
+//! What is left of a run whose device is lost on the way.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+use crate::backend::tests::device;
+use crate::case::BackendName;
+use crate::record::Run;
+
+const CHILD: &str = "DECODE_BENCH_TEST_LOST_DEVICE";
+const NAME: &str = "measure::bench::tests::a_lost_device_keeps_the_samples_and_fails_its_cases";
+
+/// Times two cases on the CPU and two on the GPU, and loses the GPU after the first of these.
+fn measure_and_lose(results: &Path) {
+    let settings = Settings { threads: 1, results: results.into(), ..Settings::default() };
+    let machines = Machines::new(&settings);
+    let filter = "transformer-tiny/(concat|padded)/(cpu|cuda)/b1/t16";
+    let cases = machines.able(suite::select(Some(filter)).unwrap()).unwrap();
+    let session = format!("test-{}", std::process::id());
+    let bench = Bench { settings, machines, cases, mode: Mode::Measure, session };
+    steps(&bench, |timing| {
+        timing.call(1);
+        timing.call(1);
+        if timing.case.backend.is_cuda() {
+            let error = bench.machines.cuda(BackendName::Cuda).unwrap().lose_device();
+            assert_eq!(error.to_string().lines().count(), 1, "{error}");
+        }
+    })
+    .unwrap();
+    std::fs::remove_file(bench.marker()).unwrap();
+}
+
+/// In a process of its own: a lost device is lost to all that a process does.
+#[test]
+fn a_lost_device_keeps_the_samples_and_fails_its_cases() {
+    if let Some(results) = std::env::var_os(CHILD) {
+        return measure_and_lose(Path::new(&results));
+    }
+    let Some(_) = device() else { return };
+    let results = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", NAME, "--nocapture"]).env(CHILD, results.path());
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+
+    let folder = std::fs::read_dir(results.path()).unwrap().next().unwrap().unwrap().path();
+    let run = Run::open(&folder).unwrap();
+    let of = |case: &str, failed: bool| {
+        let case: Case = case.parse().unwrap();
+        let rows = run.samples.iter().filter(|s| s.case == case && s.metric == Metric::StepNs);
+        rows.filter(|s| s.error.is_some() == failed).count()
+    };
+    for (case, timed, failed) in [
+        ("transformer-tiny/concat/cpu/b1/t16", true, false),
+        ("transformer-tiny/padded/cpu/b1/t16", true, false),
+        ("transformer-tiny/concat/cuda/b1/t16", true, true),
+        ("transformer-tiny/padded/cuda/b1/t16", false, true),
+    ] {
+        assert_eq!((of(case, false) > 0, of(case, true) > 0), (timed, failed), "{case}\n{said}");
+    }
+}
