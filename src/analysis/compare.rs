@@ -50,6 +50,16 @@ pub const ENOUGH: usize = 5;
 /// rounds are not shared it is the ratio of the medians, and [`Pairing::Unpaired`] says so.
 pub fn compare(a: &Series, b: &Series) -> Option<Comparison> {
     let (ratio, pairing) = ratio(a, b)?;
+    judged(a, b, ratio, pairing)
+}
+
+/// Compares `a` with `b` of another run: rounds of the same number have nothing to do with each other,
+/// so it is the ratio of the medians, and the wider of the two bands counts.
+pub fn compare_across(a: &Series, b: &Series) -> Option<Comparison> {
+    judged(a, b, unpaired_ratio(a, b)?, Pairing::Unpaired)
+}
+
+fn judged(a: &Series, b: &Series, ratio: Estimate, pairing: Pairing) -> Option<Comparison> {
     let aa_band = aa_band(a).and_then(|of_a| Some(of_a.max(aa_band(b)?)));
     let verdict = verdict(&ratio, aa_band);
     Some(Comparison { ratio, pairing, aa_band, verdict })
@@ -59,12 +69,16 @@ fn ratio(a: &Series, b: &Series) -> Option<(Estimate, Pairing)> {
     let of_b = b.rounds();
     let shared = a.rounds().into_iter().filter_map(|(round, a)| Some((a / of_b.get(&round)?).ln()));
     let logs: Vec<f64> = shared.filter(|log| log.is_finite()).collect();
-    let all = ENOUGH.min(a.samples.len()).min(b.samples.len());
+    let all = ENOUGH.min(a.independent().len()).min(b.independent().len());
     if !logs.is_empty() && logs.len() >= all {
         return Some((median(&logs)?.map(f64::exp), Pairing::Rounds));
     }
-    let ratio = bootstrap_ratio(&a.values(), &b.values())?;
-    [ratio.value, ratio.lo, ratio.hi].iter().all(|x| x.is_finite()).then_some((ratio, Pairing::Unpaired))
+    Some((unpaired_ratio(a, b)?, Pairing::Unpaired))
+}
+
+fn unpaired_ratio(a: &Series, b: &Series) -> Option<Estimate> {
+    let ratio = bootstrap_ratio(&a.independent(), &b.independent())?;
+    [ratio.value, ratio.lo, ratio.hi].iter().all(|x| x.is_finite()).then_some(ratio)
 }
 
 /// Different only if the whole interval is on one side of 1 and the ratio is outside the band.

@@ -16,7 +16,7 @@ mod finding;
 mod measurements;
 mod summary;
 
-pub use compare::{aa_band, compare, Comparison, Pairing, Verdict, ENOUGH};
+pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict, ENOUGH};
 pub use crossing::{crossing, Crossing};
 pub use curve::{cumulative, floor_ns, loglog_fit, predicted_ns, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};

@@ -125,7 +125,7 @@ fn introduction(run: &Run) -> String {
     let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
     let notes: String = run.notes.iter().map(|note| format!(" {note}.")).collect();
     format!(
-        "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of samples of the step; \
+        "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of rounds, or of samples where there are no rounds; \
          ratios are times over naive's or concat's, † where they are not from the same rounds.{unfinished}{notes}",
         run.name()
     )
