@@ -804,6 +804,8 @@ fn report_writes_a_page_as_a_whole_or_not_at_all() {
     refused(&[&html[..], &["--splice", "README.md"]].concat(), &["--html", "--splice"]);
     refused(&[&html[..], &["--filter", "onehot"]].concat(), &["onehot"]);
     refused(&["report", run, "--html", folder.path().to_str().unwrap()], &["a directory"]);
+    let samples = format!("{run}/samples.csv");
+    refused(&["report", run, "--html", &samples], &["samples.csv", "would be lost"]);
     let nowhere = folder.path().join("none/run.html");
     refused(&["report", run, "--html", nowhere.to_str().unwrap()], &["none"]);
     assert_eq!(contents(folder.path()), before);

@@ -1,6 +1,8 @@
 //! `report`: a run's tables as Markdown, or all of it as one page of HTML.
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
@@ -46,6 +48,7 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     if let Some(file) = &args.html {
+        refuse_to_lose(file)?;
         let mut page = Output::create(file)?;
         page.write(report::html(&run, &Step::floor_of)?.as_bytes())?;
         return page.commit();
@@ -54,5 +57,20 @@ pub fn run(args: Args) -> Result<()> {
     match args.splice {
         Some(page) => report::splice_file(&page, &section),
         None => print(&section),
+    }
+}
+
+/// A page may take the place of a page, and of nothing else: a run's samples cannot be had again.
+fn refuse_to_lose(file: &Path) -> Result<()> {
+    const BEGINS: &str = "<!DOCTYPE html>";
+    if !fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() > 0) {
+        return Ok(());
+    }
+    let mut start = Vec::new();
+    let read = File::open(file).and_then(|found| found.take(BEGINS.len() as u64).read_to_end(&mut start));
+    read.map_err(Error::io(file))?;
+    match start.eq_ignore_ascii_case(BEGINS.as_bytes()) {
+        true => Ok(()),
+        false => Err(Error::file(file, "no page of HTML, and would be lost: name another file")),
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{synthetic, EqualityRow, Metric, Sample};
+use crate::record::{synthetic, EqualityRow, Gpu, Metric, Sample};
 
 fn page(run: &Run) -> String {
     html(run, &synthetic::floor_bytes).unwrap()
@@ -128,6 +128,20 @@ fn what_a_reader_must_know_is_said_first() {
     let head = page.split_once("</header>").unwrap().0;
     for wanted in ["uncommitted changes", "The run is unfinished."] {
         assert!(head.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn a_gpu_is_named_with_all_that_is_known_of_it() {
+    let mut run = synthetic::run(1);
+    assert!(page(&run).contains("<dt>GPU</dt><dd>none used</dd>"));
+    let gpu = Gpu { driver: Some("570.1 <b>".into()), memory_clock_mhz: Some(2619), ..Gpu::default() };
+    run.environment.gpu = Some(gpu);
+    let page = page(&run);
+    for wanted in
+        ["<dt>GPU: driver</dt><dd>570.1 &lt;b&gt;</dd>", "<dt>GPU: memory clock mhz</dt><dd>2619</dd>"]
+    {
+        assert!(page.contains(wanted), "{wanted}");
     }
 }
 
