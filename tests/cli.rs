@@ -271,6 +271,24 @@ fn strategies_that_do_not_apply_are_named_with_those_that_do() {
 }
 
 #[test]
+fn lists_of_strategies_are_checked_before_anything_is_made() {
+    let compile = |list, tokens| ["compile", "--arch", "sm_90", "--strategy", list, "--tokens", tokens];
+    refused(&compile("concat,paded", "8"), &["unknown strategy `paded`", "`padded`"]);
+    refused(&compile("concat,", "8"), &["unknown strategy ``"]);
+    refused(&compile("concat,padded,concat", "8"), &["--strategy names `concat` twice"]);
+    refused(&compile("concat,shift", "8"), &["`shift` does not apply to the transformer model"]);
+    refused(&compile("chunked-2000", "8"), &["a chunk of 2000 positions, and the capacity is 512"]);
+    refused(&compile("padded", "0"), &["--tokens 0: transformer-toy decodes 1 to 512"]);
+    refused(&compile("padded", "513"), &["--tokens 513: transformer-toy decodes 1 to 512"]);
+    let conv = ["--model", "linearized-conv"];
+    refused(&[compile("chunked-8", "8").as_slice(), &conv].concat(), &["does not apply", "concat, padded"]);
+    refused(&[compile("padded", "8").as_slice(), &["--shape", "large"]].concat(), &["transformer-large"]);
+    let trace = ["trace", "--filter", "transformer-tiny/padded/cpu/b1", "--tokens", "8", "--strategy"];
+    refused(&[trace.as_slice(), &["shift"]].concat(), &["`shift` does not apply"]);
+    refused(&[trace.as_slice(), &["concat,concat"]].concat(), &["twice"]);
+}
+
+#[test]
 fn weights_come_from_one_place() {
     let rest = "--strategy padded --prompt 1 --steps 1";
     refused(&words(&format!("decode --model transformer {rest}")), &["--checkpoint", "--shape"]);
@@ -762,6 +780,13 @@ fn plot_draws_files_and_prints_their_names() {
     assert!(text.lines().all(|file| fs::metadata(file).is_ok_and(|found| found.len() > 100)), "{text}");
     printed(&["plot", run.path().to_str().unwrap()]);
     assert!(run.path().join("plots").is_dir());
+}
+
+#[test]
+fn a_run_to_set_against_another_must_be_one() {
+    let folder = run_folder();
+    let run = folder.path().to_str().unwrap();
+    refused(&["plot", run, "--with", "no/such/run"], &["no/such/run: no results folder"]);
 }
 
 #[test]

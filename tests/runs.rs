@@ -144,3 +144,25 @@ fn a_folder_that_another_process_writes_to_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("another process is writing to this run"), "{said}");
 }
+
+/// Any chunk can be traced, not only the suite's; and set against compile times, which this run has none of.
+#[test]
+fn a_trace_takes_strategies_of_its_own() {
+    let results = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.args(
+        "trace --filter transformer-tiny/concat/cpu/b1 --strategy chunked-8,padded --tokens 20".split(' '),
+    );
+    command.args(["--rounds", "1", "--threads", "1", "--results"]).arg(results.path());
+    output(command);
+    let folder = only_folder(results.path());
+    let mut ids: Vec<String> =
+        Run::open(&folder).unwrap().samples.iter().map(|s| s.case.to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    let want =
+        (1..=20).flat_map(|t| ["chunked-8", "padded"].map(|s| format!("transformer-tiny/{s}/cpu/b1/t{t}")));
+    let mut want: Vec<String> = want.collect();
+    want.sort();
+    assert_eq!(ids, want);
+}

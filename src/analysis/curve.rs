@@ -21,7 +21,7 @@ pub fn predicted_ns(environment: &Environment, floor_bytes: FloorBytes<'_>, case
     let work = Step::of(case).ok()?.work();
     let bytes = floor_bytes(case)? + work.copied_bytes;
     let moved = bytes as f64 * 1e9 / environment.read_ceiling(case)? as f64;
-    let computed = work.flops as f64 * 1e9 / environment.peak_flops.as_ref()?.flops_per_second as f64;
+    let computed = work.flops as f64 * 1e9 / environment.peak_flops_of(case.backend)? as f64;
     Some(moved.max(computed))
 }
 

@@ -7,7 +7,7 @@ use super::compare::ENOUGH;
 use super::estimate::{median, median_of, Estimate};
 use crate::cache::Strategy;
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
-use crate::record::{Metric, Run, FIRST_DECODE_ROUND};
+use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
 
 /// The samples of one case and metric, one repetition each, with their rounds, in the order taken.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,37 +47,15 @@ impl Series {
         medians.collect()
     }
 
-    /// Leaves the preferred kind, or else the other, or else what was sampled alone. Of a round
-    /// that was begun again after a kill, what was taken last counts: one step of a decode, two of
-    /// a round in turn.
-    fn keep_one_kind(&mut self, prefer: Prefer) {
-        let decoded = self.last_of_rounds(1, |round| round >= FIRST_DECODE_ROUND);
-        let in_turn = self.last_of_rounds(2, |round| (1..FIRST_DECODE_ROUND).contains(&round));
-        let kinds = match prefer {
-            Prefer::InTurn => [in_turn, decoded],
-            Prefer::Decodes => [decoded, in_turn],
-        };
-        let rounds =
-            |kind: &Vec<(u32, f64)>| kind.iter().map(|(round, _)| round).collect::<BTreeSet<_>>().len();
-        let longest = kinds.iter().map(rounds).max().unwrap_or(0);
-        let chosen = kinds.into_iter().find(|kind| rounds(kind) >= ENOUGH.min(longest).max(1));
-        if let Some(chosen) = chosen {
-            self.samples = chosen;
-        }
+    /// Whether these are steps of whole decodes, or of copies of a session: different quantities.
+    pub fn of_decodes(&self) -> bool {
+        self.samples.iter().any(|&(round, _)| round >= FIRST_DECODE_ROUND)
     }
 
-    fn last_of_rounds(&self, most: usize, wanted: impl Fn(u32) -> bool) -> Vec<(u32, f64)> {
-        let mut kept: Vec<(u32, f64)> = Vec::new();
-        let mut taken: BTreeMap<u32, usize> = BTreeMap::new();
-        for &(round, value) in self.samples.iter().rev().filter(|(round, _)| wanted(*round)) {
-            let count = taken.entry(round).or_default();
-            *count += 1;
-            if *count <= most {
-                kept.push((round, value));
-            }
-        }
-        kept.reverse();
-        kept
+    /// The one value that all samples have, as what is counted does.
+    pub fn constant(&self) -> Option<f64> {
+        let &(_, first) = self.samples.first()?;
+        self.samples.iter().all(|&(_, value)| value == first).then_some(first)
     }
 
     pub(super) fn by_round(&self) -> BTreeMap<u32, Vec<f64>> {
@@ -87,6 +65,46 @@ impl Series {
         }
         rounds
     }
+}
+
+/// Of samples with their rounds, the preferred kind, or else the other, or else what was sampled alone.
+/// Of a round that was begun again after a kill, what was taken last counts: one step of a decode, two
+/// of a round in turn.
+fn one_kind<T: Copy>(samples: &[(u32, T)], prefer: Prefer) -> Vec<(u32, T)> {
+    let decoded = last_of_rounds(samples, 1, |round| round >= FIRST_DECODE_ROUND);
+    let in_turn = last_of_rounds(samples, 2, |round| (1..FIRST_DECODE_ROUND).contains(&round));
+    let kinds = match prefer {
+        Prefer::InTurn => [in_turn, decoded],
+        Prefer::Decodes => [decoded, in_turn],
+    };
+    let rounds = |kind: &Vec<(u32, T)>| kind.iter().map(|(round, _)| round).collect::<BTreeSet<_>>().len();
+    let longest = kinds.iter().map(rounds).max().unwrap_or(0);
+    let chosen = kinds.into_iter().find(|kind| rounds(kind) >= ENOUGH.min(longest).max(1));
+    chosen.unwrap_or_else(|| samples.to_vec())
+}
+
+fn last_of_rounds<T: Copy>(samples: &[(u32, T)], most: usize, wanted: impl Fn(u32) -> bool) -> Vec<(u32, T)> {
+    let mut kept: Vec<(u32, T)> = Vec::new();
+    let mut taken: BTreeMap<u32, usize> = BTreeMap::new();
+    for &(round, value) in samples.iter().rev().filter(|(round, _)| wanted(*round)) {
+        let count = taken.entry(round).or_default();
+        *count += 1;
+        if *count <= most {
+            kept.push((round, value));
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+/// The rows behind each case and metric of a run's tables: those that its figures are computed from.
+pub fn rows(run: &Run) -> BTreeMap<(Case, Metric), Vec<&Sample>> {
+    let mut rows: BTreeMap<(Case, Metric), Vec<(u32, &Sample)>> = BTreeMap::new();
+    for sample in run.samples.iter().filter(|sample| sample.value.is_some()) {
+        rows.entry((sample.case, sample.metric)).or_default().push((sample.round, sample));
+    }
+    let used = rows.into_iter().map(|(key, rows)| (key, one_kind(&rows, Prefer::InTurn)));
+    used.map(|(key, rows)| (key, rows.into_iter().map(|(_, row)| row).collect())).collect()
 }
 
 /// Cases that belong into one figure: they differ in strategy and position only.
@@ -138,7 +156,7 @@ impl Measurements {
     pub fn of(run: &Run, prefer: Prefer) -> Measurements {
         let mut found = Measurements::all(run);
         for series in found.series.values_mut() {
-            series.keep_one_kind(prefer);
+            series.samples = one_kind(&series.samples, prefer);
         }
         found
     }
@@ -176,6 +194,11 @@ impl Measurements {
 
     pub fn error(&self, case: &Case, metric: Metric) -> Option<&str> {
         self.errors.get(&(*case, metric)).map(String::as_str)
+    }
+
+    /// The cases that have values of this metric.
+    pub fn cases(&self, metric: Metric) -> impl Iterator<Item = Case> + '_ {
+        self.series.keys().filter(move |(_, m)| *m == metric).map(|(case, _)| *case)
     }
 
     fn keys(&self) -> impl Iterator<Item = &(Case, Metric)> {

@@ -5,24 +5,33 @@
 //! - [`median`] and [`compare`] turn samples into an [`Estimate`] or a [`Comparison`];
 //! - [`crossing`] turns comparisons along the positions into a [`Crossing`];
 //! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
+//! - [`compiling`] sums what a decode's shapes cost a compiler;
 //! - [`findings`] answers the project's questions, each with its prediction;
+//! - [`against`] compares cases within a run and across runs;
+//! - [`citation`] names the rows behind a figure by their hash;
 //! - [`summary`] puts them together, one [`Summary`] per [`Group`], for tables to print.
 
+mod citation;
 mod compare;
+mod compiling;
 mod crossing;
 mod curve;
 mod estimate;
 mod finding;
 mod measurements;
 mod summary;
+mod versus;
 
+pub use citation::{citation, rows_hash, Citation, Other};
 pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict, ENOUGH};
+pub use compiling::{compiling, Compiling};
 pub use crossing::{crossing, Crossing};
 pub use curve::{cumulative, floor_ns, loglog_fit, predicted_ns, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
-pub use measurements::{Group, Measurements, Prefer, Series};
+pub use measurements::{rows, Group, Measurements, Prefer, Series};
 pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Line, Summary};
+pub use versus::{against, weights_differ, Base, Measured, Versus};
 
 #[cfg(test)]
 mod simulation;

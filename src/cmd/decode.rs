@@ -101,8 +101,6 @@ struct Decoded {
 
 /// Sequences without a model's own limit end here, before a mistyped number asks for all memory.
 const MOST_POSITIONS: usize = 1 << 20;
-/// Chunks up to here are taken even where they are longer than the capacity.
-const USUAL_CHUNK: usize = 1024;
 
 pub fn run(args: Args) -> Result<()> {
     let threads = args.threads.unwrap_or_else(|| Settings::default().threads);
@@ -121,7 +119,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     let seed = args.seed.unwrap_or_else(|| Settings::default().seed);
     let (config, weights) = source(args, seed)?;
     let capacity = capacity(args, &config)?;
-    check_strategy(args, capacity)?;
+    parse::check_strategy(args.strategy, args.model, capacity)?;
     check_prompt(&args.prompt, config.vocab())?;
     check_outputs(args)?;
     let create = |path: &PathBuf| LogitsFile::create(path, args.steps, config.vocab());
@@ -192,24 +190,6 @@ fn capacity(args: &Args, config: &Config) -> Result<usize> {
                 false => Err(Error::TooLong { prompt, steps, capacity }),
             }
         }
-    }
-}
-
-fn check_strategy(args: &Args, capacity: usize) -> Result<()> {
-    let Args { strategy, model, .. } = args;
-    if !strategy.applies_to(*model) {
-        let others = Strategy::examples().iter().filter(|s| s.applies_to(*model));
-        let others: Vec<String> = others.map(Strategy::to_string).collect();
-        return Err(Error::Input(format!(
-            "strategy `{strategy}` does not apply to the {model} model; these do: {}",
-            others.join(", ")
-        )));
-    }
-    match *strategy {
-        Strategy::Chunked(chunk) if chunk > capacity.max(USUAL_CHUNK) => Err(Error::Input(format!(
-            "strategy `{strategy}`: a chunk of {chunk} positions, and the capacity is {capacity}"
-        ))),
-        _ => Ok(()),
     }
 }
 

@@ -1,8 +1,13 @@
 //! The command line: one file per verb, each with its `Args` and its `run`. A verb is added by a
 //! line in [`Verb`] and one in [`Verb::run`].
 
+mod check;
+mod cite;
+mod cmp;
+mod compile;
 mod completions;
 mod decode;
+mod devices;
 mod list;
 mod output;
 mod parse;
@@ -40,11 +45,16 @@ Exit codes:
 #[derive(Subcommand)]
 pub enum Verb {
     List(list::Args),
+    Devices(devices::Args),
     Verify(verify::Args),
     Decode(decode::Args),
     Trace(trace::Args),
+    Compile(compile::Args),
     Plot(plot::Args),
     Report(report::Args),
+    Cmp(cmp::Args),
+    Cite(cite::Args),
+    Check(check::Args),
     Completions(completions::Args),
     StepTime(step_time::Args),
     Startup(startup::Args),
@@ -54,11 +64,16 @@ impl Verb {
     pub fn run(self) -> Result<()> {
         match self {
             Verb::List(args) => list::run(args),
+            Verb::Devices(args) => devices::run(args),
             Verb::Verify(args) => verify::run(args),
             Verb::Decode(args) => decode::run(args),
             Verb::Trace(args) => trace::run(args),
+            Verb::Compile(args) => compile::run(args),
             Verb::Plot(args) => plot::run(args),
             Verb::Report(args) => report::run(args),
+            Verb::Cmp(args) => cmp::run(args),
+            Verb::Cite(args) => cite::run(args),
+            Verb::Check(args) => check::run(args),
             Verb::Completions(args) => completions::run(args),
             Verb::StepTime(args) => step_time::run(args),
             Verb::Startup(args) => startup::run(args),
@@ -86,4 +101,19 @@ fn open_run(folder: &Path) -> Result<Run> {
         let _ = writeln!(io::stderr(), "note: {note}");
     }
     Ok(run)
+}
+
+/// The runs in a folder, the newest first. One that cannot be read is passed over, and said.
+fn runs_under(results: &Path) -> Result<Vec<Run>> {
+    let folders = std::fs::read_dir(results).map_err(Error::io(results))?;
+    let folders = folders.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut runs = Vec::new();
+    for folder in folders.filter(|folder| folder.join("environment.json").is_file()) {
+        match Run::open(&folder) {
+            Ok(run) => runs.push(run),
+            Err(e) => drop(writeln!(io::stderr(), "note: passed over: {}", crate::one_line(&e.to_string()))),
+        }
+    }
+    runs.sort_by(|a, b| b.environment.started_utc.cmp(&a.environment.started_utc).then(a.path.cmp(&b.path)));
+    Ok(runs)
 }

@@ -11,7 +11,7 @@ use clap::{Arg, Command};
 
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
-use decode_bench::error::Result;
+use decode_bench::error::{Error, Result};
 use decode_bench::measure::MOST_THREADS;
 
 /// Something of which there are a few with names: shown by `--help`, completed by a shell, and
@@ -93,6 +93,38 @@ impl FromStr for Prompt {
         };
         text.split(',').map(id).collect::<Result<_, _>>().map(Prompt)
     }
+}
+
+/// Chunks up to here are taken even where they are longer than the capacity.
+const USUAL_CHUNK: usize = 1024;
+
+/// That the model has a memory of this kind, and that its chunks make sense.
+pub fn check_strategy(strategy: Strategy, model: ModelKind, capacity: usize) -> Result<()> {
+    if !strategy.applies_to(model) {
+        let others = Strategy::examples().iter().filter(|s| s.applies_to(model));
+        let others: Vec<String> = others.map(Strategy::to_string).collect();
+        return Err(Error::Input(format!(
+            "strategy `{strategy}` does not apply to the {model} model; these do: {}",
+            others.join(", ")
+        )));
+    }
+    match strategy {
+        Strategy::Chunked(chunk) if chunk > capacity.max(USUAL_CHUNK) => Err(Error::Input(format!(
+            "strategy `{strategy}`: a chunk of {chunk} positions, and the capacity is {capacity}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The same for each of a list, which names each once.
+pub fn check_strategies(strategies: &[Strategy], model: ModelKind, capacity: usize) -> Result<()> {
+    for (i, &strategy) in strategies.iter().enumerate() {
+        check_strategy(strategy, model, capacity)?;
+        if strategies[..i].contains(&strategy) {
+            return Err(Error::Input(format!("--strategy names `{strategy}` twice")));
+        }
+    }
+    Ok(())
 }
 
 pub fn positive(text: &str) -> Result<usize, String> {

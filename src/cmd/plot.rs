@@ -12,10 +12,14 @@ use super::{open_run, print};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  decode-bench plot results/2026-01-31T12-00-00Z-my-machine --out figures")]
+  decode-bench plot results/2026-01-31T12-00-00Z-my-machine --out figures
+  decode-bench plot results/<a run of `compile`> --with results/<a run of `trace --strategy LIST`>")]
 pub struct Args {
     /// A folder under results/
     run: PathBuf,
+    /// A run whose whole decodes on the CPU are set against the compile times of the first
+    #[arg(long, value_name = "RUN")]
+    with: Option<PathBuf>,
     /// Where to; without it, the run's own plots/
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -23,7 +27,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let run = open_run(&args.run)?;
+    let steps = args.with.as_deref().map(open_run).transpose()?;
     let folder = args.out.unwrap_or_else(|| args.run.join("plots"));
-    let files = plot::draw(&run, &folder, &Step::floor_of)?;
+    let files = plot::draw_with(&run, steps.as_ref(), &folder, &Step::floor_of)?;
     print(&files.iter().map(|file| format!("{}\n", file.display())).collect::<String>())
 }

@@ -2,23 +2,29 @@
 
 use std::path::PathBuf;
 
+use decode_bench::cache::Strategy;
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::equality::gate;
 use decode_bench::measure::{default_threads, trace, Machines, Record, Rig, Settings};
 use decode_bench::{model, on_backend, suite};
 
+use super::parse::{check_strategies, Named};
 use super::print;
 
 /// Time every step of whole decodes, strategies in turn, into a run of its own.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  decode-bench trace --filter 'transformer-toy/(naive|concat|padded)/cpu/b1' --tokens 256 --rounds 5")]
+  decode-bench trace --filter 'transformer-toy/(naive|concat|padded)/cpu/b1' --tokens 256 --rounds 5
+  decode-bench trace --filter 'transformer-toy/concat/cpu/b1' --strategy concat,chunked-8,chunked-32 --tokens 256")]
 pub struct Args {
     /// A regular expression; of the cases whose id it matches anywhere, every strategy is decoded
     #[arg(long, value_name = "RE")]
     filter: String,
+    /// Decode under these strategies instead; comma-separated, chunked-N for any N
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Named::<Strategy>::parser())]
+    strategy: Vec<Strategy>,
     /// How far to decode
     #[arg(long)]
     tokens: usize,
@@ -55,7 +61,9 @@ pub fn run(args: Args) -> Result<()> {
                 format!("--tokens {}: {}-{} decodes 1 to {capacity}", args.tokens, case.model, case.shape);
             return Err(Error::Input(what));
         }
+        check_strategies(&args.strategy, case.model, capacity)?;
     }
+    let cases = under(cases, &args.strategy);
     let mut record = Record::open(&settings, machines.environment(&cases))?;
     let rounds = trace::ROUNDS.start..trace::ROUNDS.start + args.rounds;
     for cases in cases.chunk_by(|a, b| suite::same_rig(a, b) && a.batch == b.batch) {
@@ -68,4 +76,16 @@ pub fn run(args: Args) -> Result<()> {
         })
     }
     print(&record.close()?)
+}
+
+/// The cases under these strategies instead, where there are any.
+fn under(cases: Vec<Case>, strategies: &[Strategy]) -> Vec<Case> {
+    if strategies.is_empty() {
+        return cases;
+    }
+    let mut others: Vec<Case> =
+        cases.iter().flat_map(|case| strategies.iter().map(|&strategy| case.under(strategy))).collect();
+    others.retain(|case| case.backend.runs(case.strategy));
+    others.sort_by_key(|case| (case.model, case.shape, case.backend, case.batch));
+    others
 }

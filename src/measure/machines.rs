@@ -122,14 +122,14 @@ fn gpu(info: &DeviceInfo, cold_l2: bool) -> Gpu {
         compute_capability: Some(version(info.compute_capability)),
         pci_bus_id: info.pci_bus_id.clone(),
         cuda: Some(version((info.driver / 1000, info.driver % 1000 / 10))),
-        nvrtc: Some(version(info.nvrtc)),
+        nvrtc: info.nvrtc.map(version),
         memory_bytes: Some(info.memory_bytes as u64),
         multiprocessors: Some(info.multiprocessors as u64),
         l2_bytes: Some(info.l2_bytes as u64),
         l2: Some(l2.into()),
         ecc: Some(info.ecc),
         driver_cache_disabled: Some(std::env::var(NO_DRIVER_CACHE.0).is_ok_and(|v| v == NO_DRIVER_CACHE.1)),
-        nvrtc_cache_disabled: Some(info.nvrtc >= (12, 9)),
+        nvrtc_cache_disabled: info.nvrtc.map(|version| version >= (12, 9)),
         ..Gpu::default()
     }
 }

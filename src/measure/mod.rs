@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod ceilings;
+pub mod compile;
 pub mod equality;
 pub mod exact;
 pub mod interleaved;

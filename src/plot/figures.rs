@@ -3,7 +3,7 @@
 use super::axis::Axis;
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
 use super::style::Style;
-use super::{file_name, startup};
+use super::{compiling, file_name, startup};
 use crate::analysis::{
     cumulative, floor_ns, loglog_fit, summary, tail, versus, Crossing, Estimate, Fit, FloorBytes, Group,
     Measurements, Prefer, Summary, Verdict,
@@ -24,19 +24,22 @@ pub struct Figure {
 /// What figures are made from.
 pub struct Source<'a> {
     pub run: &'a Run,
+    /// Decodes to set against what was compiled.
+    pub steps: Option<&'a Run>,
     pub found: Measurements,
     pub floor_bytes: FloorBytes<'a>,
 }
 
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
-pub fn figures(run: &Run, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
-    let source = Source::of(run, floor_bytes);
+pub fn figures(run: &Run, steps: Option<&Run>, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
+    let source = Source { steps, ..Source::of(run, floor_bytes) };
     let summaries = summary(run, floor_bytes);
     let mut figures = Vec::new();
     for group in source.found.groups() {
         let summary = summaries.iter().find(|s| s.group == group);
-        for (name, mut chart) in source.charts(group, summary) {
+        let compiling = compiling::chart(&source, group)?.map(|chart| ("compile", chart));
+        for (name, mut chart) in source.charts(group, summary).into_iter().chain(compiling) {
             chart.panels.iter_mut().for_each(|panel| unite(&mut panel.curves));
             figures.push(Figure { name: file_name(name, group), svg: chart.svg()? });
         }
@@ -49,7 +52,7 @@ pub fn figures(run: &Run, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
 
 impl<'a> Source<'a> {
     pub fn of(run: &'a Run, floor_bytes: FloorBytes<'a>) -> Source<'a> {
-        Source { run, found: Measurements::of(run, Prefer::Decodes), floor_bytes }
+        Source { run, steps: None, found: Measurements::of(run, Prefer::Decodes), floor_bytes }
     }
 
     /// Every chart that the group has samples for, by the name of its figure.

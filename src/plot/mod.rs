@@ -7,6 +7,7 @@
 //! | `cumulative` | what does a whole text cost, and with which power of its length does it grow? |
 //! | `startup` | what is paid before the first token? |
 //! | `memory` | what is kept, reserved, and needed for a moment? |
+//! | `compile` | what do a decode's shapes cost a compiler, and which chunk size is worth it? |
 //! | `floor` | how far is a step from the time it takes to read what it must read? |
 //!
 //! `figures` chooses what to draw, `chart` and `startup` draw it, on a `canvas` of plotters.
@@ -14,6 +15,7 @@
 mod axis;
 mod canvas;
 mod chart;
+mod compiling;
 mod figures;
 mod labels;
 mod raster;
@@ -35,8 +37,18 @@ use crate::record::{write_atomically, Run};
 /// Draws every figure that the run has samples for into `folder`, which is made if it is missing.
 /// Returns the files: `latency-transformer-toy-cpu-b1.svg`, its `.png`, and so on.
 pub fn draw(run: &Run, folder: &Path, floor_bytes: FloorBytes<'_>) -> Result<Vec<PathBuf>> {
+    draw_with(run, None, folder, floor_bytes)
+}
+
+/// The same; what was compiled is set against the decodes of a second run, on a CPU.
+pub fn draw_with(
+    run: &Run,
+    steps: Option<&Run>,
+    folder: &Path,
+    floor_bytes: FloorBytes<'_>,
+) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for figure in figures::figures(run, floor_bytes)? {
+    for figure in figures::figures(run, steps, floor_bytes)? {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let svg = folder.join(format!("{}.svg", figure.name));
         let png = svg.with_extension("png");

@@ -49,6 +49,17 @@ impl Style {
         Style { color, dashes, marker }
     }
 
+    /// What is no strategy: the i-th curve beside others of its kind.
+    pub fn aside(i: usize) -> Style {
+        let styles: [Style; 4] = [
+            Style { color: BLACK, dashes: &[], marker: Marker::Circle },
+            Style { color: BLUE, dashes: &[2.0, 2.5], marker: Marker::Triangle },
+            Style { color: VERMILION, dashes: &[10.0, 4.0], marker: Marker::Square },
+            Style { color: GREEN, dashes: &[4.0, 3.0], marker: Marker::Cross },
+        ];
+        styles[i % styles.len()]
+    }
+
     /// Several strategies that lie on one line.
     pub fn shared() -> Style {
         Style { color: RGBColor(0x55, 0x55, 0x55), dashes: &[], marker: Marker::Bar }

@@ -9,7 +9,7 @@ fn texts(svg: &str) -> Vec<String> {
 }
 
 fn figure(run: &Run, name: &str) -> Option<String> {
-    let figures = figures::figures(run, &synthetic::floor_bytes).unwrap();
+    let figures = figures::figures(run, None, &synthetic::floor_bytes).unwrap();
     Some(figures.into_iter().find(|figure| figure.name.starts_with(name))?.svg)
 }
 
@@ -119,4 +119,35 @@ fn a_run_with_nothing_measured_has_no_figures() {
     run.ledger.clear();
     let folder = tempfile::tempdir().unwrap();
     assert!(draw(&run, folder.path(), &|_| None).unwrap().is_empty());
+}
+
+#[test]
+fn compile_times_are_drawn_against_the_decodes_of_a_cpu() {
+    let (compiled, steps) = (synthetic::compiled(3), synthetic::run(6));
+    let alone = texts(&figure(&compiled, "compile").unwrap());
+    let said = |texts: &[String], wanted: &str| texts.iter().any(|text| text.contains(wanted));
+    assert!(said(&alone, "NVRTC 12.9, backend nvrtc-sm_90") && said(&alone, "No GPU took part"), "{alone:?}");
+    assert!(!said(&alone, "least at"), "{alone:?}");
+    let with = figures::figures(&compiled, Some(&steps), &synthetic::floor_bytes).unwrap();
+    let [with] = &with[..] else { panic!("a run that compiles has one figure") };
+    assert_eq!(with.name, "compile-transformer-toy-nvrtc-sm_90-b1");
+    let with = texts(&with.svg);
+    // padded compiles one shape and reads the most rows: it loses when there are many decodes
+    for wanted in [
+        "compile + 1 decode: least at 512 rows, 1.3",
+        "compile + 1000 decodes: least at 64 rows",
+        "one decode on a CPU",
+        "no GPU result",
+    ] {
+        assert!(said(&with, wanted), "{wanted}: {with:?}");
+    }
+}
+
+#[test]
+fn decodes_of_another_length_are_not_set_against_compile_times() {
+    let mut steps = synthetic::run(6);
+    steps.samples.retain(|sample| sample.metric != Metric::DecodeNs);
+    let error =
+        figures::figures(&synthetic::compiled(1), Some(&steps), &synthetic::floor_bytes).err().unwrap();
+    assert!(error.to_string().contains("no whole decodes of 512 tokens of transformer-toy"), "{error}");
 }

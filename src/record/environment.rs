@@ -101,6 +101,9 @@ pub struct Gpu {
     pub driver: Option<String>,
     pub cuda: Option<String>,
     pub nvrtc: Option<String>,
+    /// Of a run that measures compiling: what every kernel was compiled with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nvrtc_options: Vec<String>,
     /// At the start of the run.
     pub sm_clock_mhz: Option<u64>,
     pub sm_clock_most_mhz: Option<u64>,
@@ -233,9 +236,11 @@ impl Environment {
     pub fn differences(&self, now: &Environment) -> Vec<String> {
         let shown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
         let gpu = |e: &Environment| e.gpu.as_ref().and_then(|gpu| gpu.name.clone()).unwrap_or("none".into());
+        let nvrtc = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.nvrtc.clone()));
         let pairs = [
             ("CPU", shown(&self.cpu_model), shown(&now.cpu_model)),
             ("GPU", gpu(self), gpu(now)),
+            ("NVRTC", nvrtc(self), nvrtc(now)),
             ("threads", self.threads.to_string(), now.threads.to_string()),
             ("seed", self.seed.to_string(), now.seed.to_string()),
             ("tool version", self.tool_version.clone(), now.tool_version.clone()),

@@ -49,8 +49,9 @@ metrics! {
     ReorderBytes "reorder_bytes" Bytes,
     /// One shape of a whole step compiled; the case's position is the first that needs it.
     CompileNs "compile_ns" Nanoseconds,
-    /// Distinct shapes compiled by a whole decode.
+    /// Distinct shapes compiled by a whole decode up to the case's position, and their kernels.
     Compiles "compiles" Count,
+    CompiledKernels "compiled_kernels" Count,
     /// A phase of a cold start; each sample of these three is from a fresh process.
     LoadNs "load_ns" Nanoseconds,
     CacheCreateNs "cache_create_ns" Nanoseconds,

@@ -1,7 +1,7 @@
 //! A run that never happened, for tests of what reads runs: step times near those of a real machine,
 //! naive growing with its recomputation, padded constant and overtaking concat, noise, drift.
 
-use super::{Bandwidth, Environment, EqualityRow, LedgerRow, Metric, PeakFlops, Run, Sample};
+use super::{Bandwidth, Environment, EqualityRow, Gpu, LedgerRow, Metric, PeakFlops, Run, Sample};
 use crate::cache::Strategy;
 use crate::case::Case;
 
@@ -61,6 +61,34 @@ pub(crate) fn run_at(rounds: u32, positions: &[usize]) -> Run {
         samples,
         equality: cases(positions).into_iter().map(equality).collect(),
         ledger: cases(positions).into_iter().flat_map(ledger).collect(),
+        extra: Default::default(),
+        notes: Vec::new(),
+    }
+}
+
+/// Decodes of 512 tokens compiled, a second for each shape and a tenth more in each further round.
+pub(crate) fn compiled(rounds: u32) -> Run {
+    let example: Case = "transformer-toy/padded/nvrtc-sm_90/b1/t512".parse().unwrap();
+    let mut samples = Vec::new();
+    for (strategy, rows, kernels) in
+        [(Strategy::Concat, 1, 1032), (Strategy::Chunked(64), 64, 24), (Strategy::Padded, 512, 10)]
+    {
+        let case = example.under(strategy);
+        for round in 1..=rounds {
+            let ns = 1_000_000_000 + 100_000_000 * u64::from(round - 1);
+            let first = (1..=512).step_by(rows);
+            samples.extend(first.map(|t| Sample::value(case.at(t), Metric::CompileNs, round, 1, ns)));
+        }
+        samples.push(Sample::value(case, Metric::Compiles, 0, 1, 512 / rows as u64));
+        samples.push(Sample::value(case, Metric::CompiledKernels, 0, 1, kernels));
+    }
+    let gpu = Gpu { nvrtc: Some("12.9".into()), ..Gpu::default() };
+    Run {
+        path: "results/2026-11-21T13-00-00Z-synthetic-2c".into(),
+        environment: Environment { gpu: Some(gpu), ..environment() },
+        samples,
+        equality: Vec::new(),
+        ledger: Vec::new(),
         extra: Default::default(),
         notes: Vec::new(),
     }

@@ -1,6 +1,7 @@
 //! Numbers for people. Files never hold them.
 
 use crate::analysis::Estimate;
+use crate::record::Unit;
 
 /// Which units a number is shown in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,16 @@ const THOUSANDS: [(&str, f64); 1] = [("", 1.0)];
 const TIMES: [(&str, f64); 1] = [("×", 1.0)];
 
 impl Quantity {
+    /// What a metric of this unit is shown in.
+    pub fn of(unit: Unit) -> Quantity {
+        match unit {
+            Unit::Nanoseconds => Quantity::Nanoseconds,
+            Unit::Bytes => Quantity::Bytes,
+            Unit::Flops | Unit::Count => Quantity::Tokens,
+        }
+    }
+
+    /// The units by name, each with its size, the largest first.
     pub fn units(self) -> &'static [(&'static str, f64)] {
         match self {
             Quantity::Nanoseconds => &TIME,

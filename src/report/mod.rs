@@ -1,6 +1,11 @@
 //! A run in words and tables: for a terminal, and as Markdown to splice into a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+mod cells;
+pub mod check;
+pub mod cite;
+pub mod compare;
+mod compiling;
 mod headline;
 mod html;
 pub(crate) mod human;
@@ -11,6 +16,7 @@ use std::path::Path;
 pub use headline::sentence;
 pub use html::html;
 
+use cells::Cells;
 use human::Quantity;
 
 use crate::analysis::{
@@ -31,6 +37,10 @@ pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
         let notes = notes(&summary).map(|line| format!("- {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
     }
+    for (group, cells, notes) in compiling::tables(run) {
+        let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
+        let _ = write!(text, "\n**{group}: compiling**\n\n{}\n{notes}", cells.markdown());
+    }
     text
 }
 
@@ -41,6 +51,10 @@ pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
         let notes = notes(&summary).map(|line| format!("  {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
+    }
+    for (group, cells, notes) in compiling::tables(run) {
+        let notes: String = notes.iter().map(|note| format!("  {note}\n")).collect();
+        let _ = write!(text, "\n{group}: compiling\n\n{}\n{notes}", cells.aligned());
     }
     text
 }
@@ -105,9 +119,11 @@ fn hardware(environment: &Environment) -> String {
     if environment.emulated {
         text.push_str("; EMULATED: these times say nothing");
     }
-    match environment.gpu.as_ref().and_then(|gpu| gpu.name.as_ref()) {
-        Some(gpu) => format!("{text}; {}", clean(gpu)),
-        None => text,
+    let gpu = environment.gpu.as_ref();
+    match gpu.map(|gpu| (&gpu.name, &gpu.nvrtc)) {
+        Some((Some(gpu), _)) => format!("{text}; {}", clean(gpu)),
+        Some((None, Some(nvrtc))) => format!("{text}; NVRTC {}, no GPU", clean(nvrtc)),
+        _ => text,
     }
 }
 
@@ -135,11 +151,6 @@ fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-struct Cells {
-    header: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-}
-
 fn cells(summary: &Summary) -> Cells {
     let header = vec![
         "position",
@@ -153,7 +164,7 @@ fn cells(summary: &Summary) -> Cells {
         "peak",
         "allocations",
     ];
-    Cells { header, rows: summary.lines.iter().map(row).collect() }
+    Cells { header, rows: summary.lines.iter().map(row).collect(), words: &[1, 2, 5, 6] }
 }
 
 fn row(line: &Line) -> Vec<String> {
@@ -229,55 +240,6 @@ fn crossing(line: &CrossingLine) -> String {
             "{first} against {second}: no long stretch of positions tells them apart ({from} to {to})."
         ),
     }
-}
-
-impl Cells {
-    fn markdown(&self) -> String {
-        let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
-        let header = self.header.iter().map(|cell| cell.to_string()).collect();
-        let rule = (0..self.header.len())
-            .map(|i| if Cells::is_text(i) { ":--" } else { "--:" }.to_string())
-            .collect();
-        let rows: String = self.rows.iter().map(|row| line(escaped(row))).collect();
-        line(header) + &line(rule) + &rows
-    }
-
-    /// Columns as wide as their widest cell.
-    fn aligned(&self) -> String {
-        let width = |i: usize| {
-            let cells = self.rows.iter().map(|row| row[i].chars().count());
-            cells.chain([self.header[i].chars().count()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
-        let line = |cells: &[String]| {
-            let padded =
-                cells.iter().zip(&widths).enumerate().map(|(i, (cell, &width))| match Cells::is_text(i) {
-                    true => format!("{cell:<width$}"),
-                    false => format!("{cell:>width$}"),
-                });
-            format!("  {}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
-        };
-        let header: Vec<String> = self.header.iter().map(|cell| cell.to_string()).collect();
-        line(&header) + &self.rows.iter().map(|row| line(row)).collect::<String>()
-    }
-
-    fn is_text(column: usize) -> bool {
-        matches!(column, 1 | 2 | 5 | 6)
-    }
-}
-
-/// Text from a file as the content of a Markdown cell.
-fn escape(cell: &str) -> String {
-    let mut text = String::new();
-    for c in cell.chars() {
-        match c {
-            '|' | '\\' | '`' | '*' | '<' => text.extend(['\\', c]),
-            c if c.is_control() => text.push(' '),
-            c => text.push(c),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -55,5 +55,22 @@ fn a_page_without_markers_is_left_as_it_was() {
 
 #[test]
 fn cells_cannot_break_the_table() {
-    assert_eq!(escape("a|b\n<i>"), "a\\|b \\<i>");
+    assert_eq!(cells::escape("a|b\n<i>"), "a\\|b \\<i>");
+}
+
+#[test]
+fn what_was_compiled_is_a_table_that_says_what_it_is_of() {
+    let run = synthetic::compiled(3);
+    let text = markdown(&run, &synthetic::floor_bytes);
+    for wanted in [
+        "NVRTC 12.9, no GPU",
+        "**transformer-toy, nvrtc-sm_90, batch 1: compiling**",
+        "| 512 | chunked-64 | 8.80 [8, 9.60] s | 3 | 8 | 24 | 1.10 s |",
+        "- A shape's time is the sum over its new kernels",
+        "- Intervals of 3 rounds are their whole range.",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+    assert!(table(&run, &synthetic::floor_bytes).contains("   512  chunked-64  8.80 [8, 9.60] s"));
+    assert!(!markdown(&synthetic::run(2), &synthetic::floor_bytes).contains("compiling"));
 }

@@ -11,10 +11,49 @@ use super::nvrtc::Nvrtc;
 use super::Cuda;
 use crate::backend::Tokens;
 use crate::cache::Strategy;
-use crate::error::Result;
+use crate::case::{BackendName, OutsideName};
+use crate::error::{Error, Result};
 use crate::model::weights::Weights;
 use crate::model::{AnyModel, Config};
 use crate::session::Session;
+
+/// NVRTC, and the GPU it compiles for.
+pub struct Compiler {
+    pub nvrtc: Nvrtc,
+    /// `sm_90`
+    pub arch: String,
+    /// `nvrtc-sm_90`, under which the times are kept.
+    pub backend: BackendName,
+}
+
+impl Compiler {
+    /// # Errors
+    /// No NVRTC, or one that has no such target.
+    pub fn find(arch: &str) -> Result<Compiler> {
+        let nvrtc = Nvrtc::find()?;
+        let targets: Vec<String> = nvrtc.targets()?.iter().map(|target| format!("sm_{target}")).collect();
+        let backend = OutsideName::new(&format!("nvrtc-{arch}")).map(BackendName::Outside);
+        match backend.filter(|_| targets.iter().any(|target| target == arch)) {
+            Some(backend) => Ok(Compiler { nvrtc, arch: arch.into(), backend }),
+            None => Err(Error::Input(format!(
+                "--arch {arch}: NVRTC {} makes machine code for {}",
+                nvrtc.version_text(),
+                targets.join(", ")
+            ))),
+        }
+    }
+
+    /// Compiles one kernel for nothing: the first is slower than those after it.
+    pub fn warm_up(&self, kernels: &NewKernels) -> Result<()> {
+        let first = kernels.kernels.first().map(|kernel| kernel.compile(&self.nvrtc, &self.arch));
+        first.transpose().map(|_| ())
+    }
+
+    /// What the times follow from besides the kernels: version and options.
+    pub fn options(&self) -> Vec<String> {
+        self.nvrtc.options(&self.arch)
+    }
+}
 
 /// The kernels that a step asks for and no step before it did.
 #[derive(Clone, Debug, PartialEq)]

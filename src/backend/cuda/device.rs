@@ -39,7 +39,8 @@ pub struct DeviceInfo {
     pub multiprocessors: i32,
     /// As the driver counts: 12090 is 12.9.
     pub driver: i32,
-    pub nvrtc: (i32, i32),
+    /// Of the compiler, where there is one.
+    pub nvrtc: Option<(i32, i32)>,
     pub ecc: bool,
     pub l2_bytes: usize,
     /// As the management library looks it up: `0000:17:00.0`.
@@ -67,7 +68,7 @@ impl Device {
             ));
         }
         keep_freed_memory(&context).map_err(|e| broken("set up the memory pool", e))?;
-        let info = describe(&context, nvrtc.version).map_err(|e| broken("describe the device", e))?;
+        let info = describe(&context, Some(nvrtc.version)).map_err(|e| broken("describe the device", e))?;
         let target = ptx_target(&nvrtc, info.compute_capability)?;
         Ok(Arc::new(Device { context, nvrtc, target, info, loaded: Mutex::default() }))
     }
@@ -76,7 +77,7 @@ impl Device {
     pub fn count() -> Result<usize> {
         // SAFETY: opening the driver's library runs its initialisers, which ask nothing of us.
         if !unsafe { sys::is_culib_present() } {
-            return Err(failed("no NVIDIA driver: libcuda.so.1 is not on this machine, or not where LD_LIBRARY_PATH and the system look"));
+            return Err(failed("no NVIDIA driver: libcuda.so.1 is not on this machine, or not where LD_LIBRARY_PATH and the system look; it comes with the driver of an NVIDIA GPU"));
         }
         result::init().map_err(|e| match e.0 {
             sys::CUresult::CUDA_ERROR_NO_DEVICE => failed("there is an NVIDIA driver, and it sees no GPU"),
@@ -133,6 +134,14 @@ impl Device {
     }
 }
 
+impl DeviceInfo {
+    /// What the driver says of a device, which need not have a compiler.
+    pub fn of(ordinal: usize, nvrtc: Option<(i32, i32)>) -> Result<DeviceInfo> {
+        let context = CudaContext::new(ordinal).map_err(|e| broken("open the device", e))?;
+        describe(&context, nvrtc).map_err(|e| broken("describe the device", e))
+    }
+}
+
 /// What the pool was given back stays with the pool, so that growing by concatenation asks the
 /// operating system for memory once and not at every step, as the allocators of frameworks do.
 fn keep_freed_memory(context: &CudaContext) -> Result<(), DriverError> {
@@ -145,7 +154,7 @@ fn keep_freed_memory(context: &CudaContext) -> Result<(), DriverError> {
     }
 }
 
-fn describe(context: &CudaContext, nvrtc: (i32, i32)) -> Result<DeviceInfo, DriverError> {
+fn describe(context: &CudaContext, nvrtc: Option<(i32, i32)>) -> Result<DeviceInfo, DriverError> {
     use sys::CUdevice_attribute as Attribute;
     let name = context.name()?;
     let pci = |attribute| context.attribute(attribute).ok();

@@ -89,9 +89,9 @@ pub fn ptx_target(nvrtc: &Nvrtc, (major, minor): (i32, i32)) -> Result<String> {
     let device = 10 * major + minor;
     let newest = nvrtc.targets()?.into_iter().filter(|&target| target <= device).max();
     newest.map(|target| format!("compute_{target}")).ok_or_else(|| {
-        let (nvrtc_major, nvrtc_minor) = nvrtc.version;
         failed(format!(
-            "NVRTC {nvrtc_major}.{nvrtc_minor} ({}) cannot compile for a device of compute capability {major}.{minor}",
+            "NVRTC {} ({}) cannot compile for a device of compute capability {major}.{minor}",
+            nvrtc.version_text(),
             nvrtc.path.display()
         ))
     })

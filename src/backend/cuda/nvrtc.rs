@@ -1,8 +1,9 @@
 //! NVRTC, NVIDIA's compiler as a library, wherever it lies: a toolkit, the folder that `CUDA_HOME`
-//! names, a wheel of the active Python. Opened by its path and asked for its functions one by one,
+//! names, a wheel of some Python. Opened by its path and asked for its functions one by one,
 //! so that a missing library is an error to report and never a panic, whichever its version.
 
-use std::env;
+mod places;
+
 use std::ffi::{c_char, c_int, CStr, CString};
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
@@ -10,6 +11,7 @@ use std::time::Instant;
 
 use libloading::Library;
 
+use self::places::Places;
 use super::failed;
 use crate::error::Result;
 
@@ -34,12 +36,13 @@ impl Nvrtc {
     /// # Errors
     /// None does: the error says where was looked and how to get one.
     pub fn find() -> Result<Nvrtc> {
-        candidates().into_iter().find_map(|path| Nvrtc::open(&path)).ok_or_else(|| {
+        let found = Places::here().candidates().into_iter().find_map(|path| Nvrtc::open(&path));
+        found.ok_or_else(|| {
             failed(
                 "no NVRTC library (libnvrtc.so) to compile kernels with; it comes with the CUDA toolkit (found \
                  in /usr/local/cuda, or where CUDA_HOME or CUDA_PATH points) or with `pip install \
-                 nvidia-cuda-nvrtc` into the active virtual environment; a folder in LD_LIBRARY_PATH is \
-                 searched too",
+                 nvidia-cuda-nvrtc-cu12` (the active virtual environment, conda's, the user's and the system's \
+                 Python are searched); a folder in LD_LIBRARY_PATH is searched too",
             )
         })
     }
@@ -81,17 +84,28 @@ impl Nvrtc {
         Ok(targets)
     }
 
+    /// `12.9`
+    pub fn version_text(&self) -> String {
+        let (major, minor) = self.version;
+        format!("{major}.{minor}")
+    }
+
+    /// What every kernel is compiled with, besides its own definitions.
+    pub fn options(&self, arch: &str) -> Vec<String> {
+        let mut options = vec![format!("--gpu-architecture={arch}"), "-lineinfo".into(), "-std=c++17".into()];
+        if self.version >= (12, 9) {
+            options.push("--no-cache".into()); // a compile time out of a cache would mean nothing
+        }
+        options
+    }
+
     /// Compiles for `arch`: PTX for `compute_90`, machine code for `sm_90`.
     ///
     /// # Errors
     /// With the compiler's log when it refuses the source.
     pub fn compile(&self, name: &str, source: &str, arch: &str, defines: &[String]) -> Result<Compiled> {
-        let mut options = vec![format!("--gpu-architecture={arch}"), "-lineinfo".into(), "-std=c++17".into()];
-        options.extend(defines.iter().map(|define| format!("-D{define}")));
-        if self.version >= (12, 9) {
-            options.push("--no-cache".into()); // a compile time out of a cache would mean nothing
-        }
-        let options: Vec<CString> = options.iter().map(|o| text(o)).collect();
+        let defines = defines.iter().map(|define| format!("-D{define}"));
+        let options: Vec<CString> = self.options(arch).into_iter().chain(defines).map(|o| text(&o)).collect();
         let pointers: Vec<*const c_char> = options.iter().map(|o| o.as_ptr()).collect();
         let program = OpenProgram::create(self, &text(source), &text(&format!("{name}.cu")))?;
         type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int;
@@ -105,12 +119,24 @@ impl Nvrtc {
             let log = String::from_utf8_lossy(&log).trim_end_matches(['\0', '\n']).to_string();
             return Err(failed(format!("kernel `{name}` does not compile for {arch}:\n{log}")));
         }
-        let image = match arch.starts_with("sm_") {
+        let machine_code = arch.starts_with("sm_");
+        let image = match machine_code {
             true => program.output(b"nvrtcGetCUBINSize\0", b"nvrtcGetCUBIN\0"),
             false => program.output(b"nvrtcGetPTXSize\0", b"nvrtcGetPTX\0"),
-        };
-        Ok(Compiled { image: image?, compile_ns })
+        }?;
+        match machine_code && !is_for_a_gpu(&image) {
+            true => Err(failed(format!(
+                "{} makes no machine code for a GPU: it stands in for NVRTC, and its times would say nothing",
+                self.path.display()
+            ))),
+            false => Ok(Compiled { image, compile_ns }),
+        }
     }
+}
+
+/// Whether an object file is of the machine `EM_CUDA`, 190 in `elf.h`.
+fn is_for_a_gpu(image: &[u8]) -> bool {
+    image.starts_with(b"\x7fELF") && image.get(18..20) == Some(&190u16.to_le_bytes())
 }
 
 fn text(s: &str) -> CString {
@@ -152,7 +178,7 @@ impl<'a> OpenProgram<'a> {
         let mut bytes = vec![0; len];
         // SAFETY: the buffer has the size that the library announced.
         match code != 0 || unsafe { get(self.handle, bytes.as_mut_ptr().cast()) } != 0 {
-            true => Err(failed("NVRTC does not hand out what it compiled")),
+            true => Err(failed(format!("{} does not hand out what it compiled", self.nvrtc.path.display()))),
             false => Ok(bytes),
         }
     }
@@ -168,39 +194,15 @@ impl Drop for OpenProgram<'_> {
     }
 }
 
-/// Paths to try: what was asked for by name first, then what the system's loader finds, then the
-/// usual places.
-fn candidates() -> Vec<PathBuf> {
-    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).map(PathBuf::from);
-    let listed = variable("LD_LIBRARY_PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = env::split_paths(&listed).collect();
-    folders.extend(
-        homes.flat_map(|home| [home.join("lib64"), home.join("lib"), home.join("targets/x86_64-linux/lib")]),
-    );
-    let pythons = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(variable).map(PathBuf::from);
-    let user = variable("HOME").map(|home| PathBuf::from(home).join(".local"));
-    folders.extend(pythons.chain(user).flat_map(|prefix| wheel_folders(&prefix)));
-    let names = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"];
-    let usual = ["/usr/local/cuda/lib64", "/opt/cuda/lib64"].map(PathBuf::from);
-    let in_folders = |folders: Vec<PathBuf>| -> Vec<PathBuf> {
-        let paths = folders.iter().flat_map(|folder| names.map(|name| folder.join(name)));
-        paths.filter(|path| path.is_file()).collect()
-    };
-    let mut paths = in_folders(folders);
-    paths.extend(names.map(PathBuf::from)); // as the system's loader finds them
-    paths.extend(in_folders(usual.to_vec()));
-    paths
-}
+#[cfg(test)]
+mod tests {
+    use super::is_for_a_gpu;
 
-/// Where the wheels put it under a Python's prefix.
-fn wheel_folders(prefix: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = prefix.join("lib").read_dir() else { return Vec::new() };
-    let pythons = entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("python3"));
-    pythons
-        .flat_map(|python| {
-            let nvidia = python.path().join("site-packages/nvidia");
-            ["cuda_nvrtc/lib", "cu13/lib", "cu12/lib"].map(|folder| nvidia.join(folder))
-        })
-        .collect()
+    #[test]
+    fn objects_for_a_host_are_told_from_those_for_a_gpu() {
+        let object =
+            |machine: u16| [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 11], &machine.to_le_bytes()].concat();
+        assert!(is_for_a_gpu(&object(190)));
+        assert!(!is_for_a_gpu(&object(62)) && !is_for_a_gpu(b"\x7fELF") && !is_for_a_gpu(b""));
+    }
 }

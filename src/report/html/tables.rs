@@ -49,8 +49,8 @@ impl Cell {
 
 /// The cells of the report's table, each with the number it stands for.
 pub fn steps(summary: &Summary) -> Table {
-    let Cells { header, rows } = cells(summary);
-    let columns = header.iter().enumerate().map(|(i, name)| Column::new(name, Cells::is_text(i)));
+    let Cells { header, rows, words } = cells(summary);
+    let columns = header.iter().enumerate().map(|(i, name)| Column::new(name, words.contains(&i)));
     let row = |(line, texts): (&Line, Vec<String>)| {
         let cells = texts.into_iter().zip(keys(line)).map(|(text, key)| Cell::number(text, key));
         let mut cells: Vec<Cell> = cells.collect();

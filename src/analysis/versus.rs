@@ -1,0 +1,212 @@
+//! Cases against others: strategies or backends of a run, or the same case in several runs.
+
+use std::collections::BTreeMap;
+
+use super::compare::{compare, compare_across, Comparison, Pairing, Verdict};
+use super::curve::{floor_ns, FloorBytes};
+use super::estimate::Estimate;
+use super::measurements::{Measurements, Prefer, Series};
+use crate::cache::Strategy;
+use crate::case::{BackendName, Case};
+use crate::record::{Environment, Metric, Run, Unit};
+
+/// What every case is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The same case of the same run under this strategy.
+    Strategy(Strategy),
+    /// The same case on this backend, of the same run where it has one, else of the first that does.
+    Backend(BackendName),
+    /// The same case of the first run.
+    FirstRun,
+}
+
+/// One case against its base.
+#[derive(Clone, Copy, Debug)]
+pub struct Versus<'a> {
+    pub metric: Metric,
+    pub one: Measured<'a>,
+    pub base: Measured<'a>,
+    /// Whether these are steps of whole decodes, as there are at every position.
+    pub of_decodes: bool,
+    /// Absent where there is no ratio, as over nothing.
+    pub comparison: Option<Comparison>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Measured<'a> {
+    pub run: &'a Run,
+    pub case: Case,
+    /// One repetition, in the metric's unit.
+    pub value: Estimate,
+    /// Of a step's time.
+    pub floor_multiple: Option<f64>,
+}
+
+/// Every case that has this metric, and whose base has it too, by run and case. Steps from copies of a
+/// session are only compared with such steps, steps of whole decodes with steps of whole decodes.
+pub fn against<'a>(
+    runs: &'a [Run],
+    base: Base,
+    metric: Metric,
+    floor_bytes: FloorBytes<'_>,
+) -> Vec<Versus<'a>> {
+    let kinds = [Prefer::InTurn, Prefer::Decodes];
+    let found: Vec<_> = runs.iter().map(|run| kinds.map(|prefer| Measurements::of(run, prefer))).collect();
+    let series = |(run, case): (usize, Case), kind: usize| found[run][kind].series(&case, metric);
+    let has = |&place: &(usize, Case)| series(place, 0).is_some();
+    let measured = |(run, case): (usize, Case), series: &Series| {
+        let value = series.median()?;
+        let floor = floor_ns(&runs[run].environment, floor_bytes, &case).filter(|_| metric == Metric::StepNs);
+        Some(Measured {
+            run: &runs[run],
+            case,
+            value,
+            floor_multiple: floor.map(|floor| value.value / floor),
+        })
+    };
+    let one = |place: (usize, Case)| {
+        let other = of_base(base, place, runs.len()).into_iter().find(has)?;
+        let both = |kind: usize| Some((series(place, kind)?, series(other, kind)?));
+        let (a, b) = (0..kinds.len()).filter_map(both).find(|(a, b)| a.of_decodes() == b.of_decodes())?;
+        Some(Versus {
+            metric,
+            one: measured(place, a)?,
+            base: measured(other, b)?,
+            of_decodes: a.of_decodes(),
+            comparison: compared(a, b, metric, place.0 == other.0),
+        })
+    };
+    let places = (0..runs.len()).flat_map(|run| found[run][0].cases(metric).map(move |case| (run, case)));
+    places.filter_map(one).collect()
+}
+
+/// Where the base may be, the best place first; nowhere for a base itself.
+fn of_base(base: Base, (run, case): (usize, Case), runs: usize) -> Vec<(usize, Case)> {
+    match base {
+        Base::Strategy(strategy) if case.strategy != strategy => vec![(run, case.under(strategy))],
+        Base::Backend(backend) if case.backend != backend => {
+            let case = Case { backend, ..case };
+            [run].into_iter().chain(0..runs).map(|run| (run, case)).collect()
+        }
+        Base::FirstRun if run > 0 => vec![(0, case)],
+        _ => Vec::new(),
+    }
+}
+
+fn compared(a: &Series, b: &Series, metric: Metric, same_run: bool) -> Option<Comparison> {
+    if let (Some(a), Some(b), true) = (a.constant(), b.constant(), metric.unit() != Unit::Nanoseconds) {
+        return counted(a, b);
+    }
+    if same_run {
+        compare(a, b)
+    } else {
+        compare_across(a, b)
+    }
+}
+
+/// What is counted and not sampled needs no statistics.
+fn counted(a: f64, b: f64) -> Option<Comparison> {
+    let ratio = if a == b { 1.0 } else { a / b };
+    let verdict = match ratio {
+        r if r < 1.0 => Verdict::Faster,
+        r if r > 1.0 => Verdict::Slower,
+        _ => Verdict::NotDistinguishable,
+    };
+    let ratio = Estimate { value: ratio, lo: ratio, hi: ratio, n: 1, confidence: 1.0 };
+    let found = Comparison { ratio, pairing: Pairing::Unpaired, aa_band: Some(1.0), verdict };
+    ratio.value.is_finite().then_some(found)
+}
+
+/// Why the times of two runs must not be divided, as `the seed of the weights: 1 and 2`; empty when they
+/// may be. Bytes of a named shape's weights are those of its sizes and of its number format.
+pub fn weights_differ(a: &Run, b: &Run) -> Vec<String> {
+    let mut differences = Vec::new();
+    let (a, b) = (&a.environment, &b.environment);
+    if a.seed != b.seed {
+        differences.push(format!("the seed of the weights: {} and {}", a.seed, b.seed));
+    }
+    let bytes = |e: &Environment| -> BTreeMap<String, u64> {
+        let of_gpu = e.gpu.iter().flat_map(|gpu| &gpu.read_bandwidth);
+        e.read_bandwidth
+            .iter()
+            .chain(of_gpu)
+            .map(|ceiling| (ceiling.model_shape.clone(), ceiling.bytes))
+            .collect()
+    };
+    let of_b = bytes(b);
+    for (shape, a) in bytes(a) {
+        if let Some(b) = of_b.get(&shape).filter(|b| **b != a) {
+            differences
+                .push(format!("the shape or the number format of {shape}: {a} and {b} bytes of weights"));
+        }
+    }
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{synthetic, Sample};
+
+    #[test]
+    fn strategies_of_a_run_are_paired_and_runs_are_not() {
+        let runs = [synthetic::run(12), synthetic::run(12)];
+        let found =
+            against(&runs[..1], Base::Strategy(Strategy::Concat), Metric::StepNs, &synthetic::floor_bytes);
+        assert_eq!(found.len(), 12 * 5);
+        let padded = found.iter().find(|v| v.one.case.to_string() == "transformer-toy/padded/cpu/b1/t512");
+        let Versus { comparison: Some(comparison), one, base, .. } = padded.unwrap() else { panic!() };
+        assert_eq!((comparison.verdict, comparison.pairing), (Verdict::Faster, Pairing::Rounds));
+        assert!(one.floor_multiple.unwrap() < base.floor_multiple.unwrap());
+        let found = against(&runs, Base::FirstRun, Metric::StepNs, &synthetic::floor_bytes);
+        assert_eq!(found.len(), 12 * 6);
+        for Versus { comparison, .. } in found {
+            let comparison = comparison.unwrap();
+            assert_eq!(comparison.pairing, Pairing::Unpaired);
+            assert_eq!(comparison.verdict, Verdict::NotDistinguishable);
+        }
+    }
+
+    #[test]
+    fn counted_bytes_are_compared_exactly() {
+        let runs = [synthetic::run(1)];
+        let base = Base::Strategy(Strategy::Concat);
+        let found = against(&runs, base, Metric::CacheAllocatedBytes, &synthetic::floor_bytes);
+        let ratio = |id: &str| {
+            let found = found.iter().find(|v| v.one.case.to_string() == id).unwrap().comparison.unwrap();
+            (found.ratio.value, found.verdict)
+        };
+        assert_eq!(ratio("transformer-toy/padded/cpu/b1/t256"), (2.0, Verdict::Slower));
+        assert_eq!(ratio("transformer-toy/padded/cpu/b1/t512"), (1.0, Verdict::NotDistinguishable));
+        assert_eq!(ratio("transformer-toy/naive/cpu/b1/t512"), (0.0, Verdict::Faster));
+    }
+
+    /// A step of a decode finds its rows warm, a step of a copy does not.
+    #[test]
+    fn steps_of_decodes_are_not_compared_with_steps_of_copies() {
+        let mut runs = [synthetic::run_at(6, &[64]), synthetic::run_at(6, &[64])];
+        for sample in &mut runs[1].samples {
+            sample.round += if sample.round > 0 { 100 } else { 0 };
+        }
+        let steps =
+            |runs: &[Run]| against(runs, Base::FirstRun, Metric::StepNs, &synthetic::floor_bytes).len();
+        assert_eq!(steps(&runs), 0);
+        let case = "transformer-toy/concat/cpu/b1/t64".parse().unwrap();
+        runs[0]
+            .samples
+            .extend((101..107).map(|round| Sample::value(case, Metric::StepNs, round, 1, 400_000)));
+        assert_eq!(steps(&runs), 1);
+    }
+
+    #[test]
+    fn other_weights_are_named() {
+        let (a, mut b) = (synthetic::run(1), synthetic::run(1));
+        assert!(weights_differ(&a, &b).is_empty());
+        b.environment.seed = 43;
+        b.environment.read_bandwidth[0].bytes /= 2;
+        let said = weights_differ(&a, &b);
+        assert_eq!(said[0], "the seed of the weights: 42 and 43");
+        assert!(said[1].contains("transformer-toy: 10500000 and 5250000 bytes"), "{said:?}");
+    }
+}

@@ -1,0 +1,108 @@
+//! `cite`: a figure to paste, with what is needed to find its rows and to repeat it.
+
+use std::path::PathBuf;
+
+use decode_bench::analysis::{citation, Citation};
+use decode_bench::case::Case;
+use decode_bench::error::{Error, Result};
+use decode_bench::record::{Metric, Run};
+use decode_bench::report::cite::{bibtex, sentence, table};
+
+use super::{print, runs_under};
+
+/// Print figures as sentences and as a table to paste, with the hash of the rows behind them.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  decode-bench cite transformer-toy/padded/cpu/b1/t512 --vs transformer-toy/concat/cpu/b1/t512")]
+pub struct Args {
+    /// Case ids, as `list` prints them
+    #[arg(required = true, value_name = "CASE")]
+    cases: Vec<String>,
+    /// A folder under results/ [default: the newest that has all these cases]
+    #[arg(long)]
+    run: Option<PathBuf>,
+    /// Also say how many times as long as this case of the same run it takes
+    #[arg(long, value_name = "CASE")]
+    vs: Option<String>,
+    /// What is cited
+    #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
+    metric: Metric,
+    /// As BibTeX
+    #[arg(long)]
+    bibtex: bool,
+    /// Where run folders are
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+    /// Cite a run of a program with uncommitted changes, and say so
+    #[arg(long)]
+    allow_dirty: bool,
+    /// Cite a run whose GPU was emulated in software, and say so
+    #[arg(long)]
+    allow_emulated: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let run = match &args.run {
+        Some(folder) => Run::open(folder)?,
+        None => newest(&args)?,
+    };
+    citable(&run, &args)?;
+    let known: Vec<String> = known(&run, args.metric);
+    let case = |id: &String| named(id, &known);
+    let other = args.vs.as_ref().map(case).transpose()?;
+    let cases = args.cases.iter().map(case).collect::<Result<Vec<Case>>>()?;
+    let cite = |case: Case| citation(&run, case, args.metric, other);
+    let citations = cases.into_iter().map(cite).collect::<Result<Vec<Citation<'_>>>>()?;
+    match args.bibtex {
+        true => print(&citations.iter().map(bibtex).collect::<String>()),
+        false => {
+            let sentences = citations.iter().map(|citation| format!("{}\n\n", sentence(citation)));
+            print(&format!("{}{}", sentences.collect::<String>(), table(&citations)))
+        }
+    }
+}
+
+/// The newest run that has all the cases; if none has, the error names the nearest that there are.
+fn newest(args: &Args) -> Result<Run> {
+    let wanted: Vec<&String> = args.cases.iter().chain(&args.vs).collect();
+    let mut all = Vec::new();
+    for run in runs_under(&args.results)? {
+        let known = known(&run, args.metric);
+        if wanted.iter().all(|id| known.contains(id)) {
+            return Ok(run);
+        }
+        all.extend(known);
+    }
+    for id in &wanted {
+        named(id, &all)?;
+    }
+    let what = format!("no run has all of these cases with {}; cite them one by one", args.metric);
+    Err(Error::file(&args.results, what))
+}
+
+fn known(run: &Run, metric: Metric) -> Vec<String> {
+    let measured = run.samples.iter().filter(|sample| sample.metric == metric && sample.value.is_some());
+    let mut ids: Vec<String> = measured.map(|sample| sample.case.to_string()).collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+fn named(id: &str, known: &[String]) -> Result<Case> {
+    match known.iter().any(|known| known == id) {
+        true => id.parse(),
+        false => Err(Error::Unknown { kind: "case", name: id.into(), known: known.to_vec() }),
+    }
+}
+
+fn citable(run: &Run, args: &Args) -> Result<()> {
+    if run.environment.git_dirty == Some(true) && !args.allow_dirty {
+        let what = "measured by a program with uncommitted changes, which nobody else has; --allow-dirty cites it, and says so";
+        return Err(Error::file(&run.path, what));
+    }
+    match args.allow_emulated {
+        true => Ok(()),
+        false => run.refuse_emulated(),
+    }
+}

@@ -1,0 +1,106 @@
+//! `compile`: what a decode pays a compiler, on a machine without a GPU.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use decode_bench::backend::cuda::compile::Compiler;
+use decode_bench::cache::Strategy;
+use decode_bench::case::{Case, ModelKind, ShapeName};
+use decode_bench::error::{Error, Result};
+use decode_bench::measure::compile::{decodes, environment, Plan};
+use decode_bench::measure::{Record, Settings};
+use decode_bench::model::{capacity, Config};
+
+use super::parse::{self, Named};
+use super::print;
+
+/// Compile every shape that a whole decode needs, for a GPU that need not be there, into a run.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  decode-bench compile --arch sm_90 --strategy concat,chunked-16,chunked-64,padded --tokens 512
+
+It needs NVRTC, and neither a driver nor a GPU: `decode-bench devices` says whether one is found.
+Nothing is run. With lengths compiled in, concat needs a new shape at every token, chunked-N at
+every N-th, padded once. A shape's time is the sum over its new kernels, compiled one at a time;
+a compiler of whole steps, such as XLA, compiles all of a step again for every shape.
+
+A kernel takes about a tenth of a second on a core of its own: concat over 512 tokens of the toy
+shape, 1047 kernels, two minutes a round; the default list, 1537 kernels, three.")]
+pub struct Args {
+    /// What to compile for: sm_80, sm_90, ...; one that NVRTC does not know is answered with a list
+    #[arg(long, value_name = "ARCH")]
+    arch: String,
+    /// Comma-separated, chunked-N for any N [default: concat, chunks of 8 to 256, padded]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Named::<Strategy>::parser())]
+    strategy: Vec<Strategy>,
+    /// How far the decode goes
+    #[arg(long, value_name = "N")]
+    tokens: usize,
+    #[arg(long, default_value_t = ModelKind::Transformer, value_parser = Named::<ModelKind>::parser())]
+    model: ModelKind,
+    #[arg(long, default_value_t = ShapeName::Toy, value_parser = Named::<ShapeName>::parser())]
+    shape: ShapeName,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: u32,
+    /// How often each shape is compiled
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Where run folders are made
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+    /// A run to complete
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+}
+
+/// Both ends and the powers of two between them.
+const USUAL: [Strategy; 8] = [
+    Strategy::Concat,
+    Strategy::Chunked(8),
+    Strategy::Chunked(16),
+    Strategy::Chunked(32),
+    Strategy::Chunked(64),
+    Strategy::Chunked(128),
+    Strategy::Chunked(256),
+    Strategy::Padded,
+];
+
+pub fn run(args: Args) -> Result<()> {
+    let strategies = strategies(&args)?;
+    let compiler = Compiler::find(&args.arch)?;
+    let case = |strategy| Case {
+        model: args.model,
+        shape: args.shape,
+        strategy,
+        backend: compiler.backend,
+        batch: args.batch as usize,
+        position: args.tokens,
+    };
+    let plans: Vec<Plan> = strategies.into_iter().map(|s| Plan::of(case(s))).collect::<Result<_>>()?;
+    if let Some(shape) = plans.first().and_then(|plan| plan.shapes.first()) {
+        compiler.warm_up(shape)?; // and a compiler that makes nothing is found out before a folder is made
+    }
+    for plan in &plans {
+        let (shapes, kernels) = (plan.shapes.len(), plan.kernels());
+        let _ = writeln!(io::stderr(), "{}: shapes {shapes}, kernels {kernels}", plan.case);
+    }
+    let settings = Settings { results: args.results, resume: args.resume, ..Settings::default() };
+    let mut record = Record::open(&settings, environment(&compiler, settings.seed))?;
+    decodes(&compiler, &plans, args.rounds, &mut record)?;
+    print(&record.close()?)
+}
+
+fn strategies(args: &Args) -> Result<Vec<Strategy>> {
+    Config::named(args.model, args.shape)?;
+    let capacity = capacity(args.model, args.shape);
+    if args.tokens == 0 || args.tokens > capacity {
+        let Args { tokens, model, shape, .. } = args;
+        return Err(Error::Input(format!("--tokens {tokens}: {model}-{shape} decodes 1 to {capacity}")));
+    }
+    if args.strategy.is_empty() {
+        return Ok(USUAL.into_iter().filter(|strategy| strategy.applies_to(args.model)).collect());
+    }
+    parse::check_strategies(&args.strategy, args.model, capacity)?;
+    Ok(args.strategy.clone())
+}

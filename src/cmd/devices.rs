@@ -1,0 +1,65 @@
+//! `devices`: what this machine can run on, and what is missing.
+
+use decode_bench::backend::cuda::{Device, DeviceInfo, Nvrtc};
+use decode_bench::error::{Error, Result};
+use decode_bench::record::Environment;
+
+use super::print;
+
+/// Print what can be run on here: the CPU, GPUs, and NVRTC to compile for them; or why not.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  decode-bench devices
+
+A machine without a GPU is no failure: the exit code is 0.")]
+pub struct Args {}
+
+pub fn run(_: Args) -> Result<()> {
+    let nvrtc = Nvrtc::find();
+    let mut lines = vec![("cpu", cpu())];
+    lines.extend(gpus(nvrtc.as_ref().ok().map(|nvrtc| nvrtc.version)).into_iter().map(|line| ("cuda", line)));
+    lines.push((
+        "nvrtc",
+        nvrtc.map_or_else(missing, |found| format!("{} at {}", found.version_text(), found.path.display())),
+    ));
+    print(&lines.iter().map(|(what, line)| format!("{what:<6} {line}\n")).collect::<String>())
+}
+
+fn cpu() -> String {
+    let Environment { cpu_model, physical_cores, logical_cores, .. } = Environment::collect(1, 0);
+    let counted = |n: Option<u64>, what| n.map_or(format!(", unknown {what}"), |n| format!(", {what} {n}"));
+    let model = cpu_model.unwrap_or_else(|| "unknown model".into());
+    format!("{model}{}{}", counted(physical_cores, "cores"), counted(logical_cores, "threads"))
+}
+
+/// A line for each device, or one for all that says why there are none.
+fn gpus(nvrtc: Option<(i32, i32)>) -> Vec<String> {
+    match Device::count() {
+        Ok(count) => (0..count)
+            .map(|i| format!("{i}: {}", DeviceInfo::of(i, nvrtc).map_or_else(missing, gpu)))
+            .collect(),
+        Err(why) => vec![missing(why)],
+    }
+}
+
+fn gpu(info: DeviceInfo) -> String {
+    let DeviceInfo { name, compute_capability: (major, minor), multiprocessors, driver, .. } = &info;
+    let (gib, mib) =
+        (info.memory_bytes as f64 / (1u64 << 30) as f64, info.l2_bytes as f64 / (1u64 << 20) as f64);
+    let (driver, ecc) =
+        (format!("{}.{}", driver / 1000, driver % 1000 / 10), if info.ecc { "on" } else { "off" });
+    let emulated = if info.emulated { "; emulated in software: its times are not shown" } else { "" };
+    format!(
+        "{name}, compute capability {major}.{minor}, {gib:.1} GiB, {multiprocessors} multiprocessors, \
+         {mib:.1} MiB of L2, ECC {ecc}, driver of CUDA {driver}{emulated}"
+    )
+}
+
+/// The backend's name is the line's already.
+fn missing(why: Error) -> String {
+    match why {
+        Error::Device { what, .. } => format!("not found: {what}"),
+        other => format!("not found: {other}"),
+    }
+}

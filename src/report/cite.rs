@@ -1,0 +1,143 @@
+//! A figure to paste into somebody else's text, with everything that is needed to find and to repeat it:
+//! as a sentence, as the row of a table, as BibTeX. [`super::check`] reads all three back.
+
+use super::cells::Cells;
+use super::compare::verdict;
+use super::human::Quantity;
+use super::{clean, hardware, revision};
+use crate::analysis::Citation;
+use crate::case::Case;
+use crate::record::FIRST_DECODE_ROUND;
+use crate::suite;
+
+/// One sentence on one line.
+pub fn sentence(citation: &Citation<'_>) -> String {
+    let Citation { run, case, value, .. } = citation;
+    let confidence = match value.n {
+        1 => "a single value".to_string(),
+        _ => format!("median with its {:.0} % interval", value.confidence * 100.0),
+    };
+    let ratio =
+        citation.other.as_ref().map(|other| format!(", {} that of `{}`", ratio(citation), other.case));
+    let on = hardware(&run.environment);
+    format!(
+        "decode-bench {}: `{case}` takes {}, {confidence}{}, on {on}; {}, {}, weights from seed {}; run `{}`; \
+         again by `{}`; rows {}.",
+        clean(&run.environment.tool_version),
+        measured(citation),
+        ratio.unwrap_or_default(),
+        revision(&run.environment),
+        date(citation),
+        run.environment.seed,
+        clean(&run.name()),
+        command(citation),
+        hash(citation)
+    )
+}
+
+/// The same as a table, one row for each.
+pub fn table(citations: &[Citation<'_>]) -> String {
+    let header = vec!["case", "value", "ratio", "to", "hardware", "revision", "date", "again by", "rows"];
+    let row = |citation: &Citation<'_>| {
+        let other = citation.other.as_ref();
+        vec![
+            citation.case.to_string(),
+            measured(citation),
+            other.map(|_| ratio(citation)).unwrap_or_default(),
+            other.map(|other| other.case.to_string()).unwrap_or_default(),
+            hardware(&citation.run.environment),
+            revision(&citation.run.environment),
+            date(citation),
+            command(citation),
+            hash(citation),
+        ]
+    };
+    let words = &[0, 1, 2, 3, 4, 5, 6, 7, 8];
+    Cells { header, rows: citations.iter().map(row).collect(), words }.markdown()
+}
+
+pub fn bibtex(citation: &Citation<'_>) -> String {
+    let date = date(citation);
+    let mut parts = date.split('-');
+    let (year, month) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    format!(
+        "@misc{{decode-bench-{},\n  title = {{decode-bench: {}}},\n  year = {{{}}},\n  month = {{{}}},\n  note = {{{}}},\n}}\n",
+        citation.hash,
+        latex(&citation.case.to_string()),
+        latex(year),
+        latex(month),
+        latex(&sentence(citation).replace('`', ""))
+    )
+}
+
+/// `406 [380, 498] µs (step_ns, n = 12)`
+fn measured(citation: &Citation<'_>) -> String {
+    let Citation { metric, value, .. } = citation;
+    format!("{} ({metric}, n = {})", Quantity::of(metric.unit()).show_estimate(*value), value.n)
+}
+
+/// `0.741 [0.630, 0.872] × (faster, n = 12)`, or nothing.
+fn ratio(citation: &Citation<'_>) -> String {
+    let ratio = citation.other.as_ref().map(|other| {
+        let found = &other.comparison;
+        let word = verdict(citation.metric, found.verdict);
+        format!("{} ({word}, n = {})", Quantity::Multiple.show_estimate(found.ratio), found.ratio.n)
+    });
+    ratio.unwrap_or_default()
+}
+
+/// `2026-11-22`
+pub(super) fn date(citation: &Citation<'_>) -> String {
+    clean(&citation.run.environment.started_utc).chars().take(10).collect()
+}
+
+fn hash(citation: &Citation<'_>) -> String {
+    let other = citation.other.as_ref().map(|other| format!("+{}", other.hash));
+    format!("sha256:{}{}", citation.hash, other.unwrap_or_default())
+}
+
+/// What measures the same again; of a case that this program cannot run, what its run was called with.
+fn command(citation: &Citation<'_>) -> String {
+    let environment = &citation.run.environment;
+    let cases: Vec<Case> =
+        [citation.case].into_iter().chain(citation.other.as_ref().map(|o| o.case)).collect();
+    let known = suite::all();
+    let like = |case: &Case| known.iter().any(|k| k.at(1) == case.at(1));
+    let measured = match () {
+        () if citation.of_decodes && cases.iter().all(like) => trace(citation, &cases),
+        () if cases.iter().all(|case| known.contains(case)) => {
+            let ids: Vec<String> = cases.iter().map(Case::to_string).collect();
+            format!("cargo bench -- '^({})$'", ids.join("|"))
+        }
+        () => return clean(&environment.command_line.join(" ")),
+    };
+    let revision = environment.git_revision.as_deref().map(clean);
+    let checkout = revision.map(|r| format!("git checkout {} && ", r.chars().take(12).collect::<String>()));
+    let (threads, seed) = (environment.threads, environment.seed);
+    format!("{}{measured} --threads {threads} --seed {seed}", checkout.unwrap_or_default())
+}
+
+fn trace(citation: &Citation<'_>, cases: &[Case]) -> String {
+    let decoded = citation.run.samples.iter().filter(|s| s.round >= FIRST_DECODE_ROUND);
+    let alike = decoded.filter(|s| s.case.at(1) == citation.case.at(1)).map(|s| s.case.position);
+    let tokens = alike.max().unwrap_or(citation.case.position);
+    let stem = |case: &Case| {
+        let id = case.to_string();
+        id[..=id.rfind('/').unwrap_or(0)].to_string()
+    };
+    let stems: Vec<String> = cases.iter().map(stem).collect();
+    format!("cargo run --release -- trace --filter '^({})' --tokens {tokens}", stems.join("|"))
+}
+
+fn latex(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '%' | '_' | '&' | '#' | '$' | '{' | '}' => escaped.extend(['\\', c]),
+            '\\' | '~' => escaped.push(' '),
+            '^' => escaped.push_str("\\^{}"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
