@@ -1,20 +1,25 @@
-//! `report`: a run's tables as Markdown.
+//! `report`: a run's tables as Markdown, or all of it as one page of HTML.
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
 use decode_bench::{report, suite};
 
+use super::output::Output;
 use super::{open_run, print};
 
-/// Print a run's tables as Markdown, or put them into a page.
+/// Print a run's tables as Markdown, put them into a page, or write a page of their own.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
+  decode-bench report results/2026-01-31T12-00-00Z-my-machine --html run.html
   decode-bench report results/2026-01-31T12-00-00Z-my-machine --splice README.md
 
-The page holds the lines <!-- decode-bench:begin --> and <!-- decode-bench:end -->;
+--html writes one file that a browser opens without a network: tables to sort, plots to read values from.
+The page that --splice changes holds the lines <!-- decode-bench:begin --> and <!-- decode-bench:end -->;
 what is between them is replaced.")]
 pub struct Args {
     /// A folder under results/
@@ -25,6 +30,9 @@ pub struct Args {
     /// Replace what is between the markers of this page, and print nothing
     #[arg(long, value_name = "PAGE")]
     splice: Option<PathBuf>,
+    /// Write all of it as one HTML file, with interactive plots, and print nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "splice")]
+    html: Option<PathBuf>,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -34,13 +42,35 @@ pub fn run(args: Args) -> Result<()> {
         let wanted = suite::matcher(filter)?;
         run.samples.retain(|sample| wanted(&sample.case));
         run.ledger.retain(|row| wanted(&row.case));
+        run.equality.retain(|row| wanted(&row.case));
         if run.samples.is_empty() {
             return Err(Error::NoMatch { filter: filter.clone(), known });
         }
+    }
+    if let Some(file) = &args.html {
+        refuse_to_lose(file)?;
+        let mut page = Output::create(file)?;
+        page.write(report::html(&run, &Step::floor_of)?.as_bytes())?;
+        return page.commit();
     }
     let section = report::markdown(&run, &Step::floor_of);
     match args.splice {
         Some(page) => report::splice_file(&page, &section),
         None => print(&section),
+    }
+}
+
+/// A page may take the place of a page, and of nothing else: a run's samples cannot be had again.
+fn refuse_to_lose(file: &Path) -> Result<()> {
+    const BEGINS: &str = "<!DOCTYPE html>";
+    if !fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() > 0) {
+        return Ok(());
+    }
+    let mut start = Vec::new();
+    let read = File::open(file).and_then(|found| found.take(BEGINS.len() as u64).read_to_end(&mut start));
+    read.map_err(Error::io(file))?;
+    match start.eq_ignore_ascii_case(BEGINS.as_bytes()) {
+        true => Ok(()),
+        false => Err(Error::file(file, "no page of HTML, and would be lost: name another file")),
     }
 }

@@ -7,12 +7,14 @@ pub mod cite;
 pub mod compare;
 mod compiling;
 mod headline;
+mod html;
 pub(crate) mod human;
 
 use std::fmt::Write;
 use std::path::Path;
 
 pub use headline::sentence;
+pub use html::html;
 
 use cells::Cells;
 use human::Quantity;
