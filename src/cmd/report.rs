@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use decode_bench::case::BackendName;
 use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
+use decode_bench::record::{Metric, Run, Sample};
 use decode_bench::{report, suite};
 
 use super::output::Output;
@@ -27,6 +29,9 @@ pub struct Args {
     /// A regular expression; only cases whose id it matches anywhere are reported
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
+    /// A run of `compile`, whose compile times are set against this run's decodes
+    #[arg(long, value_name = "RUN")]
+    with: Option<PathBuf>,
     /// Replace what is between the markers of this page, and print nothing
     #[arg(long, value_name = "PAGE")]
     splice: Option<PathBuf>,
@@ -37,6 +42,9 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let mut run = open_run(&args.run)?;
+    if let Some(with) = &args.with {
+        add_compile_times(&mut run, open_run(with)?)?;
+    }
     if let Some(filter) = &args.filter {
         let known: Vec<String> = run.samples.iter().map(|sample| sample.case.to_string()).collect();
         let wanted = suite::matcher(filter)?;
@@ -58,6 +66,21 @@ pub fn run(args: Args) -> Result<()> {
         Some(page) => report::splice_file(&page, &section),
         None => print(&section),
     }
+}
+
+/// What compiling costs follows from shapes, not from weights: the two runs need not have them in common.
+fn add_compile_times(run: &mut Run, with: Run) -> Result<()> {
+    let is_compiler = |sample: &Sample| {
+        matches!(sample.metric, Metric::CompileNs | Metric::Compiles | Metric::CompiledKernels)
+            && matches!(sample.case.backend, BackendName::Outside(_))
+    };
+    let (path, name, before) = (with.path.clone(), with.name(), run.samples.len());
+    run.samples.extend(with.samples.into_iter().filter(is_compiler));
+    if run.samples.len() == before {
+        return Err(Error::file(path, "no run of `compile`: it has no compile times"));
+    }
+    run.notes.push(format!("Compile times are those of run `{name}`"));
+    Ok(())
 }
 
 /// A page may take the place of a page, and of nothing else: a run's samples cannot be had again.

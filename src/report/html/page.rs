@@ -69,7 +69,7 @@ impl Page {
             Section {
                 title: group.to_string(),
                 findings: findings.iter().filter(|f| f.group == group).map(sentence).collect(),
-                notes: summary.map(|summary| notes(summary).collect()).unwrap_or_default(),
+                notes: summary.map(|summary| notes(run, summary).collect()).unwrap_or_default(),
                 steps: summary.map(tables::steps),
                 charts: plots.add(source.charts(group, summary)),
                 starts: bars(&starts(&source, group)),
