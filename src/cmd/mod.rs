@@ -17,6 +17,7 @@ mod plan;
 mod plot;
 mod report;
 mod run;
+mod selftest;
 mod startup;
 mod step_time;
 mod trace;
@@ -63,6 +64,7 @@ pub enum Verb {
     Plan(plan::Args),
     Run(run::Args),
     Merge(merge::Args),
+    Selftest(selftest::Args),
     Completions(completions::Args),
     StepTime(step_time::Args),
     Startup(startup::Args),
@@ -86,6 +88,7 @@ impl Verb {
             Verb::Plan(args) => plan::run(args),
             Verb::Run(args) => run::run(args),
             Verb::Merge(args) => merge::run(args),
+            Verb::Selftest(args) => selftest::run(args),
             Verb::Completions(args) => completions::run(args),
             Verb::StepTime(args) => step_time::run(args),
             Verb::Startup(args) => startup::run(args),

@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(Sharding { shard: args.shard.to_string(), attempt, plan: plan.id(), filter: args.filter });
     let mut record = Record::open(&settings, environment)?;
     let path = record.writer.path().to_path_buf();
-    shard::measure(groups, &machines, args.seed, &mut record)?;
+    shard::measure(groups, &machines, &settings, &mut record)?;
     record.writer.finish()?;
     print(&format!("written to {}\n", path.display()))
 }

@@ -7,7 +7,7 @@ use super::bench::memory::count;
 use super::bench::step::{in_turn, prefills, whole_decodes};
 use super::equality::gate;
 use super::exact::Counter;
-use super::{ceilings, Machines, Record, Rig};
+use super::{ceilings, Enough, Machines, Record, Rig, Settings};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
@@ -16,27 +16,32 @@ use crate::shard::Group;
 use crate::suite::same_rig;
 
 /// Counts and times every group, models loaded once.
-pub fn measure(groups: &[Group], machines: &Machines, seed: u64, record: &mut Record) -> Result<()> {
+pub fn measure(
+    groups: &[Group],
+    machines: &Machines,
+    settings: &Settings,
+    record: &mut Record,
+) -> Result<()> {
     for groups in groups.chunk_by(|a, b| same_rig(&a.cases[0], &b.cases[0])) {
         let Case { model, shape, backend, .. } = groups[0].cases[0];
         eprintln!("{model}-{shape} on {backend}: {} groups of cases", groups.len());
         on_backend!(machines, backend, |b| {
-            let counter = Counter::new(b, &groups[0].cases[0], machines, seed)?;
+            let counter = Counter::new(b, &groups[0].cases[0], machines, settings.seed)?;
             groups.iter().try_for_each(|group| count(&counter, &group.cases, Some(&mut *record)))?;
         });
         on_backend!(machines, backend, |b| {
-            let rig = Rig::load(b, model, shape, seed)?;
+            let rig = Rig::load(b, model, shape, settings.seed)?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
-            groups.iter().try_for_each(|group| time(&rig, group, record))?;
+            groups.iter().try_for_each(|group| time(&rig, group, &settings.enough, record))?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
         });
     }
     Ok(())
 }
 
-fn time<B: Backend>(rig: &Rig<B>, group: &Group, record: &mut Record) -> Result<()> {
+fn time<B: Backend>(rig: &Rig<B>, group: &Group, enough: &Enough, record: &mut Record) -> Result<()> {
     let equal = gate(rig, &group.cases, Some(record))?;
-    in_turn(rig, &equal, record)?;
+    in_turn(rig, &equal, enough, record)?;
     prefills(rig, &equal, record)?;
     whole_decodes(rig, &group.decodes, record)
 }
