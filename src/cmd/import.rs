@@ -17,7 +17,10 @@ use super::print;
 #[command(after_help = "\
 Example:
   decode-bench import 2026-01-31T12-00-00Z-your-machine.tar.gz
-  decode-bench plot results/2026-01-31T12-00-00Z-your-machine")]
+  decode-bench plot results/2026-01-31T12-00-00Z-your-machine
+
+Limits: 64 MiB an archive, 256 MiB unpacked, 1000 files; 1 MiB environment.json; 64 MiB and a million
+rows a table; 4096 characters a text; a week a sample.")]
 pub struct Args {
     /// A run's folder, or a .tar, .tar.gz, .tgz or .zip of one
     source: PathBuf,

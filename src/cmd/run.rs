@@ -12,7 +12,8 @@ use super::print;
 
 /// Measure one shard of a suite, as `plan` deals it out, into a run of its own.
 ///
-/// The same rounds as `cargo bench`, without criterion's samples and without cold starts.
+/// The same rounds as `cargo bench`, without criterion's samples, cold starts, and the curve of memory between
+/// the cases' positions.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:

@@ -19,6 +19,7 @@ use crate::record::{
     FIRST_DECODE_ROUND,
 };
 
+/// A merged run, not written yet.
 pub struct Merge {
     pub environment: Environment,
     pub samples: Vec<MergedSample>,
@@ -170,7 +171,8 @@ fn plan_of(run: &Run) -> (&str, Option<&str>) {
 /// The plan that all are parts of, made anew, and what is written down about the merge.
 fn plan(runs: &[Run], mut parts: Vec<Part>) -> Result<(Plan, Merged)> {
     let bad = |what: String| Error::file(&runs[0].path, what);
-    let of: Place = parts[0].shard.parse().map_err(bad)?;
+    let any = parts.first().ok_or_else(|| bad("merged from no part".into()))?;
+    let of: Place = any.shard.parse().map_err(bad)?;
     let (id, filter) = plan_of(&runs[0]);
     let plan = Plan::new(filter, of.of)?;
     if plan.id() != id {

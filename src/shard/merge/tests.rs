@@ -179,7 +179,7 @@ fn of_unfinished_attempts_each_group_is_taken_from_one() {
 #[test]
 fn runs_that_are_not_comparable_are_refused_by_what_differs() {
     type Change = fn(&mut Environment);
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 9] = [
         ("revision: ", |e| e.git_revision = Some("0123".into())),
         ("seed: 1, now 2", |e| e.seed = 2),
         ("threads: 1, now 7", |e| e.threads = 7),
@@ -188,6 +188,10 @@ fn runs_that_are_not_comparable_are_refused_by_what_differs() {
         ("plan: ", |e| e.sharding.as_mut().unwrap().plan = "0".into()),
         ("emulated device", |e| e.emulated = true),
         ("no part of a plan", |e| e.sharding = None),
+        ("of none of the parts it names", |e| {
+            let Sharding { plan, filter, .. } = e.sharding.clone().unwrap();
+            e.merged = Some(Merged { plan, shards: 2, filter, parts: Vec::new() });
+        }),
     ];
     for (wanted, change) in changes {
         let results = tempfile::tempdir().unwrap();
