@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 use crate::cache::Strategy;
 use crate::error::{Error, Result};
+use crate::model::{capacity, Config};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ModelKind {
@@ -175,6 +176,19 @@ impl Case {
 
     pub fn at(self, position: usize) -> Case {
         Case { position, ..self }
+    }
+
+    /// # Errors
+    /// When the model has no such position.
+    pub fn check_position(&self) -> Result<()> {
+        let Case { model, shape, position, .. } = *self;
+        Config::named(model, shape)?;
+        match capacity(model, shape) {
+            most if (1..=most).contains(&position) => Ok(()),
+            most => {
+                Err(Error::Input(format!("position {position}: {model}-{shape} has positions 1 to {most}")))
+            }
+        }
     }
 }
 

@@ -209,6 +209,14 @@ fn a_citation_names_its_origin_and_is_found_again() {
 }
 
 #[test]
+fn the_citation_in_the_readme_follows_from_the_run_beside_it() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (page, results) = (here.join("README.md"), here.join("results"));
+    let found = program(&["check", text(&page), "--results", text(&results)], "");
+    assert_eq!(found.code, 0, "{}{}", found.out, found.said);
+}
+
+#[test]
 fn one_changed_digit_is_caught() {
     let (results, _) = results();
     let cited = cite(results.path(), &["--vs", CONCAT]);

@@ -812,6 +812,31 @@ fn report_prints_a_table_or_splices_it() {
 }
 
 #[test]
+fn report_writes_a_page_as_a_whole_or_not_at_all() {
+    let run = run_folder();
+    let run = run.path().to_str().unwrap();
+    let folder = tempdir().unwrap();
+    let page = folder.path().join("run.html");
+    let html = ["report", run, "--html", page.to_str().unwrap()];
+    assert_eq!(printed(&html), "");
+    let text = fs::read_to_string(&page).unwrap();
+    assert!(text.starts_with("<!DOCTYPE html>") && text.trim_end().ends_with("</html>"));
+    assert!(text.contains(">concat</td>"));
+    printed(&[&html[..], &["--filter", "naive|padded"]].concat());
+    assert!(!fs::read_to_string(&page).unwrap().contains("<td class=\"\">concat</td>"));
+
+    let before = contents(folder.path());
+    refused(&[&html[..], &["--splice", "README.md"]].concat(), &["--html", "--splice"]);
+    refused(&[&html[..], &["--filter", "onehot"]].concat(), &["onehot"]);
+    refused(&["report", run, "--html", folder.path().to_str().unwrap()], &["a directory"]);
+    let samples = format!("{run}/samples.csv");
+    refused(&["report", run, "--html", &samples], &["samples.csv", "would be lost"]);
+    let nowhere = folder.path().join("none/run.html");
+    refused(&["report", run, "--html", nowhere.to_str().unwrap()], &["none"]);
+    assert_eq!(contents(folder.path()), before);
+}
+
+#[test]
 fn runs_that_cannot_be_read_are_refused_and_nothing_is_drawn() {
     let no_run = |change: &dyn Fn(&Path), named: &[&str]| {
         let run = run_folder();
@@ -820,6 +845,8 @@ fn runs_that_cannot_be_read_are_refused_and_nothing_is_drawn() {
         for verb in ["plot", "report"] {
             refused(&[verb, run.path().to_str().unwrap()], named);
         }
+        let page = run.path().join("page.html");
+        refused(&["report", run.path().to_str().unwrap(), "--html", page.to_str().unwrap()], named);
         assert_eq!(contents(run.path()), before);
     };
     let edit = |file: &'static str, from: &'static str, to: &'static str| {

@@ -13,6 +13,7 @@ mod output;
 mod parse;
 mod plot;
 mod report;
+mod selftest;
 mod startup;
 mod step_time;
 mod trace;
@@ -55,6 +56,7 @@ pub enum Verb {
     Cmp(cmp::Args),
     Cite(cite::Args),
     Check(check::Args),
+    Selftest(selftest::Args),
     Completions(completions::Args),
     StepTime(step_time::Args),
     Startup(startup::Args),
@@ -74,6 +76,7 @@ impl Verb {
             Verb::Cmp(args) => cmp::run(args),
             Verb::Cite(args) => cite::run(args),
             Verb::Check(args) => check::run(args),
+            Verb::Selftest(args) => selftest::run(args),
             Verb::Completions(args) => completions::run(args),
             Verb::StepTime(args) => step_time::run(args),
             Verb::Startup(args) => startup::run(args),

@@ -3,9 +3,8 @@
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
-use decode_bench::error::{Error, Result};
+use decode_bench::error::Result;
 use decode_bench::measure::Rig;
-use decode_bench::model;
 use serde_json::json;
 
 use super::print;
@@ -36,12 +35,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let Args { model, shape, strategy, position, .. } = args;
     let case = Case { model, shape, strategy, backend: BackendName::Cpu, batch: 1, position };
-    let capacity = model::capacity(model, shape);
-    if position == 0 || position > capacity {
-        return Err(Error::Input(format!(
-            "--position {position}: {model}-{shape} has positions 1 to {capacity}"
-        )));
-    }
+    case.check_position()?;
     let rig = Rig::load(Cpu::new(args.threads), model, shape, 1)?;
     let trunk = rig.trunk(&case)?;
     trunk.time_steps(args.samples.div_ceil(10))?;

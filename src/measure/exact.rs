@@ -123,10 +123,16 @@ pub fn check(ledger: &[LedgerRow]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+    use crate::backend::cpu::{Cpu, Tensor};
+    use crate::cache::{Cache, Slot, Strategy};
     use crate::case::BackendName;
     use crate::measure::Settings;
+    use crate::model::{capacity, AnyModel, Model};
     use crate::on_backend;
+    use crate::session::Session;
 
     fn does_the_work_it_is_named_for(backend: BackendName, machines: &Machines) -> Result<()> {
         let cases = crate::suite::select(Some(&format!("-tiny/.*/{backend}/"))).unwrap();
@@ -169,5 +175,92 @@ mod tests {
             error.to_string(),
             "transformer-tiny/concat/cpu/b1/t16: step_flops is 5, and the closed form says 6"
         );
+    }
+
+    /// What a cache can do wrong without a wrong logit.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Fault {
+        None,
+        /// Everything is computed anew behind a cache's back.
+        CacheNotUsed,
+        /// A weight is laid out again at every step, as fairseq's linearized convolution does without its buffer.
+        Relinearised,
+        /// The rows kept are put together again at every step.
+        Restacked,
+    }
+
+    /// A model with a fault.
+    struct Faulty<'a> {
+        inner: &'a AnyModel<Metered<Cpu>>,
+        fault: Fault,
+        seen: RefCell<Vec<u32>>,
+    }
+
+    impl Model<Metered<Cpu>> for Faulty<'_> {
+        fn slots(&self) -> Vec<Slot> {
+            self.inner.slots()
+        }
+        fn vocab(&self) -> usize {
+            self.inner.vocab()
+        }
+        fn max_positions(&self) -> Option<usize> {
+            self.inner.max_positions()
+        }
+        fn extend(&self, b: &Metered<Cpu>, cache: &mut Cache<Metered<Cpu>>) -> Result<Tensor> {
+            let (call, _) = cache.parts();
+            let mut seen = self.seen.borrow_mut();
+            seen.truncate(call.at);
+            seen.extend(&call.tokens);
+            let logits = self.inner.extend(b, cache)?;
+            match self.fault {
+                Fault::None => Ok(logits),
+                Fault::CacheNotUsed => {
+                    let n = seen.len();
+                    let mut fresh = Cache::new(b, Strategy::Naive, &self.slots(), 1, cache.capacity())?;
+                    fresh.stage(b, n, n - 1, |_, row| seen[row])?;
+                    self.inner.extend(b, &mut fresh)
+                }
+                Fault::Relinearised => b.zeros([1, 24, 96]).and_then(|w| b.duplicate(&w)).map(|_| logits),
+                Fault::Restacked => {
+                    let rows = b.zeros([1, cache.len() + 1, 32])?;
+                    b.grow(&rows, cache.len() + 2).map(|_| logits)
+                }
+            }
+        }
+    }
+
+    /// The ledger of one step of the case under a fault, and the step's logits.
+    fn faulty(case: &Case, fault: Fault) -> (Result<()>, Vec<f32>) {
+        let rig = Rig::load(Metered(Cpu::new(1)), case.model, case.shape, 1).unwrap();
+        let model = Faulty { inner: &rig.model, fault, seen: RefCell::default() };
+        let b = &rig.backend;
+        let mut session =
+            Session::open(b, &model, case.strategy, 1, capacity(case.model, case.shape)).unwrap();
+        let mut step = |position| {
+            let before = b.meter().work();
+            let logits = session.feed(&rig.token(1, position)).unwrap();
+            (b.meter().work() - before, b.download(&logits).unwrap())
+        };
+        (1..case.position).for_each(|position| drop(step(position)));
+        let (work, logits) = step(case.position);
+        let rows = ledger(&work, &Step::of(case).unwrap().work());
+        let row = |(metric, counted, predicted)| LedgerRow { case: *case, metric, counted, predicted };
+        (check(&rows.map(row)), logits)
+    }
+
+    /// Right logits are no proof that a cache did the work; the ledger is.
+    #[test]
+    fn faults_that_leave_the_logits_right_are_caught_by_the_ledger() {
+        for case in ["transformer-tiny/padded/cpu/b1/t16", "transformer-tiny/concat/cpu/b1/t16"] {
+            let case: Case = case.parse().unwrap();
+            let (sound, want) = faulty(&case, Fault::None);
+            sound.unwrap();
+            for fault in [Fault::CacheNotUsed, Fault::Relinearised, Fault::Restacked] {
+                let (caught, got) = faulty(&case, fault);
+                let close = got.iter().zip(&want).all(|(got, want)| (got - want).abs() < 1e-4);
+                assert!(close, "{case} {fault:?}: the logits alone do not show it");
+                assert!(matches!(caught, Err(Error::Differs(_))), "{case} {fault:?}: {caught:?}");
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::rig::timed;
 use super::tokens::given;
 use super::{Rig, Trunk};
+use crate::analysis::Series;
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
@@ -33,6 +34,21 @@ pub fn round<B: Backend>(
         }
     }
     Ok(())
+}
+
+/// `rounds` rounds of a case against itself, as of two cases: nanoseconds of one step with their rounds,
+/// for each. What [`crate::analysis::compare`] makes of the two, it makes of noise.
+pub fn against_itself<B: Backend>(rig: &Rig<B>, case: &Case, rounds: u32) -> Result<[Series; 2]> {
+    let arms = [Arm::new(rig, case)?, Arm::new(rig, case)?];
+    let mut series = [Series::default(), Series::default()];
+    for round in 1..=rounds {
+        for turn in order(arms.len(), round) {
+            let Arm { trunk, iters, .. } = &arms[turn];
+            let elapsed = trunk.time_steps(*iters)?;
+            series[turn].samples.push((round, elapsed.as_nanos() as f64 / *iters as f64));
+        }
+    }
+    Ok(series)
 }
 
 /// All in turn, and in turn again. Who begins changes from round to round, and every second round

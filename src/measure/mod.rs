@@ -24,6 +24,7 @@ pub use record::Record;
 pub use rig::{Rig, Trunk};
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a run is free to choose. The same for every strategy in it.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -38,6 +39,37 @@ pub struct Settings {
     /// Whether a GPU's second-level cache is emptied before every timed step.
     #[serde(default)]
     pub cold_l2: bool,
+    /// When a position's rounds in turn are enough.
+    #[serde(default)]
+    pub enough: Enough,
+}
+
+/// When to stop sampling.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Enough {
+    /// Half of every interval over its median that is narrow enough; without one, twelve rounds are.
+    pub precision: Option<f64>,
+    /// What the rounds of one position may take before no more are begun.
+    pub budget: Duration,
+}
+
+impl Default for Enough {
+    fn default() -> Enough {
+        Enough { precision: None, budget: Duration::from_secs(12) }
+    }
+}
+
+/// `2 %` and budget in words, for the run's environment.
+impl std::fmt::Display for Enough {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let budget = self.budget.as_secs_f64();
+        match self.precision {
+            None => write!(f, "12 rounds, or {budget} s a position"),
+            Some(p) => {
+                write!(f, "intervals within {} % of their medians, or {budget} s a position", p * 100.0)
+            }
+        }
+    }
 }
 
 impl Default for Settings {
@@ -48,6 +80,7 @@ impl Default for Settings {
             results: "results".into(),
             resume: None,
             cold_l2: false,
+            enough: Enough::default(),
         }
     }
 }

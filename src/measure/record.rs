@@ -38,11 +38,9 @@ impl Record {
     }
 
     fn of(writer: RunWriter) -> Result<Record> {
-        Ok(Record {
-            done: Run::open(writer.path())?,
-            watch: Watch::start(writer.environment().gpu.as_ref()),
-            writer,
-        })
+        let environment = writer.environment();
+        let watch = Watch::start(environment.threads, environment.gpu.as_ref());
+        Ok(Record { done: Run::open(writer.path())?, watch, writer })
     }
 
     /// Writes a sample down, with what happened to the machine since the one before.

@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `preempted` | the kernel took a processor from one of our threads | at every sample |
 //! | `stolen` | the hypervisor gave a processor of this virtual machine to another | every 50 ms: the kernel counts in 10 ms |
+//! | `busy` | more threads wanted to run than ours | every 50 ms |
+//! | `clock` | the processor's clock frequency changed by more than 5 %, where it can be read | every 50 ms |
 //! | `throttled` | the GPU slowed its clocks down for heat or power | every 50 ms |
 //!
 //! Looking costs a system call, or a file read every 50 ms, after the clock was read and before the next
@@ -20,15 +22,24 @@ const SLOW: Duration = Duration::from_millis(50);
 pub struct Watch {
     switches: Option<libc::c_long>,
     stolen: Option<u64>,
+    khz: Option<u64>,
+    /// Threads of ours that may run at once.
+    threads: u64,
     looked: Instant,
     throttling: Option<Throttling>,
 }
 
 impl Watch {
-    /// From now on; `gpu` is the run's, if it has one.
-    pub fn start(gpu: Option<&Gpu>) -> Watch {
-        let throttling = Throttling::of(gpu);
-        Watch { switches: involuntary_switches(), stolen: stolen_ticks(), looked: Instant::now(), throttling }
+    /// From now on, for a run on so many threads and perhaps a GPU.
+    pub fn start(threads: u64, gpu: Option<&Gpu>) -> Watch {
+        Watch {
+            switches: involuntary_switches(),
+            stolen: stolen_ticks(),
+            khz: clock_khz(),
+            threads,
+            looked: Instant::now(),
+            throttling: Throttling::of(gpu),
+        }
     }
 
     /// What happened since the last look, in the words of the module's table.
@@ -44,7 +55,14 @@ impl Watch {
             if stolen > self.stolen {
                 marks.push("stolen");
             }
-            (self.stolen, self.looked) = (stolen, Instant::now());
+            let khz = clock_khz();
+            if khz.zip(self.khz).is_some_and(|(now, before)| 20 * now.abs_diff(before) > before) {
+                marks.push("clock");
+            }
+            if runnable().is_some_and(|runnable| runnable > self.threads) {
+                marks.push("busy");
+            }
+            (self.stolen, self.khz, self.looked) = (stolen, khz, Instant::now());
             if self.throttling.as_ref().is_some_and(Throttling::now) {
                 marks.push("throttled");
             }
@@ -74,6 +92,18 @@ fn stolen_ticks() -> Option<u64> {
     stat.lines().next()?.split_whitespace().nth(8)?.parse().ok()
 }
 
+/// Of the first processor.
+fn clock_khz() -> Option<u64> {
+    let khz = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq").ok()?;
+    khz.trim().parse().ok()
+}
+
+/// Threads of the whole machine that run or wait for a processor.
+fn runnable() -> Option<u64> {
+    let load = std::fs::read_to_string("/proc/loadavg").ok()?;
+    load.split_whitespace().nth(3)?.split('/').next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,7 +112,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn a_preempted_sample_is_marked() {
-        let mut watch = Watch::start(None);
+        let mut watch = Watch::start(1, None);
         let competitors = 4 * std::thread::available_parallelism().unwrap().get();
         std::thread::scope(|scope| {
             for _ in 0..competitors {

@@ -96,6 +96,11 @@ impl Frame<'_> {
     fn column(&self, x: f64) -> f64 {
         LEFT + self.x.place(x) * (RIGHT - LEFT)
     }
+
+    /// The same for dots that are nearer to each other than a dash is long.
+    fn near(&self, dot: &Dot) -> i64 {
+        (self.column(dot.x) / 6.0) as i64
+    }
 }
 
 impl Chart {
@@ -129,7 +134,7 @@ impl Chart {
         self.panels.iter().flat_map(|panel| &panel.curves).flat_map(Curve::dots)
     }
 
-    fn all_notes(&self) -> Vec<String> {
+    pub fn all_notes(&self) -> Vec<String> {
         let mut pieces = self.panels.iter().flat_map(|panel| &panel.curves).flat_map(|curve| &curve.pieces);
         let pooled = pieces.any(|piece| is_pooled(piece));
         let note = "Thin lines: every position. Thick lines and bands: medians of neighbouring ones.";
@@ -253,7 +258,7 @@ fn draw_break(canvas: &Canvas<'_>, y: f64) -> Result<()> {
 /// The interval: a band along a line, a whisker at a single point.
 fn draw_band(canvas: &Canvas<'_>, frame: &Frame<'_>, curve: &Curve) -> Result<()> {
     for piece in curve.pieces.iter().filter(|piece| piece.iter().any(|dot| dot.lo < dot.hi)) {
-        let dots = pooled(piece, frame);
+        let dots = pooled(piece, |dot| frame.near(dot));
         let upper = dots.iter().map(|dot| frame.at(dot.x, dot.hi));
         let lower = dots.iter().rev().map(|dot| frame.at(dot.x, dot.lo));
         canvas.area(&upper.chain(lower).collect::<Vec<_>>(), curve.style.color, 0.2)?;
@@ -267,7 +272,7 @@ fn draw_band(canvas: &Canvas<'_>, frame: &Frame<'_>, curve: &Curve) -> Result<()
 fn draw_lines(canvas: &Canvas<'_>, frame: &Frame<'_>, curve: &Curve) -> Result<()> {
     let line = |dots: &[Dot]| -> Vec<Point> { dots.iter().map(|dot| frame.at(dot.x, dot.y)).collect() };
     for piece in &curve.pieces {
-        let few = pooled(piece, frame);
+        let few = pooled(piece, |dot| frame.near(dot));
         if few.len() < piece.len() {
             canvas.line(&line(piece), pale(curve.style.color), 0.5)?;
         }
@@ -287,14 +292,12 @@ fn is_pooled(piece: &[Dot]) -> bool {
     piece.len() > DENSE && piece.iter().any(|dot| dot.lo < dot.hi)
 }
 
-/// The medians of dots that are nearer to each other than a dash is long, or the dots as they are
-/// if they are few or exact.
-fn pooled(piece: &[Dot], frame: &Frame<'_>) -> Vec<Dot> {
-    const NEAR: f64 = 6.0;
+/// The medians of the neighbouring dots that share a column, or the dots as they are if they are
+/// few or exact.
+pub fn pooled(piece: &[Dot], column: impl Fn(&Dot) -> i64) -> Vec<Dot> {
     if !is_pooled(piece) {
         return piece.to_vec();
     }
-    let column = |dot: &Dot| (frame.column(dot.x) / NEAR) as i64;
     let of = |dots: &[Dot], value: fn(&Dot) -> f64| median_of(&dots.iter().map(value).collect::<Vec<_>>());
     let pool = |dots: &[Dot]| {
         Some(Dot {
@@ -319,7 +322,7 @@ fn draw_markers(
     index: usize,
     of: usize,
 ) -> Result<()> {
-    let dots: Vec<Dot> = curve.pieces.iter().flat_map(|piece| pooled(piece, frame)).collect();
+    let dots: Vec<Dot> = curve.pieces.iter().flat_map(|piece| pooled(piece, |dot| frame.near(dot))).collect();
     let dots: Vec<&Dot> = dots.iter().collect();
     for dot in sparse(&dots, frame, index as f64 / of as f64) {
         canvas.shape(&curve.style.marker.outline(frame.at(dot.x, dot.y), 3.6), curve.style.color, false)?;

@@ -33,19 +33,14 @@ pub struct Source<'a> {
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
 pub fn figures(run: &Run, steps: Option<&Run>, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
-    let source = Source { run, steps, found: Measurements::of(run, Prefer::Decodes), floor_bytes };
+    let source = Source { steps, ..Source::of(run, floor_bytes) };
     let summaries = summary(run, floor_bytes);
     let mut figures = Vec::new();
     for group in source.found.groups() {
         let summary = summaries.iter().find(|s| s.group == group);
-        let charts = [
-            ("latency", source.latency(group, summary)),
-            ("cumulative", source.cumulative(group)),
-            ("memory", source.memory(group)),
-            ("floor", source.floor(group)),
-            ("compile", compiling::chart(&source, group)?),
-        ];
-        for (name, chart) in charts.into_iter().filter_map(|(name, chart)| Some((name, chart?))) {
+        let compiling = compiling::chart(&source, group)?.map(|chart| ("compile", chart));
+        for (name, mut chart) in source.charts(group, summary).into_iter().chain(compiling) {
+            chart.panels.iter_mut().for_each(|panel| unite(&mut panel.curves));
             figures.push(Figure { name: file_name(name, group), svg: chart.svg()? });
         }
         if let Some(svg) = startup::svg(&source, group)? {
@@ -55,7 +50,22 @@ pub fn figures(run: &Run, steps: Option<&Run>, floor_bytes: FloorBytes<'_>) -> R
     Ok(figures)
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    pub fn of(run: &'a Run, floor_bytes: FloorBytes<'a>) -> Source<'a> {
+        Source { run, steps: None, found: Measurements::of(run, Prefer::Decodes), floor_bytes }
+    }
+
+    /// Every chart that the group has samples for, by the name of its figure.
+    pub fn charts(&self, group: Group, summary: Option<&Summary>) -> Vec<(&'static str, Chart)> {
+        let charts = [
+            ("latency", self.latency(group, summary)),
+            ("cumulative", self.cumulative(group)),
+            ("memory", self.memory(group)),
+            ("floor", self.floor(group)),
+        ];
+        charts.into_iter().filter_map(|(name, chart)| Some((name, chart?))).collect()
+    }
+
     fn latency(&self, group: Group, summary: Option<&Summary>) -> Option<Chart> {
         let curves = self.curves(group, Metric::StepNs, &|_, step| Some(step))?;
         let crossings = summary.map(|s| crossed(s, &curves)).unwrap_or_default();
@@ -173,10 +183,8 @@ impl Source<'_> {
             ("peak in one step", Metric::TransientPeakBytes),
         ];
         let curves = |metric| self.curves(group, metric, &|_, bytes| Some(bytes));
-        let found: Vec<(&str, Vec<Curve>)> = metrics
-            .into_iter()
-            .filter_map(|(title, metric)| Some((title, united(curves(metric)?))))
-            .collect();
+        let found: Vec<(&str, Vec<Curve>)> =
+            metrics.into_iter().filter_map(|(title, metric)| Some((title, curves(metric)?))).collect();
         // One scale, so that the panels can be compared.
         let y =
             Axis::fit(Quantity::Bytes, found.iter().flat_map(|(_, curves)| curves).flat_map(Curve::values));
@@ -305,9 +313,9 @@ fn per_token(sums: &Curve) -> Curve {
 }
 
 /// Curves that lie on each other become one, under all of their names.
-fn united(curves: Vec<Curve>) -> Vec<Curve> {
+fn unite(curves: &mut Vec<Curve>) {
     let mut united: Vec<Curve> = Vec::new();
-    for curve in curves {
+    for curve in curves.drain(..) {
         match united.iter_mut().find(|other| other.pieces == curve.pieces) {
             Some(other) => {
                 other.names.extend(curve.names);
@@ -319,7 +327,7 @@ fn united(curves: Vec<Curve>) -> Vec<Curve> {
     for curve in &mut united {
         curve.names = curve.names.chunks(2).map(|names| names.join(", ")).collect();
     }
-    united
+    *curves = united;
 }
 
 fn crossed(summary: &Summary, curves: &[Curve]) -> Vec<Crossed> {

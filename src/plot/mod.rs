@@ -22,6 +22,12 @@ mod raster;
 mod startup;
 mod style;
 
+pub(crate) use axis::Scale;
+pub(crate) use chart::{pooled, Chart, Curve, Dot, Panel};
+pub(crate) use figures::Source;
+pub(crate) use startup::{notes as start_notes, starts, Start, PHASES};
+pub(crate) use style::Style;
+
 use std::path::{Path, PathBuf};
 
 use crate::analysis::{FloorBytes, Group};

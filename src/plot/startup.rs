@@ -14,28 +14,28 @@ use crate::report::human::Quantity;
 use crate::report::provenance;
 
 /// The phases in nanoseconds; a phase that was not measured is zero.
-struct Start {
-    case: Case,
-    phases: [Estimate; 3],
+pub struct Start {
+    pub case: Case,
+    pub phases: [Estimate; 3],
     /// Whether a steady step was there to take from the first one.
     steady: bool,
     n: usize,
 }
 
 impl Start {
-    fn total(&self) -> f64 {
+    pub fn total(&self) -> f64 {
         self.phases.iter().map(|phase| phase.value).sum()
     }
 }
 
-const PHASES: [(&str, RGBColor, Hatch); 3] = [
+pub const PHASES: [(&str, RGBColor, Hatch); 3] = [
     ("load the weights", RGBColor(0x56, 0xb4, 0xe9), Hatch::None),
     ("create the cache", RGBColor(0xd5, 0x5e, 0x00), Hatch::Down),
     ("first step beyond a steady one", RGBColor(0xf0, 0xe4, 0x42), Hatch::Up),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
-enum Hatch {
+pub enum Hatch {
     None,
     Up,
     Down,
@@ -72,7 +72,7 @@ pub fn svg(source: &Source<'_>, group: Group) -> Result<Option<String>> {
     .map(Some)
 }
 
-fn starts(source: &Source<'_>, group: Group) -> Vec<Start> {
+pub fn starts(source: &Source<'_>, group: Group) -> Vec<Start> {
     let strategies = source.found.strategies(group, Metric::FirstStepNs).into_iter();
     let cases = strategies.flat_map(|s| {
         let positions = source.found.positions(group, s, Metric::FirstStepNs).into_iter();
@@ -99,7 +99,7 @@ fn steady_step(source: &Source<'_>, case: &Case) -> Option<f64> {
     Some(source.found.median(&case.at(nearest), Metric::StepNs)?.value)
 }
 
-fn notes(starts: &[Start]) -> Vec<String> {
+pub fn notes(starts: &[Start]) -> Vec<String> {
     let least = starts.iter().map(|start| start.n).min().unwrap_or(0);
     let most = starts.iter().map(|start| start.n).max().unwrap_or(0);
     let n = if least == most { format!("n = {most}") } else { format!("n = {least} to {most}") };

@@ -54,6 +54,9 @@ pub struct Environment {
     pub timer_resolution_ns: Option<u64>,
     pub timer_overhead_ns: Option<u64>,
     pub gpu: Option<Gpu>,
+    /// When a position's rounds in turn were enough.
+    #[serde(default)]
+    pub sampling: Option<String>,
     /// Of the weights.
     pub seed: u64,
     pub started_utc: String,
@@ -162,6 +165,7 @@ impl Environment {
             timer_resolution_ns: clock.resolution_ns,
             timer_overhead_ns: clock.overhead_ns,
             gpu: None,
+            sampling: None,
             seed,
             started_utc: time::utc_now(),
             finished_utc: None,

@@ -19,7 +19,7 @@ pub struct Run {
     pub ledger: Vec<LedgerRow>,
     /// Columns of `samples.csv` that this version does not know, row for row.
     pub extra: Extra,
-    /// What a reader should know: which lines a killed process left unfinished.
+    /// What a reader should know: which lines a killed process left unfinished, what was added.
     pub notes: Vec<String>,
 }
 

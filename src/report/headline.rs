@@ -3,7 +3,7 @@
 use super::human::Quantity;
 use crate::analysis::{Answer, Finding, Prediction, Question};
 
-/// `padded beats concat from position 182 [128, 192] on; predicted 172, misfit 1.06 ×.`
+/// `padded beats concat from position 182 [128, 192] on; predicted 172: 1.06 × that.`
 pub fn sentence(finding: &Finding) -> String {
     let said = match finding.question {
         Question::BeatsFrom { first, second } => beats(finding, &first.to_string(), &second.to_string()),
@@ -56,7 +56,7 @@ fn predicted(finding: &Finding) -> String {
         (Some(Prediction::Never), _) => "; predicted: at none".into(),
         (Some(Prediction::At { value }), None) => format!("; predicted {}", show(finding, value)),
         (Some(Prediction::At { value }), Some(misfit)) => {
-            format!("; predicted {}, misfit {}", show(finding, value), Quantity::Multiple.show(misfit))
+            format!("; predicted {}: {} that", show(finding, value), Quantity::Multiple.show(misfit))
         }
     }
 }

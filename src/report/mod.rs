@@ -7,12 +7,14 @@ pub mod cite;
 pub mod compare;
 mod compiling;
 mod headline;
+mod html;
 pub(crate) mod human;
 
 use std::fmt::Write;
 use std::path::Path;
 
 pub use headline::sentence;
+pub use html::html;
 
 use cells::Cells;
 use human::Quantity;
@@ -32,7 +34,7 @@ pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
     let mut text = format!("{}\n{}", introduction(run), headlines(run, floor_bytes));
     for summary in summary(run, floor_bytes) {
         let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
-        let notes = notes(&summary).map(|line| format!("- {line}\n"));
+        let notes = notes(run, &summary).map(|line| format!("- {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
     }
     for (group, cells, notes) in compiling::tables(run) {
@@ -47,7 +49,7 @@ pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
     let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(run, floor_bytes));
     for summary in summary(run, floor_bytes) {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
-        let notes = notes(&summary).map(|line| format!("  {line}\n"));
+        let notes = notes(run, &summary).map(|line| format!("  {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
     }
     for (group, cells, notes) in compiling::tables(run) {
@@ -137,7 +139,9 @@ fn revision(environment: &Environment) -> String {
 fn introduction(run: &Run) -> String {
     let [on, with] = &provenance(&run.environment)[..] else { return String::new() };
     let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
-    let notes: String = run.notes.iter().map(|note| format!(" {note}.")).collect();
+    // runs before there were marks do not say how they sampled
+    let clean = run.environment.sampling.iter().map(|_| run.cleanliness());
+    let notes: String = clean.chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
     format!(
         "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of rounds, or of samples where there are no rounds; \
          ratios are times over naive's or concat's, † where they are not from the same rounds.{unfinished}{notes}",
@@ -194,9 +198,23 @@ fn plain(x: f64) -> String {
 }
 
 /// What the run's headlines leave out.
-fn notes(summary: &Summary) -> impl Iterator<Item = String> + '_ {
+fn notes<'a>(run: &'a Run, summary: &'a Summary) -> impl Iterator<Item = String> + 'a {
     let crossings = summary.crossings.iter().filter(|line| !is_headline(line.first, line.second));
-    crossings.map(crossing).chain(summary.arithmetic.iter().map(rate))
+    let short = summary.lines.iter().filter_map(|line| near_the_clock(run, line));
+    crossings.map(crossing).chain(summary.arithmetic.iter().map(rate)).chain(short)
+}
+
+/// A step that takes less than this many times what reading the clock costs is marked; nothing is subtracted.
+const MANY: f64 = 100.0;
+
+fn near_the_clock(run: &Run, line: &Line) -> Option<String> {
+    let (clock, step) = (run.environment.timer_overhead_ns?, line.step_ns?.value);
+    (step < MANY * clock as f64).then(|| {
+        format!(
+            "{}: its step is less than {MANY} times the {clock} ns that reading the clock costs.",
+            line.case
+        )
+    })
 }
 
 /// `prefill of 512 tokens, padded: 45.1 [44.9, 46.0] ms, 121 GFLOP/s, 78 % of the best product's.`

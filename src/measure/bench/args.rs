@@ -5,12 +5,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::measure::{default_threads, Settings, NO_DRIVER_CACHE};
+use crate::measure::{default_threads, Enough, Settings, NO_DRIVER_CACHE};
 
 const TRAVELS_IN: &str = "DECODE_BENCH_RUN";
 
@@ -67,11 +68,24 @@ struct Knobs {
     /// Empty a GPU's second-level cache before every timed step
     #[arg(long)]
     cold_l2: bool,
+    /// Take strategies in turn until every interval is within so much of its median, as 2%, or the budget is spent
+    #[arg(long, value_parser = percent)]
+    precision: Option<f64>,
+    /// Seconds that the turns of one position may take [default: 12]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    budget: Option<u64>,
 }
 
-const OURS: [&str; 5] = ["--threads", "--seed", "--results", "--resume", COLD_L2];
+const OURS: [&str; 7] = ["--threads", "--seed", "--results", "--resume", "--precision", "--budget", COLD_L2];
 /// The one of them that no value follows.
 const COLD_L2: &str = "--cold-l2";
+
+/// `2%` as 0.02.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end().trim_end_matches('%').trim_end().parse::<f64>();
+    let percent = number.ok().filter(|p| (0.1..=100.0).contains(p));
+    percent.map(|p| p / 100.0).ok_or_else(|| "a percentage from 0.1% to 100% is wanted".into())
+}
 
 /// Criterion's options that are followed by a value, so that it is not taken for the filter.
 const VALUED: [&str; 17] = [
@@ -115,6 +129,10 @@ fn call_again(args: Vec<String>) -> ! {
         results: knobs.results,
         resume: knobs.resume,
         cold_l2: knobs.cold_l2,
+        enough: Enough {
+            precision: knobs.precision,
+            budget: knobs.budget.map_or(Enough::default().budget, Duration::from_secs),
+        },
     };
     let ours = Args { settings, session: session(), filter: None, mode: Mode::Try };
     if !rest.iter().any(|arg| matches!(arg.as_str(), "--verbose" | "-v" | "--quiet" | "-n" | "--list")) {
@@ -186,6 +204,16 @@ mod tests {
     fn the_filter_is_what_criterion_takes_for_it() {
         assert_eq!(filter(&args("--bench --sample-size 20 toy/padded")), Some("toy/padded".into()));
         assert_eq!(filter(&args("--bench --quiet")), None);
+    }
+
+    #[test]
+    fn a_precision_is_a_percentage() {
+        assert_eq!(percent("2%"), Ok(0.02));
+        assert_eq!(percent("0.5 %"), Ok(0.005));
+        assert_eq!(percent("3"), Ok(0.03));
+        for wrong in ["", "%", "0%", "-1%", "NaN", "101%", "two"] {
+            assert!(percent(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,20 +4,19 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::{Bench, Keep, Mode, Record, Timing};
+use crate::analysis::Series;
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::equality::gate;
 use crate::measure::interleaved::{self, Arm};
-use crate::measure::{ceilings, trace, Rig, Trunk};
-use crate::record::{Metric, Sample};
+use crate::measure::{ceilings, trace, Enough, Rig, Trunk};
+use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
 use crate::{analysis, on_backend, suite};
 
 /// Rounds in which the strategies of a position are timed in turn.
 const ROUNDS: u32 = 12;
 const PREFILL_ROUNDS: u32 = 6;
-/// Once this is spent, and there are enough rounds for an interval, no more are begun.
-const GROUP_BUDGET: Duration = Duration::from_secs(12);
 const TRACE_BUDGET: Duration = Duration::from_secs(60);
 
 /// Times every case whose logits are naive's. `criterion` takes one case's step through its statistics.
@@ -59,7 +58,8 @@ fn steps_of<B: Backend>(
     }
     for group in cases.chunk_by(suite::side_by_side) {
         progress.say(group);
-        let timed = steps_of_group(rig, group, record.as_deref_mut(), criterion);
+        let enough = &bench.settings.enough;
+        let timed = steps_of_group(rig, group, enough, record.as_deref_mut(), criterion);
         bench.failed(group, Metric::StepNs, timed, record.as_deref_mut())?;
     }
     if let Some(record) = record {
@@ -72,6 +72,7 @@ fn steps_of<B: Backend>(
 fn steps_of_group<B: Backend>(
     rig: &Rig<B>,
     group: &[Case],
+    enough: &Enough,
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>),
 ) -> Result<()> {
@@ -80,7 +81,7 @@ fn steps_of_group<B: Backend>(
         alone(rig, *case, record.as_deref_mut(), criterion)?;
     }
     if let Some(record) = record {
-        in_turn(rig, &equal, record)?;
+        in_turn(rig, &equal, enough, record)?;
         prefills(rig, &equal, record)?;
     }
     Ok(())
@@ -143,22 +144,79 @@ fn prefills<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Re
     Ok(())
 }
 
-fn in_turn<B: Backend>(rig: &Rig<B>, cases: &[Case], record: &mut Record) -> Result<()> {
+/// Rounds in turn until there are enough, which the settings say; those that the run already has count.
+fn in_turn<B: Backend>(rig: &Rig<B>, cases: &[Case], enough: &Enough, record: &mut Record) -> Result<()> {
+    let most = match enough.precision {
+        None => ROUNDS,
+        Some(_) => FIRST_DECODE_ROUND - 1,
+    };
     let taken =
         |round: u32| cases.iter().all(|case| has_rounds(record, case, Metric::StepNs, round..round + 1));
-    let missing: Vec<u32> = (1..=ROUNDS).filter(|&round| !taken(round)).collect();
-    if missing.is_empty() {
+    let missing: Vec<u32> = (1..=most).filter(|&round| !taken(round)).collect();
+    let mut series: Vec<Series> = cases.iter().map(|case| rounds_of(&record.done, case)).collect();
+    if missing.is_empty() || narrow(&series, enough) {
         return Ok(());
     }
     let arms = cases.iter().map(|case| Arm::new(rig, case)).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();
     for (begun, round) in missing.into_iter().enumerate() {
-        if begun >= analysis::ENOUGH && start.elapsed() > GROUP_BUDGET {
+        if begun >= analysis::ENOUGH && start.elapsed() > enough.budget {
             break;
         }
-        interleaved::round(&arms, round, |sample| record.sample(sample))?;
+        interleaved::round(&arms, round, |sample| {
+            if let (Some(i), Metric::StepNs) = (cases.iter().position(|c| *c == sample.case), sample.metric) {
+                series[i].samples.extend(sample.per_iteration().map(|ns| (round, ns)));
+            }
+            record.sample(sample)
+        })?;
+        if narrow(&series, enough) {
+            break;
+        }
+    }
+    if let Some(precision) = enough.precision {
+        eprintln!("    {}", how_it_ended(cases, &series, precision, enough));
     }
     Ok(())
+}
+
+/// Which of the two ended it: the precision, or the budget.
+fn how_it_ended(cases: &[Case], series: &[Series], precision: f64, enough: &Enough) -> String {
+    let widths = cases.iter().zip(series).filter_map(|(case, series)| Some((width(series)?, case)));
+    let widest = widths.max_by(|a, b| a.0.total_cmp(&b.0));
+    let rounds = series.iter().map(|series| series.rounds().len()).max().unwrap_or(0);
+    match widest {
+        None => format!("{rounds} rounds give no interval yet"),
+        Some((width, _)) if width <= precision => {
+            format!("after {rounds} rounds every interval is within {:.1} % of its median", width * 100.0)
+        }
+        Some((width, case)) => format!(
+            "the budget of {} s and {rounds} rounds end with {:.1} % at {case}, where {:.1} % was asked for",
+            enough.budget.as_secs(),
+            width * 100.0,
+            precision * 100.0
+        ),
+    }
+}
+
+/// Whether every interval is as narrow as was asked for; never, when nothing was.
+fn narrow(series: &[Series], enough: &Enough) -> bool {
+    let narrow =
+        |precision: f64| series.iter().all(|series| width(series).is_some_and(|width| width <= precision));
+    enough.precision.is_some_and(narrow)
+}
+
+/// Half of the interval of the median over the median; `None` before there are enough rounds for one.
+fn width(series: &Series) -> Option<f64> {
+    let enough = series.rounds().len() > analysis::ENOUGH; // below, an interval is the whole range
+    let median = series.median().filter(|_| enough)?;
+    Some((median.hi - median.lo) / 2.0 / median.value)
+}
+
+/// What a run already has of a case's rounds in turn.
+fn rounds_of(run: &Run, case: &Case) -> Series {
+    let mine = run.samples.iter().filter(|s| s.case == *case && s.metric == Metric::StepNs);
+    let in_turn = mine.filter(|s| (1..FIRST_DECODE_ROUND).contains(&s.round));
+    Series { samples: in_turn.filter_map(|s| Some((s.round, s.per_iteration()?))).collect() }
 }
 
 /// Every step of a whole decode, of one sentence under each strategy.
@@ -199,5 +257,41 @@ impl Progress {
         eprintln!(
             "[{this}/{all}] {model}-{shape} on {backend}, batch {batch}, position {position}: {strategies} strategies{left}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(rounds: u32, spread: f64) -> Series {
+        let sample = |i: u32| (i / 2 + 1, 100.0 + spread * f64::from(i / 2 % 5));
+        Series { samples: (0..2 * rounds).map(sample).collect() }
+    }
+
+    fn enough(precision: Option<f64>) -> Enough {
+        Enough { precision, ..Enough::default() }
+    }
+
+    #[test]
+    fn rounds_end_when_every_interval_is_narrow() {
+        assert!(narrow(&[series(12, 0.1), series(12, 0.2)], &enough(Some(0.02))));
+        assert!(!narrow(&[series(12, 0.1), series(12, 20.0)], &enough(Some(0.02))));
+        assert!(!narrow(&[series(3, 0.0)], &enough(Some(0.02))), "three rounds are no interval");
+        assert!(!narrow(&[series(12, 0.0)], &enough(None)), "nothing was asked for");
+    }
+
+    #[test]
+    fn what_ended_the_rounds_is_said() {
+        let cases: Vec<Case> = ["concat", "padded"]
+            .map(|strategy| format!("transformer-toy/{strategy}/cpu/b1/t64").parse().unwrap())
+            .into();
+        let say = |series: [Series; 2]| how_it_ended(&cases, &series, 0.02, &enough(Some(0.02)));
+        assert_eq!(
+            say([series(12, 0.0), series(12, 0.0)]),
+            "after 12 rounds every interval is within 0.0 % of its median"
+        );
+        let spent = say([series(12, 0.0), series(12, 20.0)]);
+        assert!(spent.starts_with("the budget of 12 s and 12 rounds end with ") && spent.contains("padded"));
     }
 }

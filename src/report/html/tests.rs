@@ -1,0 +1,156 @@
+use super::*;
+use crate::record::{synthetic, EqualityRow, Gpu, Metric, Sample};
+
+fn page(run: &Run) -> String {
+    html(run, &synthetic::floor_bytes).unwrap()
+}
+
+/// The text of the JSON that the script reads.
+fn json(page: &str) -> &str {
+    let after = page.split_once(r#"<script type="application/json" id="plots">"#).unwrap().1;
+    after.split_once("</script>").unwrap().0
+}
+
+#[test]
+fn the_page_has_what_the_report_has() {
+    let run = synthetic::run(12);
+    let page = page(&run);
+    let report = crate::report::markdown(&run, &synthetic::floor_bytes);
+    let rows: Vec<&str> = report.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 12);
+    for cell in rows.iter().flat_map(|row| row.trim_matches('|').split(" | ")).map(str::trim) {
+        let found = page.contains(&format!(">{cell}</td>"));
+        assert!(found || cell.starts_with([':', '-']), "{cell}");
+    }
+    for wanted in [
+        "padded beats concat from position ",
+        "predicted",
+        "Synthetic(R) Processor",
+        "2 threads used",
+        "revision 0123456789ab",
+        "2026-11-21 12:00:00 UTC",
+        "version 1</dd>",
+        "2026-11-21T12-00-00Z-synthetic-2c/samples.csv",
+        "within the tolerance",
+        " =</td>",
+        "Start-up",
+    ] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+}
+
+/// Every position of every strategy, with the medians that the figures draw.
+#[test]
+fn the_plots_hold_medians_and_intervals() {
+    let run = synthetic::run(12);
+    let page = page(&run);
+    let data: serde_json::Value = serde_json::from_str(json(&page)).unwrap();
+    let latency = &data["panels"][0];
+    assert_eq!(latency["y_title"], "time of one step");
+    let curves = latency["curves"].as_array().unwrap();
+    assert_eq!(curves.len(), 6);
+    let found = crate::analysis::Measurements::of(&run, crate::analysis::Prefer::Decodes);
+    for curve in curves {
+        let name = curve["name"].as_str().unwrap();
+        let points = curve["pieces"][0]["points"].as_array().unwrap();
+        assert_eq!(points.len(), 12, "{name}");
+        for point in points {
+            let case = format!("transformer-toy/{name}/cpu/b1/t{}", point[0]).replace(".0", "");
+            let expected = found.median(&case.parse().unwrap(), Metric::StepNs).unwrap();
+            for (figure, exact) in
+                [(&point[1], expected.value), (&point[2], expected.lo), (&point[3], expected.hi)]
+            {
+                assert!((figure.as_f64().unwrap() / exact - 1.0).abs() < 1e-5, "{case}");
+            }
+        }
+        assert!(data["looks"][name]["marker"].is_string(), "{name}");
+    }
+}
+
+#[test]
+fn the_page_is_the_same_bytes_every_time() {
+    let run = synthetic::run(6);
+    assert!(page(&run) == page(&run));
+}
+
+/// What would make a browser load or follow something: there is none of it, and the page's own
+/// policy forbids it.
+#[test]
+fn nothing_on_the_page_refers_to_anything_outside() {
+    let page = page(&synthetic::run(6));
+    for reference in ["src=", "href=", "url(", "@import", "fetch(", "XMLHttpRequest", "import("] {
+        assert!(!page.contains(reference), "{reference}");
+    }
+    let links: Vec<&str> = page.split("http").skip(1).map(|rest| &rest[..30]).collect();
+    let allowed = |link: &&str| link.starts_with("-equiv") || link.starts_with("://www.w3.org/2000/svg");
+    assert!(links.iter().all(allowed), "{links:?}");
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn what_a_file_says_is_text_and_nothing_else() {
+    const HOSTILE: &str = r#"</script><img src=x onerror="alert(1)">'{{ 7 * 7 }}"#;
+    let mut run = synthetic::run(6);
+    run.path = std::path::Path::new("results").join("<img src=x onerror=alert(1)>");
+    run.notes.push(HOSTILE.into());
+    for text in [&mut run.environment.cpu_model, &mut run.environment.rustc, &mut run.environment.kernel] {
+        *text = Some(HOSTILE.into());
+    }
+    run.environment.tool_version = HOSTILE.into();
+    run.environment.command_line = vec![HOSTILE.into()];
+    let EqualityRow { place, error, .. } = &mut run.equality[0];
+    (*place, *error) = (HOSTILE.into(), Some(HOSTILE.into()));
+    let case = run.samples[0].case.at(512);
+    run.samples.push(Sample::failed(case, Metric::StepNs, 1, HOSTILE));
+    let page = page(&run);
+    assert!(!page.contains("<img") && page.contains("{{ 7 * 7 }}"));
+    assert_eq!(page.matches("<script").count(), 2);
+    assert_eq!(page.matches("</script>").count(), 2);
+    assert!(page.matches("&lt;img").count() >= 8);
+}
+
+/// Names of curves are the program's own; still, whatever the JSON holds cannot end its element.
+#[test]
+fn the_numbers_cannot_end_their_script() {
+    let mut templates = Environment::new();
+    templates.add_template(NAME, "{{ text|tojson }}").unwrap();
+    let text = templates.get_template(NAME).unwrap().render(context! { text => "</script><!--&" }).unwrap();
+    assert!(!text.contains('<') && serde_json::from_str::<String>(&text).unwrap() == "</script><!--&");
+}
+
+#[test]
+fn what_a_reader_must_know_is_said_first() {
+    let mut run = synthetic::run(6);
+    assert!(!page(&run).contains(r#"<p class="warning">Measured"#));
+    run.environment.git_dirty = Some(true);
+    run.environment.finished_utc = None;
+    let page = page(&run);
+    let head = page.split_once("</header>").unwrap().0;
+    for wanted in ["uncommitted changes", "The run is unfinished."] {
+        assert!(head.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn a_gpu_is_named_with_all_that_is_known_of_it() {
+    let mut run = synthetic::run(1);
+    assert!(page(&run).contains("<dt>GPU</dt><dd>none used</dd>"));
+    let gpu = Gpu { driver: Some("570.1 <b>".into()), memory_clock_mhz: Some(2619), ..Gpu::default() };
+    run.environment.gpu = Some(gpu);
+    let page = page(&run);
+    for wanted in
+        ["<dt>GPU: driver</dt><dd>570.1 &lt;b&gt;</dd>", "<dt>GPU: memory clock mhz</dt><dd>2619</dd>"]
+    {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+}
+
+/// One sample, and none: a page all the same.
+#[test]
+fn a_run_with_little_in_it_has_a_page() {
+    assert!(page(&synthetic::run_at(1, &[64])).contains("<figure"));
+    let mut run = synthetic::run(1);
+    run.samples.clear();
+    run.ledger.clear();
+    assert!(!page(&run).contains("<figure"));
+}
