@@ -188,6 +188,12 @@ impl Measurements {
         self.series.get(&(*case, metric))
     }
 
+    /// Whether the steps of this case are those of whole decodes.
+    pub fn is_decoded(&self, case: &Case) -> bool {
+        let series = self.series(case, Metric::StepNs);
+        series.is_some_and(|series| series.samples.iter().any(|&(round, _)| round >= FIRST_DECODE_ROUND))
+    }
+
     pub fn median(&self, case: &Case, metric: Metric) -> Option<Estimate> {
         self.series(case, metric)?.median()
     }

@@ -170,7 +170,11 @@ pub(super) fn crossing_line(
     first: Strategy,
     second: Strategy,
 ) -> Option<CrossingLine> {
-    let positions = found.positions(group, first, Metric::StepNs);
+    let mut positions = found.positions(group, first, Metric::StepNs);
+    let decoded = |&t: &usize| [first, second].iter().all(|&s| found.is_decoded(&group.case(s, t)));
+    if positions.iter().any(decoded) {
+        positions.retain(decoded); // steps from copies, at further positions, are another quantity
+    }
     let points: Vec<(usize, Comparison)> = positions
         .chunk_by(|a, b| stretch(*a) == stretch(*b))
         .filter_map(|near| {
@@ -241,6 +245,25 @@ mod tests {
     fn equal_strategies_are_told_apart_by_chance_only() {
         let claims = (0..200).filter(|&seed| simulated(seed, 6, |_| 1.0) != Crossing::Undecided).count();
         assert!(claims <= 10, "{claims} of 200 runs told equals apart");
+    }
+
+    /// Steps of decodes say one thing up to 64, steps from copies the opposite beyond.
+    #[test]
+    fn a_crossing_never_mixes_decodes_with_copies() {
+        let mut found = Measurements::default();
+        let example: Case = "transformer-toy/padded/cpu/b1/t1".parse().unwrap();
+        for position in (1..=64).chain([256, 384, 512]) {
+            let first = if position <= 64 { FIRST_DECODE_ROUND } else { 1 };
+            for (strategy, ns) in
+                [(Strategy::Concat, 1000.0), (Strategy::Padded, if first > 1 { 1500.0 } else { 500.0 })]
+            {
+                let samples = (0..12).map(|i| (first + i, ns + f64::from(i % 3))).collect();
+                found.insert(example.under(strategy).at(position), samples);
+            }
+        }
+        let line = crossing_line(&found, Group::of(&example), Strategy::Padded, Strategy::Concat).unwrap();
+        assert!(line.to <= 64, "{line:?}");
+        assert!(matches!(line.crossing, Crossing::From { verdict: Verdict::Slower, .. }), "{line:?}");
     }
 
     #[test]

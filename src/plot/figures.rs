@@ -1,5 +1,7 @@
 //! Which figures a run has, and what is on them.
 
+use std::collections::BTreeSet;
+
 use super::axis::Axis;
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
 use super::style::Style;
@@ -71,6 +73,9 @@ impl<'a> Source<'a> {
         let crossings = summary.map(|s| crossed(s, &curves)).unwrap_or_default();
         let mut notes =
             vec![format!("Line: median{}. Band: its 95 % interval.", self.counts(group, Metric::StepNs))];
+        if self.mixes(group) {
+            notes.push("Where whole decodes end, steps from copies follow, in a line of their own.".into());
+        }
         if !crossings.is_empty() {
             notes[0].push_str(" Diamonds: where two strategies cross; bar: interval of that position.");
         }
@@ -88,6 +93,16 @@ impl<'a> Source<'a> {
             ));
         }
         Some(self.chart(format!("Time of one decode step — {group}"), notes, POSITION, panels, crossings))
+    }
+
+    /// Whether some steps are of whole decodes, and others from copies.
+    fn mixes(&self, group: Group) -> bool {
+        let cases = self.found.strategies(group, Metric::StepNs).into_iter().flat_map(|strategy| {
+            let positions = self.found.positions(group, strategy, Metric::StepNs);
+            positions.into_iter().map(move |position| group.case(strategy, position))
+        });
+        let decoded: BTreeSet<bool> = cases.map(|case| self.found.is_decoded(&case)).collect();
+        decoded.len() == 2
     }
 
     /// The strategies with a cache against concat: naive would leave them no room.
@@ -112,6 +127,9 @@ impl<'a> Source<'a> {
         ];
         if whole {
             notes[0].push_str(" Hollow: whole decodes, timed as one.");
+        }
+        if self.mixes(group) {
+            notes[0].push_str(" Beyond whole decodes, steps from copies.");
         }
         let means = curves.iter().map(per_token).collect();
         let panels = vec![
@@ -267,8 +285,12 @@ impl<'a> Source<'a> {
         value: &dyn Fn(&Case, Estimate) -> Option<Estimate>,
     ) -> Vec<Vec<Dot>> {
         let mut pieces = vec![Vec::new()];
+        let mut decoded = None;
         for position in self.found.positions(group, strategy, metric) {
             let case = group.case(strategy, position);
+            if decoded.replace(self.found.is_decoded(&case)) == Some(!self.found.is_decoded(&case)) {
+                pieces.push(Vec::new()); // another quantity: no line joins the two
+            }
             let found =
                 self.found.median(&case, metric).filter(|_| self.found.error(&case, metric).is_none());
             match found.and_then(|estimate| value(&case, estimate)) {

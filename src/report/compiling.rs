@@ -41,6 +41,9 @@ fn row(line: &Compiling) -> Vec<String> {
 
 fn notes(lines: &[Compiling]) -> Vec<String> {
     let fewest = lines.iter().filter_map(|line| line.total_ns).map(|total| total.n).min();
-    let range = fewest.filter(|&n| n < 6).map(|n| format!("Intervals of {n} rounds are their whole range."));
+    let range = fewest.filter(|&n| n < 6).map(|n| match n {
+        1 => "One round has no interval.".into(),
+        n => format!("Intervals of {n} rounds are their whole range."),
+    });
     [WHAT.to_string()].into_iter().chain(range).collect()
 }
