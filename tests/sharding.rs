@@ -108,7 +108,7 @@ fn wrong_shards_and_wrong_runs_are_one_line_each() {
     let here = tempfile::tempdir().unwrap();
     let results = here.path().join("results");
     let results = results.to_str().unwrap();
-    let ordinary = concat!(env!("CARGO_MANIFEST_DIR"), "/results/2026-11-22T03-00-07Z-intel-xeon-2c");
+    let ordinary = concat!(env!("CARGO_MANIFEST_DIR"), "/results/2026-11-22T05-07-08Z-intel-xeon-2c");
     for (args, wanted) in [
         (vec!["run", "--shard", "3/2", "--results", results], "no shard"),
         (vec!["run", "--shard", "1/999", "--filter", "tiny/.*/cpu", "--results", results], "999 shards"),
