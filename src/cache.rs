@@ -67,6 +67,21 @@ impl Strategy {
         }
     }
 
+    /// Rows that a buffer grows by, for those that are one family: concat by one, chunked-c by c, padded by
+    /// its whole capacity at once.
+    pub fn grows_by(self, capacity: usize) -> Option<usize> {
+        match self {
+            Strategy::Concat => Some(1),
+            Strategy::Chunked(chunk) => Some(chunk),
+            Strategy::Padded => Some(capacity),
+            Strategy::Naive
+            | Strategy::NaivePadded
+            | Strategy::Bounded
+            | Strategy::Onehot
+            | Strategy::Shift => None,
+        }
+    }
+
     /// Whether steps see the past through a cache.
     pub fn remembers(self) -> bool {
         !matches!(self, Strategy::Naive | Strategy::NaivePadded)

@@ -45,6 +45,14 @@ impl Error {
         |source| Error::Io { path, source }
     }
 
+    /// What went wrong, without the name of the backend that it went wrong on.
+    pub fn reason(self) -> String {
+        match self {
+            Error::Device { what, .. } => what,
+            other => other.to_string(),
+        }
+    }
+
     /// 1: the program worked and found a difference. 2: it could not do what was asked.
     pub fn exit_code(&self) -> u8 {
         match self {

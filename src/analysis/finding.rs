@@ -226,7 +226,7 @@ fn best_chunk(
         strategies.iter().filter_map(|&s| Some((s, one_shape(found, built, s, tokens)?))).collect();
     let one = median_of(&compiled.iter().map(|(_, shape)| shape.value).collect::<Vec<_>>())?;
     let candidate = |&(strategy, shape): &(Strategy, Estimate)| {
-        let chunk = chunk(strategy, capacity(group.model, group.shape))?;
+        let chunk = strategy.grows_by(capacity(group.model, group.shape))?;
         let decode = found.median(&group.case(strategy, tokens), Metric::DecodeNs)?;
         let shapes = tokens.div_ceil(chunk) as f64;
         let step = |t| predicted_ns(&run.environment, floor_bytes, &group.case(strategy, t));
@@ -266,18 +266,6 @@ fn one_shape(found: &Measurements, built: Group, strategy: Strategy, tokens: usi
     let positions = found.positions(built, strategy, Metric::CompileNs).into_iter().filter(|&t| t <= tokens);
     let series = positions.filter_map(|t| found.series(&built.case(strategy, t), Metric::CompileNs));
     median(&series.flat_map(|series| series.values()).collect::<Vec<_>>())
-}
-
-/// As what size of chunk a strategy grows.
-fn chunk(strategy: Strategy, capacity: usize) -> Option<usize> {
-    match strategy {
-        Strategy::Concat => Some(1),
-        Strategy::Chunked(chunk) => Some(chunk),
-        Strategy::Padded => Some(capacity),
-        Strategy::Naive | Strategy::NaivePadded | Strategy::Bounded | Strategy::Onehot | Strategy::Shift => {
-            None
-        }
-    }
 }
 
 fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

@@ -190,8 +190,7 @@ impl Measurements {
 
     /// Whether the steps of this case are those of whole decodes.
     pub fn is_decoded(&self, case: &Case) -> bool {
-        let series = self.series(case, Metric::StepNs);
-        series.is_some_and(|series| series.samples.iter().any(|&(round, _)| round >= FIRST_DECODE_ROUND))
+        self.series(case, Metric::StepNs).is_some_and(Series::of_decodes)
     }
 
     pub fn median(&self, case: &Case, metric: Metric) -> Option<Estimate> {

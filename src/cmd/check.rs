@@ -1,5 +1,6 @@
 //! `check`: does what a text cites follow from rows that are there?
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(Error::Input(what.into()));
     }
     let runs = runs_under(&args.results)?;
+    let runs: Vec<Hashed<'_>> = runs.iter().map(Hashed::of).collect();
     let mut wrong = Vec::new();
     for quote in &quotes {
         wrong.extend(check(quote, &runs, &args.results)?);
@@ -80,8 +82,8 @@ fn text(argument: &str) -> Result<String> {
 }
 
 /// Prints what the quote says and whether it follows; returns what does not.
-fn check(quote: &Quote, runs: &[Run], results: &Path) -> Result<Vec<String>> {
-    let found = runs.iter().find_map(|run| find(run, quote));
+fn check(quote: &Quote, runs: &[Hashed<'_>], results: &Path) -> Result<Vec<String>> {
+    let found = runs.iter().find_map(|run| run.find(quote));
     let citation = found.ok_or_else(|| {
         let Quote { hash, other, .. } = quote;
         let both = other.as_ref().map(|other| format!("+{other}")).unwrap_or_default();
@@ -106,16 +108,25 @@ fn check(quote: &Quote, runs: &[Run], results: &Path) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-/// The figure that the quote's rows give, if they are in this run.
-fn find<'a>(run: &'a Run, quote: &Quote) -> Option<Result<Citation<'a>>> {
-    let all = rows(run);
-    let named = |hash: &String| -> Option<(Case, Metric)> {
-        all.iter().find(|(_, rows)| rows_hash(run, rows) == *hash).map(|(key, _)| *key)
-    };
-    let (case, metric) = named(&quote.hash)?;
-    let other = match &quote.other {
-        Some(hash) => Some(named(hash).filter(|(_, m)| *m == metric)?.0),
-        None => None,
-    };
-    Some(citation(run, case, metric, other))
+/// A run, and what its rows are named by.
+struct Hashed<'a> {
+    run: &'a Run,
+    named: HashMap<String, (Case, Metric)>,
+}
+
+impl<'a> Hashed<'a> {
+    fn of(run: &'a Run) -> Hashed<'a> {
+        let named = rows(run).into_iter().map(|(key, rows)| (rows_hash(run, &rows), key)).collect();
+        Hashed { run, named }
+    }
+
+    /// The figure that the quote's rows give, if they are in this run.
+    fn find(&self, quote: &Quote) -> Option<Result<Citation<'a>>> {
+        let &(case, metric) = self.named.get(&quote.hash)?;
+        let other = match &quote.other {
+            Some(hash) => Some(self.named.get(hash).filter(|(_, m)| *m == metric)?.0),
+            None => None,
+        };
+        Some(citation(self.run, case, metric, other))
+    }
 }

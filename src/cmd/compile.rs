@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use decode_bench::backend::cuda::compile::Compiler;
 use decode_bench::cache::Strategy;
 use decode_bench::case::{Case, ModelKind, ShapeName};
-use decode_bench::error::{Error, Result};
+use decode_bench::error::Result;
 use decode_bench::measure::compile::{decodes, environment, Plan};
 use decode_bench::measure::{Record, Settings};
-use decode_bench::model::{capacity, Config};
+use decode_bench::model::Config;
 
 use super::parse::{self, Named};
 use super::print;
@@ -93,11 +93,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn strategies(args: &Args) -> Result<Vec<Strategy>> {
     Config::named(args.model, args.shape)?;
-    let capacity = capacity(args.model, args.shape);
-    if args.tokens == 0 || args.tokens > capacity {
-        let Args { tokens, model, shape, .. } = args;
-        return Err(Error::Input(format!("--tokens {tokens}: {model}-{shape} decodes 1 to {capacity}")));
-    }
+    let capacity = parse::check_tokens(args.tokens, args.model, args.shape)?;
     if args.strategy.is_empty() {
         return Ok(USUAL.into_iter().filter(|strategy| strategy.applies_to(args.model)).collect());
     }

@@ -7,12 +7,11 @@ use clap::{ArgGroup, ValueEnum};
 use serde::Serialize;
 
 use decode_bench::backend::cpu::Cpu;
-use decode_bench::backend::cuda::{Cuda, Mode};
 use decode_bench::backend::{Backend, Tokens};
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::Settings;
+use decode_bench::measure::{Machines, Settings};
 use decode_bench::model::weights::{Checkpoint, Weights, CONFIG_FILE, MODEL_FILE};
 use decode_bench::model::{AnyModel, Config};
 use decode_bench::session::Session;
@@ -106,10 +105,10 @@ pub fn run(args: Args) -> Result<()> {
     let threads = args.threads.unwrap_or_else(|| Settings::default().threads);
     let decoded = match args.backend {
         BackendName::Cpu => decode(&args, threads, || Ok(Cpu::new(threads))),
-        BackendName::Cuda => decode(&args, threads, || Cuda::open(Mode::Stream)),
-        BackendName::CudaGraph => decode(&args, threads, || Cuda::open(Mode::Graph)),
-        BackendName::CudaSpecialised => decode(&args, threads, || Cuda::open(Mode::Specialised)),
-        BackendName::Outside(name) => Err(Error::Input(format!("backend `{name:?}` is not run from here"))),
+        name => {
+            let settings = Settings { threads, ..Settings::default() };
+            decode(&args, threads, || Machines::new(&settings).cuda(name))
+        }
     }?;
     print(&(serde_json::to_string(&decoded).expect("plain data prints") + "\n"))
 }

@@ -44,11 +44,10 @@ fn gpus(nvrtc: Option<(i32, i32)>) -> Vec<String> {
 }
 
 fn gpu(info: DeviceInfo) -> String {
-    let DeviceInfo { name, compute_capability: (major, minor), multiprocessors, driver, .. } = &info;
+    let DeviceInfo { name, compute_capability: (major, minor), multiprocessors, .. } = &info;
     let (gib, mib) =
         (info.memory_bytes as f64 / (1u64 << 30) as f64, info.l2_bytes as f64 / (1u64 << 20) as f64);
-    let (driver, ecc) =
-        (format!("{}.{}", driver / 1000, driver % 1000 / 10), if info.ecc { "on" } else { "off" });
+    let (driver, ecc) = (info.cuda_version(), if info.ecc { "on" } else { "off" });
     let emulated = if info.emulated { "; emulated in software: its times are not shown" } else { "" };
     format!(
         "{name}, compute capability {major}.{minor}, {gib:.1} GiB, {multiprocessors} multiprocessors, \
@@ -58,8 +57,5 @@ fn gpu(info: DeviceInfo) -> String {
 
 /// The backend's name is the line's already.
 fn missing(why: Error) -> String {
-    match why {
-        Error::Device { what, .. } => format!("not found: {what}"),
-        other => format!("not found: {other}"),
-    }
+    format!("not found: {}", why.reason())
 }

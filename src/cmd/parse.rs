@@ -13,6 +13,7 @@ use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::MOST_THREADS;
+use decode_bench::model::capacity;
 
 /// Something of which there are a few with names: shown by `--help`, completed by a shell, and
 /// answered with the nearest names when there is none such.
@@ -125,6 +126,14 @@ pub fn check_strategies(strategies: &[Strategy], model: ModelKind, capacity: usi
         }
     }
     Ok(())
+}
+
+/// That a decode of so many tokens fits; the model's capacity.
+pub fn check_tokens(tokens: usize, model: ModelKind, shape: ShapeName) -> Result<usize> {
+    match capacity(model, shape) {
+        most if (1..=most).contains(&tokens) => Ok(most),
+        most => Err(Error::Input(format!("--tokens {tokens}: {model}-{shape} decodes 1 to {most}"))),
+    }
 }
 
 pub fn positive(text: &str) -> Result<usize, String> {

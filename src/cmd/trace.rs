@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use decode_bench::cache::Strategy;
 use decode_bench::case::Case;
-use decode_bench::error::{Error, Result};
+use decode_bench::error::Result;
 use decode_bench::measure::equality::gate;
 use decode_bench::measure::{default_threads, trace, Machines, Record, Rig, Settings};
-use decode_bench::{model, on_backend, suite};
+use decode_bench::{on_backend, suite};
 
-use super::parse::{check_strategies, Named};
+use super::parse::{check_strategies, check_tokens, Named};
 use super::print;
 
 /// Time every step of whole decodes, strategies in turn, into a run of its own.
@@ -55,12 +55,7 @@ pub fn run(args: Args) -> Result<()> {
     let machines = Machines::new(&settings);
     let cases = machines.able(suite::select(Some(&args.filter))?)?;
     for case in &cases {
-        let capacity = model::capacity(case.model, case.shape);
-        if args.tokens == 0 || args.tokens > capacity {
-            let what =
-                format!("--tokens {}: {}-{} decodes 1 to {capacity}", args.tokens, case.model, case.shape);
-            return Err(Error::Input(what));
-        }
+        let capacity = check_tokens(args.tokens, case.model, case.shape)?;
         check_strategies(&args.strategy, case.model, capacity)?;
     }
     let cases = under(cases, &args.strategy);

@@ -73,12 +73,7 @@ impl Machines {
 
     /// The first GPU, or why there is none.
     pub fn gpu(&self) -> Result<&Arc<Device>, &str> {
-        let open = || {
-            Device::open(0).map_err(|e| match e {
-                Error::Device { what, .. } => what,
-                other => other.to_string(),
-            })
-        };
+        let open = || Device::open(0).map_err(Error::reason);
         self.gpu.get_or_init(open).as_ref().map_err(String::as_str)
     }
 
@@ -123,7 +118,7 @@ fn gpu(info: &DeviceInfo, cold_l2: bool) -> Gpu {
         name: Some(info.name.clone()),
         compute_capability: Some(version(info.compute_capability)),
         pci_bus_id: info.pci_bus_id.clone(),
-        cuda: Some(version((info.driver / 1000, info.driver % 1000 / 10))),
+        cuda: Some(info.cuda_version()),
         nvrtc: info.nvrtc.map(version),
         memory_bytes: Some(info.memory_bytes as u64),
         multiprocessors: Some(info.multiprocessors as u64),

@@ -5,13 +5,12 @@ use super::chart::{Chart, Crossed, Curve, Dot, Panel};
 use super::figures::Source;
 use super::style::Style;
 use crate::analysis::{compiling, Estimate, Group, Measurements, Prefer};
-use crate::cache::Strategy;
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
 use crate::model::capacity;
 use crate::record::{Metric, Run};
 use crate::report::human::Quantity;
-use crate::report::provenance;
+use crate::report::{counted, provenance};
 
 /// How often a decode may be repeated on what was compiled once.
 const DECODES: [u32; 2] = [1, 1000];
@@ -25,7 +24,10 @@ type Point = (usize, Estimate);
 /// When steps were given, and they are of other decodes.
 pub fn chart(source: &Source<'_>, group: Group) -> Result<Option<Chart>> {
     let lines = compiling(&source.found, group);
-    let timed = lines.iter().filter_map(|line| Some((line.case, grows_by(&line.case)?, line.total_ns?)));
+    let timed = lines.iter().filter_map(|line| {
+        let rows = line.case.strategy.grows_by(capacity(group.model, group.shape))?;
+        Some((line.case, rows, line.total_ns?))
+    });
     let mut compiled: Vec<(Case, usize, Estimate)> = timed.collect();
     compiled.sort_by_key(|&(_, rows, _)| rows);
     if compiled.is_empty() {
@@ -48,7 +50,7 @@ pub fn chart(source: &Source<'_>, group: Group) -> Result<Option<Chart>> {
         for (i, decodes) in DECODES.into_iter().enumerate() {
             let sums: Vec<Dot> = pairs.iter().map(|&pair| sum(pair, decodes)).collect();
             crossings.extend(least(&sums, decodes));
-            let name = format!("compile + {}", counted(decodes));
+            let name = format!("compile + {}", counted(decodes.into(), "decode"));
             curves.push(Curve { pieces: vec![sums], ..curve(&name, Style::aside(2 + i), &[]) });
         }
         notes.extend(notes_on_steps(steps));
@@ -62,18 +64,6 @@ pub fn chart(source: &Source<'_>, group: Group) -> Result<Option<Chart>> {
         crossings,
         caption,
     }))
-}
-
-/// Strategies that are one family: buffers that grow by so many rows.
-fn grows_by(case: &Case) -> Option<usize> {
-    match case.strategy {
-        Strategy::Concat => Some(1),
-        Strategy::Chunked(chunk) => Some(chunk),
-        Strategy::Padded => Some(capacity(case.model, case.shape)),
-        Strategy::Naive | Strategy::NaivePadded | Strategy::Bounded | Strategy::Onehot | Strategy::Shift => {
-            None
-        }
-    }
 }
 
 /// Whole decodes of the same tokens, on the CPU.
@@ -117,13 +107,12 @@ fn sum((rows, compile, decode): (usize, f64, f64), decodes: u32) -> Dot {
 
 fn least(sums: &[Dot], decodes: u32) -> Option<Crossed> {
     let Dot { x, y, .. } = *sums.iter().min_by(|a, b| a.y.total_cmp(&b.y))?;
-    let text =
-        format!("compile + {}: least at {x} rows, {}", counted(decodes), Quantity::Nanoseconds.show(y));
+    let text = format!(
+        "compile + {}: least at {x} rows, {}",
+        counted(decodes.into(), "decode"),
+        Quantity::Nanoseconds.show(y)
+    );
     Some(Crossed { text, lo: x, position: x, hi: x, y: Some(y) })
-}
-
-fn counted(decodes: u32) -> String {
-    format!("{decodes} decode{}", if decodes == 1 { "" } else { "s" })
 }
 
 fn notes(run: &Run, group: Group, points: &[Point]) -> Vec<String> {

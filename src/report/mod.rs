@@ -149,7 +149,8 @@ fn introduction(run: &Run) -> String {
     )
 }
 
-fn counted(n: u64, what: &str) -> String {
+/// `1 core`, `2 cores`
+pub(crate) fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 

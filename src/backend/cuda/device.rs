@@ -135,6 +135,11 @@ impl Device {
 }
 
 impl DeviceInfo {
+    /// The newest CUDA that the driver knows: `12.9`.
+    pub fn cuda_version(&self) -> String {
+        format!("{}.{}", self.driver / 1000, self.driver % 1000 / 10)
+    }
+
     /// What the driver says of a device, which need not have a compiler.
     pub fn of(ordinal: usize, nvrtc: Option<(i32, i32)>) -> Result<DeviceInfo> {
         let context = CudaContext::new(ordinal).map_err(|e| broken("open the device", e))?;

@@ -107,11 +107,6 @@ impl Cuda {
         Ok(Cuda::on(Stream::new(device)?, Some(device.clone()), mode))
     }
 
-    /// On the first device of this machine.
-    pub fn open(mode: Mode) -> Result<Cuda> {
-        Cuda::new(&Device::open(0)?, mode)
-    }
-
     /// A backend that runs nothing and needs no GPU. What it returns are shapes, and zeros for numbers;
     /// what it is for is [`Self::kernels_asked_for`].
     pub fn plan() -> Cuda {
