@@ -245,10 +245,16 @@ impl Environment {
         serde_json::from_value(json).map_err(|e| e.to_string())
     }
 
+    /// The text of the file.
+    pub(super) fn json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
     /// Replaces `folder/environment.json`.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(self).map_err(|e| Error::file(folder, e))?;
-        text.push(b'\n');
+        let text = self.json().map_err(|e| Error::file(folder, e))?;
         super::write_atomically(&folder.join(FILE), &text)
     }
 

@@ -60,8 +60,7 @@ pub fn write_merged(
     equality: &[EqualityRow],
     ledger: &[LedgerRow],
 ) -> Result<bool> {
-    let mut json = serde_json::to_vec_pretty(environment).map_err(|e| Error::file(target, e))?;
-    json.push(b'\n');
+    let json = environment.json().map_err(|e| Error::file(target, e))?;
     let cells = samples.iter().map(|MergedSample { sample, run, attempt }| {
         let mut cells = sample.cells();
         cells.extend([run.clone(), attempt.to_string()]);
