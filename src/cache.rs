@@ -1,12 +1,13 @@
 //! The subject of the project: what a decoder remembers from one step to the next.
 //!
-//! A [`Strategy`] is a kind of memory, not a kind of model. A layer says `past.append(new)` and gets
+//! A [`Strategy`] is a kind of memory, not a kind of model. A layer says [`Past::append`] and gets
 //! back a [`View`] of the rows it may read; it never names a strategy. So every strategy runs the
 //! same kernels, on rows kept differently, and whatever differs between two of them is the memory.
 //!
 //! One mask rule for all: row r is visible to new row i when r <= at + i.
 
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use crate::backend::{Backend, Call, Columns, Layout, View};
@@ -34,23 +35,20 @@ pub enum Strategy {
     Onehot,
     /// fairseq's queue for a window: move every row down, append.
     Shift,
+    /// Padded, but what a decoder looks up in its source is projected anew at every step, not kept.
+    Reprojected,
 }
 
 impl Strategy {
     /// One of each; `chunked` takes any chunk, 64 stands for all.
     pub fn examples() -> &'static [Strategy] {
         use Strategy::*;
-        &[Naive, NaivePadded, Concat, Padded, Chunked(64), Bounded, Onehot, Shift]
+        &[Naive, NaivePadded, Concat, Padded, Chunked(64), Bounded, Onehot, Shift, Reprojected]
     }
 
-    /// Whether the model has a memory of this kind: a window of a few rows has no use for chunks or
-    /// bounds, and an unbounded past cannot be shifted through a queue.
+    /// Whether the model has a memory of this kind, and a source if that is what it is about.
     pub fn applies_to(self, model: ModelKind) -> bool {
-        match self {
-            Strategy::Naive | Strategy::NaivePadded | Strategy::Concat | Strategy::Padded => true,
-            Strategy::Chunked(_) | Strategy::Bounded | Strategy::Onehot => model == ModelKind::Transformer,
-            Strategy::Shift => model == ModelKind::LinearizedConv,
-        }
+        model.slot().fits(self) && (self != Strategy::Reprojected || model.projects_a_source())
     }
 
     /// What tells the lengths and buffers of one step from those of another: the rows that its buffers
@@ -63,7 +61,8 @@ impl Strategy {
             | Strategy::Padded
             | Strategy::Bounded
             | Strategy::Onehot
-            | Strategy::Shift => Some(capacity),
+            | Strategy::Shift
+            | Strategy::Reprojected => Some(capacity),
         }
     }
 
@@ -78,7 +77,8 @@ impl Strategy {
             | Strategy::NaivePadded
             | Strategy::Bounded
             | Strategy::Onehot
-            | Strategy::Shift => None,
+            | Strategy::Shift
+            | Strategy::Reprojected => None,
         }
     }
 
@@ -99,6 +99,7 @@ impl fmt::Display for Strategy {
             Strategy::Bounded => "bounded",
             Strategy::Onehot => "onehot",
             Strategy::Shift => "shift",
+            Strategy::Reprojected => "reprojected",
         })
     }
 }
@@ -119,11 +120,39 @@ impl FromStr for Strategy {
 
 /// What one call node of a model asks to have remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// Numbers in a row.
-    pub width: usize,
-    /// How many of the latest rows are ever read, the newest included; `None`: all of them.
-    pub window: Option<usize>,
+pub enum Slot {
+    /// Every row, of so many numbers.
+    Rows { width: usize },
+    /// The latest rows, the newest included: what a convolution of so many taps reads.
+    Window { width: usize, rows: usize },
+    /// One matrix of a fixed size, whatever the length: a recurrent layer's.
+    State { rows: usize, width: usize },
+}
+
+impl Slot {
+    /// Whether a strategy has a form for it: a window of a few rows has no use for chunks or bounds, an
+    /// unbounded past cannot be shifted through a queue, and a state is kept in one way only.
+    pub fn fits(self, strategy: Strategy) -> bool {
+        match strategy {
+            Strategy::Naive
+            | Strategy::NaivePadded
+            | Strategy::Concat
+            | Strategy::Padded
+            | Strategy::Reprojected => true,
+            Strategy::Chunked(_) | Strategy::Bounded | Strategy::Onehot => matches!(self, Slot::Rows { .. }),
+            Strategy::Shift => matches!(self, Slot::Window { .. }),
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Slot::Rows { .. } => "an unbounded past",
+            Slot::Window { .. } => "a window of a few rows",
+            Slot::State { .. } => "a state of fixed size",
+        })
+    }
 }
 
 /// What one call node remembers. Every `match` on it is complete, so that a new kind of memory
@@ -147,6 +176,7 @@ enum History<T> {
         taps: usize,
         lent: Option<T>,
     },
+    State(T),
 }
 
 /// The last K rows, three ways. In the enclosing [`History::Window`], `lent` holds what the layer
@@ -165,27 +195,37 @@ impl<T> History<T> {
         batch: usize,
         capacity: usize,
     ) -> Result<Self> {
-        let Slot { width, window } = slot;
-        let zeros = |rows| b.zeros([batch, rows, width]);
-        let window_of = |rows, taps| History::Window { rows, taps, lent: None };
-        Ok(match (strategy, window) {
-            (Strategy::Naive, _) => History::Fresh(Layout::Tail),
-            (Strategy::NaivePadded, Some(_)) => History::Fresh(Layout::Tail),
-            (Strategy::NaivePadded, None) => History::Fresh(Layout::Masked),
-            (Strategy::Concat, None) => History::Grown(None),
-            (Strategy::Concat, Some(taps)) => window_of(Window::Grown(None), taps),
-            (Strategy::Padded, Some(taps)) => window_of(Window::Ring(zeros(taps)?), taps),
-            (Strategy::Shift, Some(taps)) => window_of(Window::Queue(zeros(taps)?), taps),
-            (Strategy::Padded, None) => History::Fixed { rows: zeros(capacity)?, layout: Layout::Masked },
-            (Strategy::Bounded, None) => History::Fixed { rows: zeros(capacity)?, layout: Layout::Bounded },
-            (Strategy::Onehot, None) => History::Onehot(zeros(capacity)?),
-            (Strategy::Chunked(chunk), None) => History::Chunked { rows: None, chunk },
-            (Strategy::Bounded | Strategy::Onehot | Strategy::Chunked(_), Some(_))
-            | (Strategy::Shift, None) => {
-                let what = if window.is_some() { "a window of a few rows" } else { "an unbounded past" };
-                return Err(Error::Input(format!("strategy `{strategy}` has no form for {what}")));
+        if !slot.fits(strategy) {
+            return Err(Error::Input(format!("strategy `{strategy}` has no form for {slot}")));
+        }
+        let zeros = |rows, width| b.zeros([batch, rows, width]);
+        let fixed = |layout, width| Ok(History::Fixed { rows: zeros(capacity, width)?, layout });
+        let (width, taps) = match slot {
+            Slot::Rows { width } => (width, None),
+            Slot::Window { width, rows } => (width, Some(rows)),
+            Slot::State { rows, width } if strategy.remembers() => {
+                return Ok(History::State(zeros(rows, width)?));
             }
-        })
+            Slot::State { .. } => return Ok(History::Fresh(Layout::Tail)),
+        };
+        let window = |rows, taps| Ok(History::Window { rows, taps, lent: None });
+        match (strategy, taps) {
+            (Strategy::Naive, _) | (Strategy::NaivePadded, Some(_)) => Ok(History::Fresh(Layout::Tail)),
+            (Strategy::NaivePadded, None) => Ok(History::Fresh(Layout::Masked)),
+            (Strategy::Concat, None) => Ok(History::Grown(None)),
+            (Strategy::Concat, Some(taps)) => window(Window::Grown(None), taps),
+            (Strategy::Shift, taps) => {
+                let taps = taps.expect("fits windows alone");
+                window(Window::Queue(zeros(taps, width)?), taps)
+            }
+            (Strategy::Padded | Strategy::Reprojected, Some(taps)) => {
+                window(Window::Ring(zeros(taps, width)?), taps)
+            }
+            (Strategy::Padded | Strategy::Reprojected, None) => fixed(Layout::Masked, width),
+            (Strategy::Bounded, _) => fixed(Layout::Bounded, width),
+            (Strategy::Onehot, _) => Ok(History::Onehot(zeros(capacity, width)?)),
+            (Strategy::Chunked(chunk), _) => Ok(History::Chunked { rows: None, chunk }),
+        }
     }
 
     /// Remembers the new rows and returns what the layer reads.
@@ -230,6 +270,7 @@ impl<T> History<T> {
                 b.write_onehot(call, rows, new)?;
                 Ok(if prefill { fresh } else { View { rows: whole(b, rows), layout: Layout::Masked } })
             }
+            History::State(_) => unreachable!("a layer that asked for a state appends no rows"),
             History::Window { rows, taps, lent } => {
                 *lent = match rows.view(b) {
                     Some(past) if n > 1 && call.at > 0 => Some(b.unroll(call, past, *taps - 1, new)?),
@@ -250,7 +291,7 @@ impl<T> History<T> {
         match self {
             History::Fresh(_) => None,
             History::Grown(rows) | History::Chunked { rows, .. } => rows.as_ref(),
-            History::Fixed { rows, .. } | History::Onehot(rows) => Some(rows),
+            History::Fixed { rows, .. } | History::Onehot(rows) | History::State(rows) => Some(rows),
             History::Window { rows, .. } => rows.kept(),
         }
     }
@@ -259,7 +300,7 @@ impl<T> History<T> {
         match self {
             History::Fresh(_) => None,
             History::Grown(rows) | History::Chunked { rows, .. } => rows.as_mut(),
-            History::Fixed { rows, .. } | History::Onehot(rows) => Some(rows),
+            History::Fixed { rows, .. } | History::Onehot(rows) | History::State(rows) => Some(rows),
             History::Window { rows: Window::Grown(rows), .. } => rows.as_mut(),
             History::Window { rows: Window::Ring(rows) | Window::Queue(rows), .. } => Some(rows),
         }
@@ -275,6 +316,7 @@ impl<T> History<T> {
             }
             History::Fixed { rows, layout } => History::Fixed { rows: change(rows)?, layout: *layout },
             History::Onehot(rows) => History::Onehot(change(rows)?),
+            History::State(rows) => History::State(change(rows)?),
             History::Window { rows, taps, .. } => {
                 let rows = match rows {
                     Window::Grown(rows) => Window::Grown(rows.as_ref().map(change).transpose()?),
@@ -325,15 +367,42 @@ impl<T> Window<T> {
     }
 }
 
-fn whole<'a, B: Backend>(b: &B, tensor: &'a B::Tensor) -> Columns<'a, B::Tensor> {
-    let [_, _, width] = b.shape(tensor);
-    Columns { tensor, from: 0, width }
+/// What a decoder looks at besides its own past: made once of the sentences to translate.
+pub struct Source<B: Backend> {
+    /// The call that it was made in, which says where each sentence begins. Its entries are sentences;
+    /// each serves as many neighbouring entries of the decoder: the beams of one sentence share it.
+    pub call: Call<B::Input>,
+    /// The encoder's result, kept where something is to be projected from it again.
+    pub encoded: Vec<B::Tensor>,
+    /// What each look at the source reads, in call order: keys and then values.
+    pub rows: Vec<B::Tensor>,
+}
+
+impl<B: Backend> Source<B> {
+    /// The same sentences in another order.
+    fn gather(&self, b: &B, order: &[usize]) -> Result<Source<B>> {
+        let n = self.call.rows();
+        let tokens = order.iter().flat_map(|&s| &self.call.tokens[s * n..(s + 1) * n]).copied().collect();
+        let mut call = Call::new(tokens, order.len(), self.call.at);
+        call.starts = order.iter().map(|&s| self.call.starts[s]).collect();
+        b.stage(&mut call)?;
+        let gather = |rows: &[B::Tensor]| -> Result<Vec<B::Tensor>> {
+            rows.iter().map(|rows| b.gather_batch(rows, order)).collect()
+        };
+        Ok(Source { call, encoded: gather(&self.encoded)?, rows: gather(&self.rows)? })
+    }
+
+    /// Bytes kept.
+    pub fn bytes(&self, b: &B) -> usize {
+        self.encoded.iter().chain(&self.rows).map(|rows| crate::backend::bytes(b.shape(rows))).sum()
+    }
 }
 
 /// One memory per call node, in call order, and how many positions they hold.
 pub struct Cache<B: Backend> {
     strategy: Strategy,
     histories: Vec<History<B::Tensor>>,
+    source: Option<Rc<Source<B>>>,
     call: Call<B::Input>,
     batch: usize,
     capacity: usize,
@@ -346,14 +415,27 @@ impl<B: Backend> Cache<B> {
         let new = |&slot: &Slot| History::new(b, strategy, slot, batch, capacity);
         let histories = slots.iter().map(new).collect::<Result<_>>()?;
         let longest = if strategy.remembers() { 1 } else { capacity };
-        let call = Call {
-            tokens: Vec::with_capacity(batch * longest),
-            batch,
-            at: 0,
-            last: 0,
-            input: B::Input::default(),
-        };
-        Ok(Cache { strategy, histories, call, batch, capacity, len: 0 })
+        let call = Call::new(Vec::with_capacity(batch * longest), batch, 0);
+        Ok(Cache { strategy, histories, source: None, call, batch, capacity, len: 0 })
+    }
+
+    /// What the decoder is to look at besides its past.
+    ///
+    /// # Panics
+    /// When the batch is no multiple of its sentences.
+    pub fn look_at(&mut self, source: Rc<Source<B>>) {
+        assert!(self.batch.is_multiple_of(source.call.batch), "each sentence serves as many entries");
+        self.source = Some(source);
+    }
+
+    pub fn source(&self) -> Option<&Rc<Source<B>>> {
+        self.source.as_ref()
+    }
+
+    /// Says, before anything is held, how many rows of each entry are padding.
+    pub(crate) fn begin_at(&mut self, starts: &[usize]) {
+        debug_assert!(self.is_empty() && starts.len() == self.batch);
+        self.call.starts.copy_from_slice(starts);
     }
 
     pub fn strategy(&self) -> Strategy {
@@ -414,9 +496,15 @@ impl<B: Backend> Cache<B> {
         self.strategy.step_shape(self.len + 1, self.capacity)
     }
 
-    /// What a model's body works with: the staged call and one memory per call node, in order.
-    pub fn parts(&mut self) -> (&Call<B::Input>, Memories<'_, B>) {
-        (&self.call, Memories(self.histories.iter_mut()))
+    /// What a model's body works with.
+    pub fn past<'a>(&'a mut self, b: &'a B) -> Past<'a, B> {
+        Past {
+            b,
+            strategy: self.strategy,
+            call: &self.call,
+            memories: self.histories.iter_mut(),
+            source: self.source.as_deref(),
+        }
     }
 
     /// The rows of the staged call are remembered from now on.
@@ -431,8 +519,15 @@ impl<B: Backend> Cache<B> {
         for history in &mut self.histories {
             *history = history.map(|rows| b.gather_batch(rows, order))?;
         }
+        if let Some(source) = &self.source {
+            let sentences = moved(self.batch / source.call.batch, order);
+            if sentences.iter().ne(&(0..source.call.batch).collect::<Vec<_>>()) {
+                self.source = Some(Rc::new(source.gather(b, &sentences)?));
+            }
+        }
         self.batch = order.len();
         self.call.batch = order.len();
+        self.call.starts = order.iter().map(|&entry| self.call.starts[entry]).collect();
         self.call.input = B::Input::default(); // what was recorded of steps names the old rows
         Ok(())
     }
@@ -441,14 +536,9 @@ impl<B: Backend> Cache<B> {
     pub fn fork(&self, b: &B) -> Result<Cache<B>> {
         let histories =
             self.histories.iter().map(|h| h.map(|rows| b.duplicate(rows))).collect::<Result<_>>()?;
-        let call = Call {
-            tokens: Vec::with_capacity(self.call.tokens.capacity()),
-            batch: self.batch,
-            at: 0,
-            last: 0,
-            input: B::Input::default(),
-        };
-        Ok(Cache { histories, call, ..*self })
+        let mut call = Call::new(Vec::with_capacity(self.call.tokens.capacity()), self.batch, 0);
+        call.starts.clone_from(&self.call.starts);
+        Ok(Cache { histories, source: self.source.clone(), call, ..*self })
     }
 
     /// Becomes an independent copy of `other`, in the buffers it has where they are of the same shapes:
@@ -464,6 +554,8 @@ impl<B: Backend> Cache<B> {
                 b.overwrite(rows, by)?;
             }
         }
+        self.call.starts.clone_from(&other.call.starts);
+        self.source.clone_from(&other.source);
         self.len = other.len;
         Ok(())
     }
@@ -475,11 +567,12 @@ impl<B: Backend> Cache<B> {
 
     /// Bytes of the rows that hold a position.
     pub fn live_bytes(&self, b: &B) -> usize {
-        let live = |rows: &B::Tensor| {
-            let [batch, rows, width] = b.shape(rows);
-            crate::backend::bytes([batch, rows.min(self.len), width])
+        let live = |history: &History<B::Tensor>| {
+            let [batch, rows, width] = b.shape(history.kept()?);
+            let whole = matches!(history, History::State(_));
+            Some(crate::backend::bytes([batch, if whole { rows } else { rows.min(self.len) }, width]))
         };
-        self.kept().map(live).sum()
+        self.histories.iter().filter_map(live).sum()
     }
 
     fn kept(&self) -> impl Iterator<Item = &B::Tensor> {
@@ -487,32 +580,77 @@ impl<B: Backend> Cache<B> {
     }
 }
 
-/// The memories of a cache, handed out in call order.
-pub struct Memories<'a, B: Backend>(std::slice::IterMut<'a, History<B::Tensor>>);
+/// The sentence of each group of `beams` neighbouring entries of a reordered batch, where every group is
+/// of one sentence; otherwise that of each entry.
+fn moved(beams: usize, order: &[usize]) -> Vec<usize> {
+    let sentences: Vec<usize> = order.iter().map(|entry| entry / beams).collect();
+    let groups = sentences.chunks(beams);
+    if sentences.len().is_multiple_of(beams) && groups.clone().all(|g| g.iter().all(|&s| s == g[0])) {
+        return groups.map(|group| group[0]).collect();
+    }
+    sentences
+}
 
-impl<'a, B: Backend> Memories<'a, B> {
-    /// The memory of the next call node.
+/// What a layer works with in one call: the machine, what was staged, and one memory for each call node,
+/// handed out in call order. A layer called twice in a model is two call nodes.
+pub struct Past<'a, B: Backend> {
+    b: &'a B,
+    strategy: Strategy,
+    call: &'a Call<B::Input>,
+    memories: std::slice::IterMut<'a, History<B::Tensor>>,
+    source: Option<&'a Source<B>>,
+}
+
+impl<'a, B: Backend> Past<'a, B> {
+    pub fn backend(&self) -> &'a B {
+        self.b
+    }
+
+    /// How many new rows there are, and where they stand.
+    pub fn call(&self) -> &'a Call<B::Input> {
+        self.call
+    }
+
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// What there is to look at besides the past.
+    pub fn source(&self) -> Option<&'a Source<B>> {
+        self.source
+    }
+
+    /// Remembers the new rows in the memory of the next call node, and returns those the layer may read.
     ///
     /// # Panics
-    /// When a model asks for more than its slots.
-    pub fn next_node(&mut self) -> Memory<'a, B> {
-        Memory(self.0.next().expect("a model has one slot for each call node"))
+    /// When a layer asks for more memories than it has slots.
+    pub fn append<'x>(&mut self, new: Columns<'x, B::Tensor>) -> Result<View<'x, B::Tensor>>
+    where
+        'a: 'x,
+    {
+        self.next_node().append(self.b, self.call, new)
+    }
+
+    /// The state of the next call node, to be changed; `None` where nothing is remembered.
+    ///
+    /// # Panics
+    /// As [`Self::append`].
+    pub fn state(&mut self) -> Option<&'a mut B::Tensor> {
+        match self.next_node() {
+            History::State(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    fn next_node(&mut self) -> &'a mut History<B::Tensor> {
+        self.memories.next().expect("a layer has one slot for each memory that it asks for")
     }
 }
 
-/// What one call node remembers, as its layer sees it.
-pub struct Memory<'a, B: Backend>(&'a mut History<B::Tensor>);
-
-impl<'a, B: Backend> Memory<'a, B> {
-    /// Remembers the new rows and returns those the layer may read.
-    pub fn append(
-        self,
-        b: &B,
-        call: &Call<B::Input>,
-        new: Columns<'a, B::Tensor>,
-    ) -> Result<View<'a, B::Tensor>> {
-        self.0.append(b, call, new)
-    }
+/// All columns of a tensor.
+pub fn whole<'a, B: Backend>(b: &B, tensor: &'a B::Tensor) -> Columns<'a, B::Tensor> {
+    let [_, _, width] = b.shape(tensor);
+    Columns { tensor, from: 0, width }
 }
 
 #[cfg(test)]
@@ -526,6 +664,7 @@ impl Cache<crate::backend::cpu::Cpu> {
                 }
                 // these read what creation promised to be zero, or keep no row unwritten
                 History::Onehot(_)
+                | History::State(_)
                 | History::Window { rows: Window::Grown(_) | Window::Queue(_), .. }
                 | History::Fresh(_)
                 | History::Grown(_)

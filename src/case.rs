@@ -12,14 +12,45 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cache::Strategy;
+use crate::cache::{Slot, Strategy};
 use crate::error::{Error, Result};
 use crate::model::{capacity, Config};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ModelKind {
+    /// GPT-2's.
     Transformer,
+    /// fairseq's convolutional language model.
     LinearizedConv,
+    /// Root mean squares, rotary positions, gated units, grouped queries.
+    Llama,
+    /// The same blocks with a state in place of a cache that grows.
+    Retention,
+    /// A transformer that looks at a source.
+    EncoderDecoder,
+    /// fairseq's convolutional translator.
+    ConvSeq2Seq,
+}
+
+impl ModelKind {
+    /// What kind of memory its layers ask for; the sizes stand for any.
+    pub fn slot(self) -> Slot {
+        match self {
+            ModelKind::Transformer | ModelKind::Llama | ModelKind::EncoderDecoder => Slot::Rows { width: 1 },
+            ModelKind::LinearizedConv | ModelKind::ConvSeq2Seq => Slot::Window { width: 1, rows: 1 },
+            ModelKind::Retention => Slot::State { rows: 1, width: 1 },
+        }
+    }
+
+    /// Whether it decodes from a source, and not from a prompt alone.
+    pub fn has_source(self) -> bool {
+        matches!(self, ModelKind::EncoderDecoder | ModelKind::ConvSeq2Seq)
+    }
+
+    /// Whether it makes keys and values of its source, which could be made anew at every step.
+    pub fn projects_a_source(self) -> bool {
+        self == ModelKind::EncoderDecoder
+    }
 }
 
 /// The sizes that every table and plot means by these names; the figures are in [`crate::model`].
@@ -33,6 +64,10 @@ pub enum ShapeName {
     Gpt2,
     /// fairseq's default size of the convolutional language model; linearized-conv only.
     Large,
+    /// Three layers on either side, as in Flax's tests of its translation example; encoder-decoder only.
+    FlaxToy,
+    /// Six layers on either side of width 1024, as Flax's translation example and fairseq's large; encoder-decoder only.
+    Wmt,
 }
 
 /// Who did the work.
@@ -81,8 +116,25 @@ macro_rules! names {
     };
 }
 
-names!(ModelKind, "model", Transformer => "transformer", LinearizedConv => "linearized-conv");
-names!(ShapeName, "shape", Tiny => "tiny", Toy => "toy", Base => "base", Gpt2 => "gpt2", Large => "large");
+names!(
+    ModelKind, "model",
+    Transformer => "transformer",
+    LinearizedConv => "linearized-conv",
+    Llama => "llama",
+    Retention => "retention",
+    EncoderDecoder => "encoder-decoder",
+    ConvSeq2Seq => "conv-seq2seq",
+);
+names!(
+    ShapeName, "shape",
+    Tiny => "tiny",
+    Toy => "toy",
+    Base => "base",
+    Gpt2 => "gpt2",
+    Large => "large",
+    FlaxToy => "flax-toy",
+    Wmt => "wmt",
+);
 
 impl OutsideName {
     pub fn new(name: &str) -> Option<OutsideName> {
@@ -208,7 +260,11 @@ impl FromStr for Case {
         let [model, strategy, backend, batch, position] = id.split('/').collect::<Vec<_>>()[..] else {
             return Err(malformed());
         };
-        let (model, shape) = model.rsplit_once('-').ok_or_else(malformed)?;
+        // the longest name of a shape that ends it: `encoder-decoder-flax-toy` is no `toy`
+        let shape = ShapeName::ALL.iter().map(|shape| shape.name());
+        let shape = shape.filter(|name| model.ends_with(&format!("-{name}"))).max_by_key(|name| name.len());
+        let named = shape.map(|shape| (&model[..model.len() - shape.len() - 1], shape));
+        let (model, shape) = named.or_else(|| model.rsplit_once('-')).ok_or_else(malformed)?;
         // no larger than what can be decoded, so that no cost of it overflows
         let number = |text: &str, prefix: char, most: usize| -> Result<usize> {
             let number = text.strip_prefix(prefix).and_then(|n| n.parse().ok());

@@ -19,6 +19,11 @@
 //! naive has t new rows, naive-padded M. Concat copies 2(K-1) + 1 rows, padded writes one,
 //! shift moves 2(K-1) + 1.
 //!
+//! Grouped queries keep `kv_heads/heads` of d; a sliding window is a convolution's memory twice, and read
+//! by attention; retention's state of `H·D²` numbers is read, written and multiplied with once a new row.
+//! A look at a source of S rows costs `4d·S` and reads 2S rows, and, where keys and values are projected
+//! anew, `4S·d²` more.
+//!
 //! The most that concat keeps at once is `(2N + 1)·t - 1` rows: keys are freed before values grow,
 //! layer after layer, so only one tensor of the model is there twice at a time.
 
@@ -26,10 +31,46 @@ use crate::backend::Work;
 use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::Result;
-use crate::model::{capacity, Config, ConvConfig, TransformerConfig};
+use crate::model::{capacity, source_rows, Config};
 
 /// Bytes of an f32.
 const S: usize = 4;
+
+/// Something that a model does once in a call and that costs. A model is a list of them, in its own order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A dense layer, of every new row.
+    Dense {
+        inner: usize,
+        out: usize,
+    },
+    /// A dense layer of the last row alone.
+    Last {
+        inner: usize,
+        out: usize,
+    },
+    /// Attention of `width` numbers of queries over two memories of `kept` numbers a row.
+    Attention {
+        width: usize,
+        kept: usize,
+        window: Option<usize>,
+    },
+    /// Attention of `width` numbers of queries over two times `kept` numbers a row of the source, which
+    /// are projected from `inner` numbers; `None` where they are the encoder's own.
+    Look {
+        width: usize,
+        kept: usize,
+        inner: Option<usize>,
+    },
+    Convolution {
+        channels: usize,
+        taps: usize,
+    },
+    Retention {
+        heads: usize,
+        size: usize,
+    },
+}
 
 /// One step to `position`, of a session of `batch` sentences whose buffers have `capacity` rows.
 #[derive(Clone, Debug)]
@@ -39,6 +80,39 @@ pub struct Step {
     pub batch: usize,
     pub position: usize,
     pub capacity: usize,
+    /// Rows of the source, where there is one; as many sentences as the batch.
+    pub source: usize,
+}
+
+/// What one memory costs in one step, in numbers of one batch entry.
+#[derive(Clone, Copy, Default)]
+struct Memory {
+    copied: usize,
+    read: usize,
+    allocs: usize,
+    allocated: usize,
+    /// Kept before the step, and after it.
+    before: usize,
+    after: usize,
+    /// Of what is kept after it, what holds a position.
+    live: usize,
+    flops: usize,
+}
+
+impl Memory {
+    /// From rows to numbers.
+    fn of_width(self, width: usize) -> Memory {
+        Memory {
+            copied: self.copied * width,
+            read: self.read * width,
+            allocs: self.allocs,
+            allocated: self.allocated * width,
+            before: self.before * width,
+            after: self.after * width,
+            live: self.live * width,
+            flops: self.flops * width,
+        }
+    }
 }
 
 impl Step {
@@ -50,6 +124,7 @@ impl Step {
             batch: case.batch,
             position: case.position,
             capacity: capacity(case.model, case.shape),
+            source: source_rows(case.model, case.shape),
         })
     }
 
@@ -60,47 +135,46 @@ impl Step {
 
     /// Everything counted that follows from the shapes. `launches` and `host_syncs` are a backend's own.
     pub fn work(&self) -> Work {
-        let rows = self.rows();
+        let memories = self.memories();
+        let sum = |of: fn(&Memory) -> usize| memories.iter().map(of).sum::<usize>();
+        let bytes = |numbers: usize| (self.batch * numbers * S) as u64;
         Work {
             flops: self.flops() as u64,
-            copied_bytes: (self.batch * rows.copied * self.width() * S) as u64,
-            read_bytes: (self.batch * rows.read * self.width() * S) as u64,
-            allocs: rows.allocs as u64,
-            alloc_bytes: (self.batch * rows.allocated * self.width() * S) as u64,
+            copied_bytes: bytes(sum(|m| m.copied)),
+            read_bytes: bytes(sum(|m| m.read) + self.looked_up()),
+            allocs: sum(|m| m.allocs) as u64,
+            alloc_bytes: bytes(sum(|m| m.allocated)),
             ..Work::default()
         }
     }
 
     /// Rows kept after the step that hold a position.
     pub fn live_bytes(&self) -> usize {
-        self.kept_bytes(match &self.config {
-            Config::Transformer(_) => self.position,
-            Config::LinearizedConv(config) => config.taps.min(self.position),
-        })
+        self.batch * S * self.memories().iter().map(|m| m.live).sum::<usize>()
     }
 
     /// Rows kept after the step.
     pub fn allocated_bytes(&self) -> usize {
-        self.kept_bytes(self.held(self.position))
+        self.batch * S * self.memories().iter().map(|m| m.after).sum::<usize>()
     }
 
-    /// The most kept at once during the step: one tensor is there twice while it grows.
+    /// The most kept at once during the step: one tensor after another is there twice while it grows.
     pub fn kept_peak_bytes(&self) -> usize {
-        let (before, after) = (self.held(self.position - 1), self.held(self.position));
-        let grows = matches!(self.strategy, Strategy::Concat) || before != after;
-        let twice = if grows { before } else { 0 };
-        self.allocated_bytes()
-            + if self.strategy.remembers() { self.batch * twice * self.width() * S } else { 0 }
+        let memories = self.memories();
+        let grows = |m: &Memory| m.allocs > 0;
+        let mut kept: usize = memories.iter().map(|m| m.before).sum();
+        let mut most = kept;
+        for memory in memories.iter().filter(|m| grows(m)) {
+            most = most.max(kept + memory.after);
+            kept = kept + memory.after - memory.before;
+        }
+        self.batch * S * most
     }
 
     /// Bytes that must cross from memory for one step, however well it is written: every weight
     /// the step uses once, and the rows that layers read.
     pub fn read_floor_bytes(&self) -> usize {
-        let untouched = match &self.config {
-            // of positions one row an entry is looked up; the tied table is read by the last product
-            Config::Transformer(c) => S * c.positions.saturating_sub(self.new_rows()) * c.width,
-            Config::LinearizedConv(c) => S * c.vocab.saturating_sub(self.batch * self.new_rows()) * c.embed,
-        };
+        let untouched = S * self.config.untouched(self.batch, self.new_rows());
         let past = if self.strategy.remembers() { self.work().read_bytes as usize } else { 0 };
         self.config.weight_bytes() - untouched + past
     }
@@ -114,18 +188,19 @@ impl Step {
 
     pub fn flops(&self) -> usize {
         let n = self.new_rows();
-        let one = match &self.config {
-            Config::Transformer(c) => {
-                let dense = n * (8 * c.width * c.width + 4 * c.width * c.hidden);
-                let attention = 4 * c.width * self.pairs();
-                c.layers * (dense + attention + self.scatter_flops(c)) + 2 * c.width * c.vocab
+        let of = |node: &Node| match *node {
+            Node::Dense { inner, out } => 2 * n * inner * out,
+            Node::Last { inner, out } => 2 * inner * out,
+            Node::Attention { width, window, .. } => 4 * width * self.pairs(window),
+            Node::Look { width, kept, inner } => {
+                let anew = if self.strategy == Strategy::Reprojected { inner.unwrap_or(0) } else { 0 };
+                4 * width * n * self.source + 4 * self.source * anew * kept
             }
-            Config::LinearizedConv(c) => {
-                let convolutions = c.layers * n * 4 * c.taps * c.channels * c.channels;
-                n * 2 * c.embed * c.channels + convolutions + 2 * c.channels * c.embed + 2 * c.embed * c.vocab
-            }
+            Node::Convolution { channels, taps } => 4 * n * taps * channels * channels,
+            Node::Retention { heads, size } => 5 * n * heads * size * size,
         };
-        self.batch * one
+        let memories: usize = self.memories().iter().map(|m| m.flops).sum();
+        self.batch * (self.config.nodes().iter().map(of).sum::<usize>() + memories)
     }
 
     /// Rows a call brings: one, or all of them to those who remember nothing.
@@ -138,122 +213,112 @@ impl Step {
             | Strategy::Chunked(_)
             | Strategy::Bounded
             | Strategy::Onehot
-            | Strategy::Shift => 1,
+            | Strategy::Shift
+            | Strategy::Reprojected => 1,
         }
     }
 
     /// Pairs of a query and a row that attention visits.
-    fn pairs(&self) -> usize {
+    fn pairs(&self, window: Option<usize>) -> usize {
         let (t, m) = (self.position, self.capacity);
+        if let Some(window) = window {
+            let upto = |rows: usize| (1..=rows).map(|end| end.min(window)).sum();
+            return match self.strategy {
+                Strategy::Naive => upto(t),
+                Strategy::NaivePadded => upto(m),
+                _ => t.min(window),
+            };
+        }
         match self.strategy {
             Strategy::Naive => t * (t + 1) / 2,
             Strategy::NaivePadded => m * m,
             Strategy::Concat | Strategy::Bounded | Strategy::Shift => t,
-            Strategy::Padded | Strategy::Onehot => m,
+            Strategy::Padded | Strategy::Onehot | Strategy::Reprojected => m,
             Strategy::Chunked(chunk) => t.next_multiple_of(chunk),
         }
     }
 
-    fn scatter_flops(&self, config: &TransformerConfig) -> usize {
-        if self.strategy == Strategy::Onehot {
-            4 * self.capacity * config.width
-        } else {
-            0
-        }
-    }
-
-    /// Rows of one kept tensor after `position` positions.
-    fn held(&self, position: usize) -> usize {
-        match (&self.config, self.strategy) {
-            (_, Strategy::Naive | Strategy::NaivePadded) => 0,
-            (Config::Transformer(_), Strategy::Concat) => position,
-            (Config::Transformer(_), Strategy::Chunked(chunk)) => position.next_multiple_of(chunk),
-            (Config::Transformer(_), _) => self.capacity,
-            (Config::LinearizedConv(c), Strategy::Concat) => c.taps.min(position),
-            (Config::LinearizedConv(c), _) => c.taps,
-        }
-    }
-
-    /// Numbers in a kept row, and kept tensors.
-    fn width(&self) -> usize {
-        match &self.config {
-            Config::Transformer(config) => config.width,
-            Config::LinearizedConv(config) => config.channels,
-        }
-    }
-
-    fn tensors(&self) -> usize {
-        match &self.config {
-            Config::Transformer(config) => 2 * config.layers,
-            Config::LinearizedConv(config) => config.layers,
-        }
-    }
-
-    fn kept_bytes(&self, rows: usize) -> usize {
-        if !self.strategy.remembers() {
-            return 0;
-        }
-        self.batch * self.tensors() * rows * self.width() * S
-    }
-
-    /// Over all kept tensors: rows copied and written, rows read, allocations and their rows.
-    fn rows(&self) -> Rows {
-        let (t, m) = (self.position, self.capacity);
-        let one = match (&self.config, self.strategy) {
-            (Config::Transformer(_), Strategy::Naive) => Rows { read: t, ..Rows::default() },
-            (Config::Transformer(_), Strategy::NaivePadded) => Rows { read: m, ..Rows::default() },
-            (Config::Transformer(_), Strategy::Concat) => {
-                Rows { copied: 2 * t - 1, read: t, allocs: 1, allocated: t }
-            }
-            (Config::Transformer(_), Strategy::Bounded) => Rows { copied: 1, read: t, ..Rows::default() },
-            (Config::Transformer(_), Strategy::Onehot) => Rows { copied: 2 * m, read: m, ..Rows::default() },
-            (Config::Transformer(_), Strategy::Chunked(_)) => self.chunked_rows(),
-            (Config::Transformer(_), Strategy::Padded | Strategy::Shift) => {
-                Rows { copied: 1, read: m, ..Rows::default() }
-            }
-            (Config::LinearizedConv(c), _) => self.window_rows(c),
+    /// Numbers of the source that are read, of one batch entry.
+    fn looked_up(&self) -> usize {
+        let of = |node: &Node| match node {
+            Node::Look { kept, .. } => 2 * self.source * kept,
+            _ => 0,
         };
-        let tensors = self.tensors();
-        Rows {
-            copied: tensors * one.copied,
-            read: tensors * one.read,
-            allocs: tensors * one.allocs,
-            allocated: tensors * one.allocated,
+        self.config.nodes().iter().map(of).sum()
+    }
+
+    /// What each kept tensor costs, in call order.
+    fn memories(&self) -> Vec<Memory> {
+        let of = |node: &Node| match *node {
+            Node::Dense { .. } | Node::Last { .. } | Node::Look { .. } => Vec::new(),
+            Node::Attention { kept, window: None, .. } => vec![self.rows().of_width(kept); 2],
+            Node::Attention { kept, window: Some(window), .. } => {
+                let read =
+                    if self.strategy.remembers() { self.position.min(window) } else { self.new_rows() };
+                vec![self.window(window, read).of_width(kept); 2]
+            }
+            Node::Convolution { channels, taps } => {
+                vec![self.window(taps, taps - 1 + self.new_rows()).of_width(channels)]
+            }
+            Node::Retention { heads, size } => {
+                let numbers = heads * size * size;
+                let kept = if self.strategy.remembers() { numbers } else { 0 };
+                let memory =
+                    Memory { read: numbers, copied: kept, before: kept, after: kept, ..Memory::default() };
+                vec![Memory { live: kept, ..memory }]
+            }
+        };
+        self.config.nodes().iter().flat_map(of).collect()
+    }
+
+    /// Of all positions.
+    fn rows(&self) -> Memory {
+        let (t, m) = (self.position, self.capacity);
+        let fixed = Memory { copied: 1, read: m, before: m, after: m, live: t, ..Memory::default() };
+        match self.strategy {
+            Strategy::Naive => Memory { read: t, ..Memory::default() },
+            Strategy::NaivePadded => Memory { read: m, ..Memory::default() },
+            Strategy::Concat => Memory {
+                copied: 2 * t - 1,
+                read: t,
+                allocs: 1,
+                allocated: t,
+                before: t - 1,
+                after: t,
+                live: t,
+                flops: 0,
+            },
+            Strategy::Bounded => Memory { read: t, ..fixed },
+            Strategy::Onehot => Memory { copied: 2 * m, flops: 2 * m, ..fixed },
+            Strategy::Chunked(chunk) => self.chunks(chunk),
+            Strategy::Padded | Strategy::Shift | Strategy::Reprojected => fixed,
         }
     }
 
-    fn chunked_rows(&self) -> Rows {
-        let (before, after) = (self.held(self.position - 1), self.held(self.position));
+    fn chunks(&self, chunk: usize) -> Memory {
+        let [before, after] = [self.position - 1, self.position].map(|t| t.next_multiple_of(chunk));
+        let memory =
+            Memory { copied: 1, read: after, before, after, live: self.position, ..Memory::default() };
         if before == after {
-            return Rows { copied: 1, read: after, ..Rows::default() };
+            return memory;
         }
         let grown = if before == 0 { 0 } else { before + after };
-        Rows { copied: 1 + grown, read: after, allocs: 1, allocated: after }
+        Memory { copied: 1 + grown, allocs: 1, allocated: after, ..memory }
     }
 
-    fn window_rows(&self, config: &ConvConfig) -> Rows {
-        let taps = config.taps;
-        let read = taps - 1 + self.new_rows();
+    /// Of the latest `taps` positions; `read` rows are read.
+    fn window(&self, taps: usize, read: usize) -> Memory {
+        let [before, after] = [self.position - 1, self.position].map(|t| t.min(taps));
+        let fixed = Memory { copied: 1, read, before: taps, after: taps, live: after, ..Memory::default() };
         match self.strategy {
             Strategy::Concat => {
-                let held = self.held(self.position);
-                Rows { copied: 2 * held - 1, read, allocs: 1, allocated: held }
+                Memory { copied: 2 * after - 1, allocs: 1, allocated: after, before, after, ..fixed }
             }
-            Strategy::Shift => Rows { copied: 2 * taps - 1, read, ..Rows::default() },
-            Strategy::Naive | Strategy::NaivePadded => Rows { read, ..Rows::default() },
-            Strategy::Padded | Strategy::Bounded | Strategy::Onehot | Strategy::Chunked(_) => {
-                Rows { copied: 1, read, ..Rows::default() }
-            }
+            Strategy::Shift => Memory { copied: 2 * taps - 1, ..fixed },
+            Strategy::Naive | Strategy::NaivePadded => Memory { read, ..Memory::default() },
+            _ => fixed,
         }
     }
-}
-
-#[derive(Default)]
-struct Rows {
-    copied: usize,
-    read: usize,
-    allocs: usize,
-    allocated: usize,
 }
 
 #[cfg(test)]
@@ -283,7 +348,7 @@ mod tests {
     }
 
     fn on_every_case<B: Backend>(backend: impl Fn() -> B, last: usize) {
-        for model in [ModelKind::Transformer, ModelKind::LinearizedConv] {
+        for &model in ModelKind::ALL.iter().filter(|model| !model.has_source()) {
             let config = Config::named(model, ShapeName::Tiny).unwrap();
             let b = Metered(backend());
             let loaded = AnyModel::load(&b, &config, &Weights::seeded(model, 1)).unwrap();
@@ -312,7 +377,7 @@ mod tests {
             let before = b.meter().work();
             session.feed(&Tokens(vec![vec![5]; batch])).unwrap();
             let counted = b.meter().work() - before;
-            let step = Step { config: config.clone(), strategy, batch, position, capacity: 24 };
+            let step = Step { config: config.clone(), strategy, batch, position, capacity: 24, source: 0 };
             let what = format!("{} {strategy} batch {batch} position {position}", b.name());
             let counted = Work { launches: 0, host_syncs: 0, ..counted };
             assert_eq!(counted, step.work(), "{what}");

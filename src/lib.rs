@@ -5,7 +5,8 @@
 //! |---|---|
 //! | what can be measured, and its id | [`case`], [`suite`] |
 //! | one decode in progress | [`session`] |
-//! | the two models | [`model`] |
+//! | layers with a cache, and how to write one | [`layer`] |
+//! | the models | [`model`] |
 //! | the strategies, the subject of the project | [`cache`] |
 //! | what a step must cost, in closed form | [`cost`] |
 //! | the operations, on each machine | [`backend`] |
@@ -23,6 +24,7 @@ pub mod cache;
 pub mod case;
 pub mod cost;
 pub mod error;
+pub mod layer;
 pub mod measure;
 pub mod model;
 pub mod plot;

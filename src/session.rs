@@ -74,7 +74,8 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
             | Strategy::Chunked(_)
             | Strategy::Bounded
             | Strategy::Onehot
-            | Strategy::Shift => (total - n, n),
+            | Strategy::Shift
+            | Strategy::Reprojected => (total - n, n),
         };
         let seen = &self.seen.0;
         let token = |entry: usize, row: usize| seen[entry].get(first + row).copied().unwrap_or(0);

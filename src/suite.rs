@@ -7,6 +7,9 @@
 //! | `gpt2`, `large` | when the filter names them: minutes each | the same |
 //! | `tiny` | when the filter names it: for tests of the harness itself | all |
 //!
+//! The transformer and the convolution are what is measured by default; the other models are when the
+//! filter names them.
+//!
 //! Every case exists on the CPU and in the three ways of CUDA, except those that a recording cannot
 //! replay. On a machine without a GPU, the CPU's are measured.
 //!
@@ -24,10 +27,10 @@ use crate::model::{capacity, shapes};
 /// without one, the default suite.
 pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
     let Some(filter) = filter else {
-        return Ok(all().into_iter().filter(|case| in_default(case.shape)).collect());
+        return Ok(all().into_iter().filter(in_default).collect());
     };
     let matches = matcher(filter)?;
-    let wanted = |case: &Case| in_default(case.shape) || filter.contains(case.shape.name());
+    let wanted = |case: &Case| in_default(case) || is_named(case, filter);
     let cases: Vec<Case> = all().into_iter().filter(|case| wanted(case) && matches(case)).collect();
     if cases.is_empty() {
         let known = all().iter().map(Case::to_string).collect();
@@ -73,8 +76,20 @@ pub fn side_by_side(a: &Case, b: &Case) -> bool {
     same_rig(a, b) && (a.batch, a.position) == (b.batch, b.position)
 }
 
-fn in_default(shape: ShapeName) -> bool {
-    matches!(shape, ShapeName::Toy | ShapeName::Base)
+fn in_default(case: &Case) -> bool {
+    is_usual(case.model) && matches!(case.shape, ShapeName::Toy | ShapeName::Base)
+}
+
+fn is_usual(model: ModelKind) -> bool {
+    matches!(model, ModelKind::Transformer | ModelKind::LinearizedConv)
+}
+
+/// Whether a filter asks for a case that is not measured by default: by the name of its model, if that is
+/// one of the others, and of its shape, if that is.
+fn is_named(case: &Case, filter: &str) -> bool {
+    let Case { model, shape, .. } = case;
+    (is_usual(*model) || filter.contains(model.name()))
+        && (matches!(shape, ShapeName::Toy | ShapeName::Base) || filter.contains(shape.name()))
 }
 
 /// Batch sizes and positions.
@@ -83,6 +98,7 @@ fn places(model: ModelKind, shape: ShapeName) -> Vec<(usize, usize)> {
     match shape {
         ShapeName::Tiny => vec![(1, 16), (1, most), (3, 16)],
         ShapeName::Toy => vec![(1, 64), (1, 256), (1, most), (4, 256)],
+        ShapeName::FlaxToy | ShapeName::Wmt => vec![(1, 64), (1, most)],
         ShapeName::Base | ShapeName::Gpt2 | ShapeName::Large => vec![(1, 64), (1, 256), (1, 512), (1, most)],
     }
 }
@@ -95,7 +111,9 @@ fn worth_its_time(strategy: Strategy, shape: ShapeName, batch: usize, position: 
         Strategy::NaivePadded => {
             batch == 1 && (small || shape == ShapeName::Base) && position == if small { 64 } else { 256 }
         }
-        Strategy::Concat | Strategy::Padded | Strategy::Bounded | Strategy::Shift => true,
+        Strategy::Concat | Strategy::Padded | Strategy::Bounded | Strategy::Shift | Strategy::Reprojected => {
+            true
+        }
         Strategy::Chunked(_) | Strategy::Onehot => batch == 1,
     }
 }

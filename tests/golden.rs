@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 
 use decode_bench::backend::cpu::{Cpu, Tensor};
-use decode_bench::backend::{Activation, Backend, Call, Columns, Layout, Linear, Tokens, View};
+use decode_bench::backend::{
+    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Tokens, View,
+};
 use decode_bench::cache::Strategy;
 use decode_bench::case::ModelKind;
 use decode_bench::model::weights::{Checkpoint, Weights};
@@ -195,7 +197,7 @@ fn tensor(b: &Cpu, shape: [usize; 3], numbers: &[f32]) -> Tensor {
 }
 
 fn call(batch: usize, rows: usize) -> Call<()> {
-    Call { tokens: vec![0; batch * rows], batch, at: 0, last: rows - 1, input: () }
+    Call::new(vec![0; batch * rows], batch, 0)
 }
 
 fn whole(rows: &Tensor, layout: Layout) -> View<'_, Tensor> {
@@ -233,7 +235,7 @@ fn attention_is_that_of_its_formula() {
                 columns(&q),
                 whole(&k, layout),
                 whole(&v, layout),
-                heads,
+                &Attend::causal(heads, size),
             );
             let attended = attended.unwrap();
             let what = format!("{layout:?}, {threads} threads");
@@ -266,11 +268,12 @@ fn the_convolution_is_that_of_its_formula() {
             .map(|(o, ki)| w[ki * out + source(o)])
             .collect();
         let biases: Vec<f32> = (0..2 * c).map(|o| bias[source(o)]).collect();
-        let layer = Linear {
+        let linear = Linear {
             weight: tensor(&b, [1, 2 * c, taps * c], &weight),
             bias: Some(tensor(&b, [1, 1, 2 * c], &biases)),
         };
-        let found = b.conv_glu(&call(batch, positions), whole(&input, Layout::Tail), &layer, taps).unwrap();
+        let convolution = Convolution { linear, taps, ahead: 0, residual: true };
+        let found = b.conv_glu(&call(batch, positions), whole(&input, Layout::Tail), &convolution).unwrap();
         let expected: Vec<Vec<f32>> = (0..batch * positions)
             .map(|row| {
                 let (y, x) = (&y[(row % positions) * batch + row / positions], &x[row * c..]);

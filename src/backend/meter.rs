@@ -5,7 +5,9 @@
 use std::cell::Cell;
 use std::ops::Sub;
 
-use super::{bytes, Activation, Backend, Call, Columns, DeviceMemory, Layout, Linear, Shape, View};
+use super::{
+    bytes, Activation, Attend, Backend, Call, Columns, Convolution, DeviceMemory, Linear, Norm, Shape, View,
+};
 use crate::error::Result;
 
 /// Work done, as running totals. What one step did is the difference of two.
@@ -178,8 +180,8 @@ impl<B: Backend> Backend for Metered<B> {
     ) -> Result<B::Tensor> {
         self.0.embed(call, table, positions)
     }
-    fn layer_norm(&self, x: &B::Tensor, gain: &B::Tensor, bias: &B::Tensor) -> Result<B::Tensor> {
-        self.0.layer_norm(x, gain, bias)
+    fn norm(&self, x: &B::Tensor, norm: &Norm<B::Tensor>) -> Result<B::Tensor> {
+        self.0.norm(x, norm)
     }
     fn linear(
         &self,
@@ -192,38 +194,77 @@ impl<B: Backend> Backend for Metered<B> {
         self.count(|work| work.flops += (2 * batch * rows * inner * out) as u64);
         self.0.linear(x, layer, activation, residual)
     }
+    fn swiglu(&self, x: &B::Tensor) -> Result<B::Tensor> {
+        self.0.swiglu(x)
+    }
+    fn add(&self, a: &B::Tensor, b: &B::Tensor, scale: f32) -> Result<B::Tensor> {
+        self.0.add(a, b, scale)
+    }
+    fn rotate(
+        &self,
+        call: &Call<B::Input>,
+        x: Columns<'_, B::Tensor>,
+        turns: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        self.0.rotate(call, x, turns)
+    }
     fn attention(
         &self,
         call: &Call<B::Input>,
         q: Columns<'_, B::Tensor>,
         k: View<'_, B::Tensor>,
         v: View<'_, B::Tensor>,
-        heads: usize,
+        attend: &Attend<'_, B::Tensor>,
     ) -> Result<B::Tensor> {
-        let ([batch, n, _], [_, rows, _]) = (self.0.shape(q.tensor), self.0.shape(k.rows.tensor));
-        let visited = |i: usize| if k.layout == Layout::Masked { rows } else { rows.min(call.at + i + 1) };
-        let pairs: usize = (0..n).map(visited).sum();
-        let read = 2 * self.rows_bytes(k.rows.tensor, visited(n - 1), q.width);
+        let ([batch, n, _], [entries, rows, _]) = (self.0.shape(q.tensor), self.0.shape(k.rows.tensor));
+        let visited = |start: usize, i: usize| attend.visited(k.layout, rows, call.at, start, i);
+        let pairs = |start: usize| (0..n).map(|i| visited(start, i)).sum::<usize>();
+        let pairs = call.starts.iter().map(|&start| pairs(start)).sum::<usize>() * (batch / entries);
+        let read: usize =
+            call.starts.iter().map(|&start| attend.read(k.layout, rows, call.at, start, n)).sum();
         self.count(|work| {
-            work.flops += (4 * batch * pairs * q.width) as u64;
-            work.read_bytes += read;
+            work.flops += (4 * pairs * q.width) as u64;
+            work.read_bytes += 2 * bytes([1, read, k.rows.width]) as u64;
         });
-        self.0.attention(call, q, k, v, heads)
+        self.0.attention(call, q, k, v, attend)
     }
     fn conv_glu(
         &self,
         call: &Call<B::Input>,
         rows: View<'_, B::Tensor>,
-        layer: &Linear<B::Tensor>,
-        taps: usize,
+        convolution: &Convolution<B::Tensor>,
     ) -> Result<B::Tensor> {
-        let [_, out, inner] = self.0.shape(&layer.weight);
-        let read = self.rows_bytes(rows.rows.tensor, taps - 1 + call.rows(), rows.rows.width);
+        let [_, out, inner] = self.0.shape(&convolution.linear.weight);
+        let read = self.rows_bytes(rows.rows.tensor, convolution.taps - 1 + call.rows(), rows.rows.width);
         self.count(|work| {
             work.flops += (2 * call.batch * call.rows() * inner * out) as u64;
             work.read_bytes += read;
         });
-        self.0.conv_glu(call, rows, layer, taps)
+        self.0.conv_glu(call, rows, convolution)
+    }
+    fn retain(
+        &self,
+        call: &Call<B::Input>,
+        qkv: [Columns<'_, B::Tensor>; 3],
+        state: Option<&mut B::Tensor>,
+        decays: &B::Tensor,
+    ) -> Result<B::Tensor> {
+        let ([q, _, v], [_, _, heads]) = (qkv, self.0.shape(decays));
+        let numbers = call.batch * q.width * v.width / heads;
+        // S is multiplied, added to and multiplied with once a row; read once and written once a call
+        self.count(|work| {
+            work.flops += (5 * call.rows() * numbers) as u64;
+            work.read_bytes += 4 * numbers as u64;
+        });
+        if state.is_some() {
+            self.copied(4 * numbers as u64);
+        }
+        self.0.retain(call, qkv, state, decays)
+    }
+    fn lag(&self, call: &Call<B::Input>, rows: View<'_, B::Tensor>, back: usize) -> Result<B::Tensor> {
+        let read = self.rows_bytes(rows.rows.tensor, call.rows(), rows.rows.width);
+        self.count(|work| work.read_bytes += read);
+        self.0.lag(call, rows, back)
     }
     fn last_row(&self, call: &Call<B::Input>, x: &B::Tensor) -> Result<B::Tensor> {
         self.0.last_row(call, x)

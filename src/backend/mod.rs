@@ -1,4 +1,4 @@
-//! The seam between models and machines: [`Backend`], a trait of about twenty fused operations.
+//! The seam between models and machines: [`Backend`], a trait of about twenty-five fused operations.
 //!
 //! An operation is what one would write by hand as one kernel: not a primitive (a GPU step would
 //! be launch overhead and this trait a framework), not a whole model (two copies that drift).
@@ -46,6 +46,13 @@ pub struct View<'a, T> {
     pub layout: Layout,
 }
 
+impl<T> Clone for View<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for View<'_, T> {}
+
 /// How positions lie in the rows of a [`View`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -65,6 +72,91 @@ pub enum Activation {
     None,
     /// GPT-2's tanh approximation of the Gaussian error linear unit.
     Gelu,
+    Relu,
+    /// `x·sigmoid(x)`, also called swish.
+    Silu,
+}
+
+/// How a row is brought to one size: `(x - mean) / sqrt(var + eps) · gain + bias`, or, root mean square,
+/// `x / sqrt(mean(x²) + eps) · gain`; gain and bias `[1, 1, width]`.
+pub struct Norm<T> {
+    pub gain: T,
+    /// `None`: by the root mean square.
+    pub bias: Option<T>,
+    pub eps: f32,
+}
+
+/// Which rows a new row may look at. Padding, before its entry's [`Call::starts`], it never may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sees {
+    /// Its own and all before it.
+    Past,
+    /// The latest so many, its own among them.
+    Window(usize),
+    /// Every row: those of a source, which has no order in time.
+    All,
+}
+
+/// What attention is besides its queries, keys and values.
+pub struct Attend<'a, T> {
+    pub heads: usize,
+    /// Heads of keys and values; each serves `heads / kv_heads` neighbouring ones of the queries.
+    pub kv_heads: usize,
+    /// Of the products of queries and keys; usually `1/√D`.
+    pub scale: f32,
+    pub sees: Sees,
+    /// `[1, 1, heads]`: a head's scores are less by its slope times the distance (ALiBi; Press et al. 2022).
+    pub slopes: Option<&'a T>,
+}
+
+impl<T> Attend<'_, T> {
+    /// As many heads of keys as of queries, each `size` wide, looking at the past.
+    pub fn causal(heads: usize, size: usize) -> Self {
+        Attend { heads, kv_heads: heads, scale: 1.0 / (size as f32).sqrt(), sees: Sees::Past, slopes: None }
+    }
+
+    /// Whether a row is seen that holds position `position`, by the new row at `query`.
+    pub fn is_seen(&self, position: usize, query: usize, start: usize) -> bool {
+        position >= start
+            && match self.sees {
+                Sees::Past => position <= query,
+                Sees::Window(rows) => position <= query && position + rows > query,
+                Sees::All => true,
+            }
+    }
+
+    /// Rows that new row i of an entry visits.
+    pub fn visited(&self, layout: Layout, rows: usize, at: usize, start: usize, i: usize) -> usize {
+        let end = at + i + 1;
+        match (self.sees, layout) {
+            (Sees::All, _) => rows.saturating_sub(start),
+            (_, Layout::Masked) => rows,
+            (Sees::Past, _) => end.saturating_sub(start).min(rows),
+            (Sees::Window(window), _) => end.saturating_sub(start).min(window).min(rows),
+        }
+    }
+
+    /// Rows that any of an entry's n new rows visits, each counted once.
+    pub fn read(&self, layout: Layout, rows: usize, at: usize, start: usize, n: usize) -> usize {
+        let by_last = self.visited(layout, rows, at, start, n - 1);
+        match (self.sees, layout) {
+            (Sees::Window(_), Layout::Tail | Layout::Bounded | Layout::Ring) => {
+                (by_last + n - 1).min(rows).min((at + n).saturating_sub(start))
+            }
+            _ => by_last,
+        }
+    }
+}
+
+/// A convolution with its gated linear unit. Weight `[1, 2C, K·C]` with the tap the slower index.
+pub struct Convolution<T> {
+    pub linear: Linear<T>,
+    /// K.
+    pub taps: usize,
+    /// How many of the taps lie on later rows: 0, unless all rows are there from the start.
+    pub ahead: usize,
+    /// Whether the row itself is added to what the gate lets through, and the sum scaled by √½.
+    pub residual: bool,
 }
 
 /// A dense layer's parameters: `weight [1, out, in]`, `bias [1, 1, out]`.
@@ -85,13 +177,25 @@ pub struct Call<Input> {
     /// Ids of the new rows, `[batch, n]` row-major.
     pub tokens: Vec<u32>,
     pub batch: usize,
-    /// Position of the first new row. The only position counter there is: the embedding, the
+    /// Where each entry begins: rows before are padding, so that sentences of several lengths end
+    /// together. A row's position in its sentence is its index less this.
+    pub starts: Vec<usize>,
+    /// Index of the first new row. The only position counter there is: the embedding, the
     /// write index and the mask all read this one.
     pub at: usize,
     /// Which of the new rows the logits are wanted of.
     pub last: usize,
     /// The same where the backend's kernels can read it.
     pub input: Input,
+}
+
+impl<Input: Default> Call<Input> {
+    /// `tokens` of `batch` entries side by side, the first at position `at`, without padding; the logits
+    /// wanted of the last. Not staged yet.
+    pub fn new(tokens: Vec<u32>, batch: usize, at: usize) -> Call<Input> {
+        let last = (tokens.len() / batch).saturating_sub(1);
+        Call { tokens, batch, starts: vec![0; batch], at, last, input: Input::default() }
+    }
 }
 
 impl<Input> Call<Input> {
@@ -133,11 +237,11 @@ pub struct CaptureTimes {
 /// A method that returns a tensor takes it from the backend's scratch pool, unless it says
 /// *allocates*: the memory that a strategy keeps is asked of the allocator, for every strategy
 /// the same one, and what a layer computes in passing is recycled, for every strategy alike.
-pub trait Backend {
-    type Tensor;
+pub trait Backend: Sized + 'static {
+    type Tensor: 'static;
     /// A [`Call`]'s numbers where the kernels can read them. Made once, restaged at every call.
     /// A clone is another handle to the same.
-    type Input: Default + Clone;
+    type Input: Default + Clone + 'static;
 
     /// As in a case id: `cpu`.
     fn name(&self) -> &'static str;
@@ -204,7 +308,7 @@ pub trait Backend {
 
     // ---- layers; `n` is the number of new rows
 
-    /// `table[token] (+ positions[at + i])`: `[batch, n, width]`.
+    /// `table[token] (+ positions[at + i - start])`: `[batch, n, width]`; padding has position 0.
     /// table `[1, vocab, width]`, positions `[1, capacity, width]`.
     fn embed(
         &self,
@@ -212,8 +316,8 @@ pub trait Backend {
         table: &Self::Tensor,
         positions: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
-    /// `(x - mean) / sqrt(var + 1e-5) · gain + bias`, each row by itself; gain, bias `[1, 1, width]`.
-    fn layer_norm(&self, x: &Self::Tensor, gain: &Self::Tensor, bias: &Self::Tensor) -> Result<Self::Tensor>;
+    /// Each row by itself, as [`Norm`] says.
+    fn norm(&self, x: &Self::Tensor, norm: &Norm<Self::Tensor>) -> Result<Self::Tensor>;
     /// `activation(x · weightᵀ + bias) (+ residual)`: x `[batch, n, in]`, result `[batch, n, out]`.
     fn linear(
         &self,
@@ -222,26 +326,56 @@ pub trait Backend {
         activation: Activation,
         residual: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
-    /// `softmax(mask(q·kᵀ/√D))·v` for each of `heads` heads, `[batch, n, width]`. Row r of k and v
-    /// is visible to new row i when r <= at + i. With [`Layout::Masked`] all rows are read and
-    /// the others are deselected, in the scores and in v: what they hold cannot matter, NaN included.
+    /// `silu(x[..F]) ⊙ x[F..]`: x `[batch, n, 2F]`, result `[batch, n, F]`.
+    fn swiglu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// `(a + b)·scale`.
+    fn add(&self, a: &Self::Tensor, b: &Self::Tensor, scale: f32) -> Result<Self::Tensor>;
+    /// Each head of `size` numbers turned by its position, `[batch, n, x.width]`: numbers j and j + size/2
+    /// are a point, turned by the angle whose cosine and sine are `turns[at + i - start][j]` and `[j + size/2]`.
+    /// turns `[1, capacity, size]`.
+    fn rotate(
+        &self,
+        call: &Call<Self::Input>,
+        x: Columns<'_, Self::Tensor>,
+        turns: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+    /// `softmax(mask(scale·q·kᵀ))·v` for each head, `[batch, n, q.width]`; which rows are visible says
+    /// [`Attend::sees`]. With [`Layout::Masked`] all rows are read and the others are deselected, in the
+    /// scores and in v: what they hold cannot matter, NaN included. A row that sees none is zeros.
+    /// With [`Sees::All`] k and v may have fewer entries than q, and then each serves as many neighbours.
     fn attention(
         &self,
         call: &Call<Self::Input>,
         q: Columns<'_, Self::Tensor>,
         k: View<'_, Self::Tensor>,
         v: View<'_, Self::Tensor>,
-        heads: usize,
+        attend: &Attend<'_, Self::Tensor>,
     ) -> Result<Self::Tensor>;
-    /// Causal convolution, gated linear unit, residual, for the newest n rows of `rows`:
-    /// `u = bias + Σ_k x[p-K+1+k]·W[k]`, `y = (u[..C]·sigmoid(u[C..]) + x[p])·√½`, `[batch, n, C]`.
-    /// layer.weight `[1, 2C, K·C]` with the tap the slower index; positions before 0 count as zero.
+    /// Convolution and gated linear unit for the newest n rows of `rows`:
+    /// `u = bias + Σ_k x[p-K+1+k+ahead]·W[k]`, `y = u[..C]·sigmoid(u[C..])`, with a residual
+    /// `(y + x[p])·√½`: `[batch, n, C]`. Positions that are not there, or padding, count as zero.
     fn conv_glu(
         &self,
         call: &Call<Self::Input>,
         rows: View<'_, Self::Tensor>,
-        layer: &Linear<Self::Tensor>,
-        taps: usize,
+        convolution: &Convolution<Self::Tensor>,
+    ) -> Result<Self::Tensor>;
+    /// Retention (Sun et al. 2023): `S = decay·S + kᵀ·v` and `q·S` of each head, row after row,
+    /// `[batch, n, v.width]`. `decays [1, 1, heads]`; `state [batch, heads·D, v.width/heads]` is S before the
+    /// first new row and after the last; without, it begins as zeros. Padding leaves no trace.
+    fn retain(
+        &self,
+        call: &Call<Self::Input>,
+        qkv: [Columns<'_, Self::Tensor>; 3],
+        state: Option<&mut Self::Tensor>,
+        decays: &Self::Tensor,
+    ) -> Result<Self::Tensor>;
+    /// The row `back` before each new one, `[batch, n, width]`: zeros where that is before the first.
+    fn lag(
+        &self,
+        call: &Call<Self::Input>,
+        rows: View<'_, Self::Tensor>,
+        back: usize,
     ) -> Result<Self::Tensor>;
     /// The row that [`Call::last`] names: `[batch, 1, width]`.
     fn last_row(&self, call: &Call<Self::Input>, x: &Self::Tensor) -> Result<Self::Tensor>;

@@ -41,7 +41,7 @@ fn cuda_operations_are_the_oracle_s() {
 
 fn operations_are_the_oracle_s<B: Backend>(b: &B) {
     embed(b);
-    layer_norm(b);
+    norm(b);
     linear(b);
     attention(b);
     conv_glu(b);
@@ -124,7 +124,7 @@ fn columns<T>(tensor: &T, from: usize, width: usize) -> Columns<'_, T> {
 
 fn call<B: Backend>(b: &B, batch: usize, n: usize, at: usize, last: usize) -> Call<B::Input> {
     let tokens = (0..batch * n).map(|i| (i * 7 % 11) as u32).collect();
-    let mut call = Call { tokens, batch, at, last, input: B::Input::default() };
+    let mut call = Call { last, ..Call::new(tokens, batch, at) };
     b.stage(&mut call).unwrap();
     call
 }
@@ -163,7 +163,7 @@ fn embed<B: Backend>(b: &B) {
     }
 }
 
-fn layer_norm<B: Backend>(b: &B) {
+fn norm<B: Backend>(b: &B) {
     for (width, rows) in [(5, 1), (36, 3), (301, 2), (1100, 1)] {
         let x = Numbers::random([2, rows, width], 3);
         let (gain, bias) = (Numbers::random([1, 1, width], 4), Numbers::random([1, 1, width], 5));
@@ -177,8 +177,8 @@ fn layer_norm<B: Backend>(b: &B) {
             let (mean, deviation) = moments(e, r);
             (x.at(e, r, c) - mean) / deviation * gain.at(0, 0, c) + bias.at(0, 0, c)
         });
-        let got = b.layer_norm(&x.upload(b), &gain.upload(b), &bias.upload(b)).unwrap();
-        assert_close(b, &got, &want, &format!("layer_norm {width}"));
+        let norm = Norm { gain: gain.upload(b), bias: Some(bias.upload(b)), eps: 1e-5 };
+        assert_close(b, &b.norm(&x.upload(b), &norm).unwrap(), &want, &format!("norm {width}"));
     }
 }
 
@@ -257,7 +257,8 @@ fn attend<B: Backend>(b: &B, shape: Attention, layout: Layout, poison: f64) {
     let (q_there, k_there, v_there) = (q.inside_of_wider(b, width, width), k.upload(b), v.upload(b));
     let view = |tensor| View { rows: columns(tensor, 0, width), layout };
     let call = call(b, batch, n, at, 0);
-    let got = b.attention(&call, columns(&q_there, width, width), view(&k_there), view(&v_there), heads);
+    let (q_there, attend) = (columns(&q_there, width, width), Attend::causal(heads, head));
+    let got = b.attention(&call, q_there, view(&k_there), view(&v_there), &attend);
     assert_close(b, &got.unwrap(), &want, &format!("attention {shape:?} {layout:?} poison {poison}"));
 }
 
@@ -303,9 +304,10 @@ fn conv_glu<B: Backend>(b: &B) {
         });
         // a window cut from a sequence that is longer than it; before its begin there is nothing
         let held = laid_out(&x, layout, rows, at + n - 1).upload(b);
-        let layer = Linear { weight: weight.upload(b), bias: Some(bias.upload(b)) };
+        let linear = Linear { weight: weight.upload(b), bias: Some(bias.upload(b)) };
+        let convolution = Convolution { linear, taps, ahead: 0, residual: true };
         let view = View { rows: columns(&held, 0, channels), layout };
-        let got = b.conv_glu(&call(b, batch, n, at, 0), view, &layer, taps).unwrap();
+        let got = b.conv_glu(&call(b, batch, n, at, 0), view, &convolution).unwrap();
         let what = format!("conv_glu {channels} {taps} {batch} {n} {at} {layout:?} {rows}");
         assert_close(b, &got, &want, &what);
     }

@@ -173,10 +173,7 @@ fn capacity(args: &Args, config: &Config) -> Result<usize> {
             "a prompt of {prompt} tokens and {steps} steps: at most {MOST_POSITIONS} positions are decoded"
         ))
     })?;
-    let of_model = match config {
-        Config::Transformer(config) => Some(config.positions),
-        Config::LinearizedConv(_) => None,
-    };
+    let of_model = config.max_positions();
     let most = of_model.unwrap_or(MOST_POSITIONS);
     match args.capacity {
         Some(asked) if asked > most => {

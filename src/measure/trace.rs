@@ -33,7 +33,7 @@ pub fn usual_length(shape: ShapeName, backend: BackendName) -> Option<usize> {
         (_, BackendName::CudaSpecialised) => Some(32),
         (ShapeName::Tiny, _) => Some(64),
         (ShapeName::Toy, _) => Some(512),
-        (ShapeName::Base, _) => Some(128),
+        (ShapeName::Base | ShapeName::FlaxToy | ShapeName::Wmt, _) => Some(128),
     }
 }
 

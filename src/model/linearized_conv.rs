@@ -15,11 +15,13 @@
 use ndarray::{Array2, ArrayView3, Axis};
 use serde_json::{json, Value};
 
-use crate::backend::{Activation, Backend, Columns, Linear};
-use crate::cache::{Cache, Slot};
+use crate::backend::{Activation, Backend, Convolution, Linear};
+use crate::cost::Node;
 use crate::error::Result;
+use crate::layer::{Dense, Layer, LinearizedConvolution, Sequential};
+use crate::model::decoder::Decoder;
 use crate::model::weights::Weights;
-use crate::model::{dense, vector, Model};
+use crate::model::{dense, vector};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvConfig {
@@ -54,6 +56,14 @@ impl ConvConfig {
         tensors
     }
 
+    pub(super) fn nodes(&self) -> Vec<Node> {
+        let &ConvConfig { layers, channels, taps, embed: e, vocab } = self;
+        let mut nodes = vec![Node::Dense { inner: e, out: channels }];
+        nodes.extend(vec![Node::Convolution { channels, taps }; layers]);
+        nodes.extend([Node::Last { inner: channels, out: e }, Node::Last { inner: e, out: vocab }]);
+        nodes
+    }
+
     pub(super) fn to_json(&self) -> Value {
         json!({
             "model_type": "fconv_lm",
@@ -66,63 +76,37 @@ impl ConvConfig {
     }
 }
 
-pub struct LinearizedConv<B: Backend> {
-    config: ConvConfig,
-    table: B::Tensor,
-    fc1: Linear<B::Tensor>,
-    /// `[1, 2C, K·C]` each, the tap the slower index.
-    convolutions: Vec<Linear<B::Tensor>>,
-    fc2: Linear<B::Tensor>,
-    fc3: Linear<B::Tensor>,
-}
-
-impl<B: Backend> LinearizedConv<B> {
-    pub fn load(b: &B, config: &ConvConfig, weights: &Weights) -> Result<Self> {
-        let &ConvConfig { layers, channels: c, embed: e, vocab, .. } = config;
-        let table = b.upload([1, vocab, e], &weights.get("embed_tokens.weight", &[vocab, e])?)?;
-        let fc1 = dense(b, weights, "fc1", c, e)?;
-        let convolutions =
-            (0..layers).map(|layer| linearised(b, weights, layer, config)).collect::<Result<_>>()?;
-        let (fc2, fc3) = (dense(b, weights, "fc2", e, c)?, dense(b, weights, "fc3", vocab, e)?);
-        Ok(LinearizedConv { config: config.clone(), table, fc1, convolutions, fc2, fc3 })
+pub(super) fn load<B: Backend>(b: &B, config: &ConvConfig, weights: &Weights) -> Result<Decoder<B>> {
+    let &ConvConfig { layers, channels, taps, embed: e, vocab } = config;
+    let table = b.upload([1, vocab, e], &weights.get("embed_tokens.weight", &[vocab, e])?)?;
+    let dense = |name: &str, out, inner| -> Result<Dense<B>> {
+        Ok(Dense { linear: dense(b, weights, name, out, inner)?, activation: Activation::None })
+    };
+    let mut blocks: Vec<Box<dyn Layer<B>>> = vec![Box::new(dense("fc1", channels, e)?)];
+    for layer in 0..layers {
+        let linear = linearised(b, weights, &format!("convolutions.{layer}"), channels, taps)?;
+        let convolution = Convolution { linear, taps, ahead: 0, residual: true };
+        blocks.push(Box::new(LinearizedConvolution { convolution, channels }));
     }
-}
-
-impl<B: Backend> Model<B> for LinearizedConv<B> {
-    fn slots(&self) -> Vec<Slot> {
-        vec![Slot { width: self.config.channels, window: Some(self.config.taps) }; self.config.layers]
-    }
-
-    fn vocab(&self) -> usize {
-        self.config.vocab
-    }
-
-    fn max_positions(&self) -> Option<usize> {
-        None
-    }
-
-    fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {
-        let (call, mut past) = cache.parts();
-        let mut x = b.linear(&b.embed(call, &self.table, None)?, &self.fc1, Activation::None, None)?;
-        for convolution in &self.convolutions {
-            let new = Columns { tensor: &x, from: 0, width: self.config.channels };
-            let rows = past.next_node().append(b, call, new)?;
-            x = b.conv_glu(call, rows, convolution, self.config.taps)?;
-        }
-        let h = b.linear(&b.last_row(call, &x)?, &self.fc2, Activation::None, None)?;
-        b.linear(&h, &self.fc3, Activation::None, None)
-    }
+    Ok(Decoder {
+        table: Linear { weight: table, bias: None },
+        positions: None,
+        blocks: Sequential(blocks),
+        last: Sequential(vec![Box::new(dense("fc2", e, channels)?)]),
+        head: Some(dense("fc3", vocab, e)?.linear),
+        vocab,
+        max_positions: None,
+    })
 }
 
 /// `[K, C, 2C]` as stored → `[2C, K·C]` as read.
-fn linearised<B: Backend>(
+pub(super) fn linearised<B: Backend>(
     b: &B,
     weights: &Weights,
-    layer: usize,
-    config: &ConvConfig,
+    name: &str,
+    c: usize,
+    taps: usize,
 ) -> Result<Linear<B::Tensor>> {
-    let (c, taps) = (config.channels, config.taps);
-    let name = format!("convolutions.{layer}");
     let stored = weights.get(&format!("{name}.weight"), &[taps, c, 2 * c])?;
     let stored = ArrayView3::from_shape((taps, c, 2 * c), &stored).expect("the shape was checked");
     let mut rows = Array2::zeros((2 * c, taps * c));

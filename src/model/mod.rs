@@ -1,24 +1,33 @@
-//! The two models. A model has one body, [`Model::extend`]; a forward pass, a prefill and a step
+//! The models. A model has one body, [`Model::extend`]; a forward pass, a prefill and a step
 //! are three ways to call it, and a [`crate::session::Session`] is the caller.
 //!
-//! | name | transformer | linearized-conv |
-//! |---|---|---|
-//! | `tiny` | N=2 d=32 H=4 V=97, 64 positions | N=2 C=24 K=3 e=16 V=97 |
-//! | `toy` | N=3 d=256 H=8 V=1024, 512 positions | N=3 C=256 K=4 e=256 V=1024 |
-//! | `base` | N=6 d=512 H=8 V=8192, 1024 positions | N=8 C=512 K=4 e=256 V=8192 |
-//! | `gpt2` | N=12 d=768 H=12 V=50257, 1024 positions | |
-//! | `large` | | N=13 C=1268 K=4 e=128 V=50257 |
+//! | name | transformer | linearized-conv | llama | retention |
+//! |---|---|---|---|---|
+//! | `tiny` | N=2 d=32 H=4 V=97, 64 positions | N=2 C=24 K=3 e=16 V=97 | N=2 d=32 H=4/2 F=44 V=97, 64 | N=2 d=32 H=4 F=44 V=97 |
+//! | `toy` | N=3 d=256 H=8 V=1024, 512 positions | N=3 C=256 K=4 e=256 V=1024 | N=3 d=256 H=8/2 F=688 V=1024, 512 | N=3 d=256 H=8 F=688 V=1024 |
+//! | `base` | N=6 d=512 H=8 V=8192, 1024 positions | N=8 C=512 K=4 e=256 V=8192 | N=6 d=512 H=8/2 F=1376 V=8192, 1024 | N=6 d=512 H=8 F=1376 V=8192 |
+//! | `gpt2` | N=12 d=768 H=12 V=50257, 1024 positions | | | |
+//! | `large` | | N=13 C=1268 K=4 e=128 V=50257 | | |
+//!
+//! H=8/2 are eight heads of queries and two of keys and values.
 
+mod decoder;
 mod linearized_conv;
+mod llama;
+mod retention;
 mod transformer;
 pub mod weights;
 
-pub use linearized_conv::{ConvConfig, LinearizedConv};
-pub use transformer::{Transformer, TransformerConfig};
+pub use decoder::Decoder;
+pub use linearized_conv::ConvConfig;
+pub use llama::LlamaConfig;
+pub use retention::RetentionConfig;
+pub use transformer::TransformerConfig;
 
-use crate::backend::{Backend, Linear};
+use crate::backend::{Backend, Linear, Norm};
 use crate::cache::{Cache, Slot};
 use crate::case::{ModelKind, ShapeName};
+use crate::cost::Node;
 use crate::error::{Error, Result};
 use weights::Weights;
 
@@ -39,6 +48,8 @@ pub trait Model<B: Backend> {
 pub enum Config {
     Transformer(TransformerConfig),
     LinearizedConv(ConvConfig),
+    Llama(LlamaConfig),
+    Retention(RetentionConfig),
 }
 
 impl Config {
@@ -52,6 +63,27 @@ impl Config {
         let conv = |layers, channels, taps, embed, vocab| {
             Ok(Config::LinearizedConv(ConvConfig { layers, channels, taps, embed, vocab }))
         };
+        let llama = |layers, width, heads, hidden, vocab, positions| {
+            Ok(Config::Llama(LlamaConfig {
+                layers,
+                width,
+                heads,
+                kv_heads: 2,
+                size: width / heads,
+                hidden,
+                vocab,
+                positions,
+                eps: 1e-5,
+                theta: 10_000.0,
+                tied: true,
+                attention_bias: false,
+                mlp_bias: false,
+                window: None,
+            }))
+        };
+        let retention = |layers, width, heads, hidden, vocab| {
+            Ok(Config::Retention(RetentionConfig { layers, width, heads, hidden, vocab }))
+        };
         match (model, shape) {
             (ModelKind::Transformer, Tiny) => transformer(2, 32, 4, 97, 64),
             (ModelKind::Transformer, Toy) => transformer(3, 256, 8, 1024, 512),
@@ -61,7 +93,13 @@ impl Config {
             (ModelKind::LinearizedConv, Toy) => conv(3, 256, 4, 256, 1024),
             (ModelKind::LinearizedConv, Base) => conv(8, 512, 4, 256, 8192),
             (ModelKind::LinearizedConv, Large) => conv(13, 1268, 4, 128, 50257),
-            (ModelKind::Transformer, Large) | (ModelKind::LinearizedConv, Gpt2) => Err(Error::Unknown {
+            (ModelKind::Llama, Tiny) => llama(2, 32, 4, 44, 97, 64),
+            (ModelKind::Llama, Toy) => llama(3, 256, 8, 688, 1024, 512),
+            (ModelKind::Llama, Base) => llama(6, 512, 8, 1376, 8192, 1024),
+            (ModelKind::Retention, Tiny) => retention(2, 32, 4, 44, 97),
+            (ModelKind::Retention, Toy) => retention(3, 256, 8, 688, 1024),
+            (ModelKind::Retention, Base) => retention(6, 512, 8, 1376, 8192),
+            _ => Err(Error::Unknown {
                 kind: "shape",
                 name: format!("{model}-{shape}"),
                 known: shapes(model).map(|shape| format!("{model}-{shape}")).collect(),
@@ -73,6 +111,8 @@ impl Config {
         match self {
             Config::Transformer(_) => ModelKind::Transformer,
             Config::LinearizedConv(_) => ModelKind::LinearizedConv,
+            Config::Llama(_) => ModelKind::Llama,
+            Config::Retention(_) => ModelKind::Retention,
         }
     }
 
@@ -80,6 +120,17 @@ impl Config {
         match self {
             Config::Transformer(config) => config.vocab,
             Config::LinearizedConv(config) => config.vocab,
+            Config::Llama(config) => config.vocab,
+            Config::Retention(config) => config.vocab,
+        }
+    }
+
+    /// The most positions it can tell apart; `None` when it counts none.
+    pub fn max_positions(&self) -> Option<usize> {
+        match self {
+            Config::Transformer(config) => Some(config.positions),
+            Config::Llama(config) => Some(config.positions),
+            Config::LinearizedConv(_) | Config::Retention(_) => None,
         }
     }
 
@@ -88,7 +139,9 @@ impl Config {
         let mut config = self.clone();
         match &mut config {
             Config::Transformer(TransformerConfig { layers, .. })
-            | Config::LinearizedConv(ConvConfig { layers, .. }) => *layers = most.min(*layers),
+            | Config::LinearizedConv(ConvConfig { layers, .. })
+            | Config::Llama(LlamaConfig { layers, .. })
+            | Config::Retention(RetentionConfig { layers, .. }) => *layers = most.min(*layers),
         }
         config
     }
@@ -98,6 +151,41 @@ impl Config {
         match self {
             Config::Transformer(config) => config.tensors(),
             Config::LinearizedConv(config) => config.tensors(),
+            Config::Llama(config) => config.tensors(),
+            Config::Retention(config) => config.tensors(),
+        }
+    }
+
+    /// Tensors that a checkpoint may hold a second time under another name, and which they are.
+    fn tied(&self) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Config::Transformer(_) => vec![("lm_head.weight", "wte.weight")],
+            Config::Llama(LlamaConfig { tied: true, .. }) => {
+                vec![("lm_head.weight", "model.embed_tokens.weight")]
+            }
+            Config::LinearizedConv(_) | Config::Llama(_) | Config::Retention(_) => Vec::new(),
+        }
+    }
+
+    /// What it does in a call, in order: what its costs are sums over.
+    pub fn nodes(&self) -> Vec<Node> {
+        match self {
+            Config::Transformer(config) => config.nodes(),
+            Config::LinearizedConv(config) => config.nodes(),
+            Config::Llama(config) => config.nodes(),
+            Config::Retention(config) => config.nodes(),
+        }
+    }
+
+    /// Numbers of its weights that a call of `rows` new rows a sentence leaves alone: of tables that are
+    /// only looked up, all but the rows that are.
+    pub fn untouched(&self, batch: usize, rows: usize) -> usize {
+        match self {
+            // of positions one row an entry is looked up; the tied table is read by the last product
+            Config::Transformer(c) => c.positions.saturating_sub(rows) * c.width,
+            Config::LinearizedConv(c) => c.vocab.saturating_sub(batch * rows) * c.embed,
+            Config::Llama(c) if !c.tied => c.vocab.saturating_sub(batch * rows) * c.width,
+            Config::Llama(_) | Config::Retention(_) => 0,
         }
     }
 
@@ -111,6 +199,8 @@ impl Config {
         match self {
             Config::Transformer(config) => config.to_json(),
             Config::LinearizedConv(config) => config.to_json(),
+            Config::Llama(config) => config.to_json(),
+            Config::Retention(config) => config.to_json(),
         }
     }
 }
@@ -120,7 +210,9 @@ pub fn shapes(model: ModelKind) -> impl Iterator<Item = ShapeName> {
     ShapeName::ALL.iter().copied().filter(move |&shape| match shape {
         ShapeName::Gpt2 => model == ModelKind::Transformer,
         ShapeName::Large => model == ModelKind::LinearizedConv,
-        ShapeName::Tiny | ShapeName::Toy | ShapeName::Base => true,
+        ShapeName::FlaxToy | ShapeName::Wmt => model == ModelKind::EncoderDecoder,
+        ShapeName::Toy | ShapeName::Base => model != ModelKind::EncoderDecoder,
+        ShapeName::Tiny => true,
     })
 }
 
@@ -129,6 +221,7 @@ pub fn capacity(model: ModelKind, shape: ShapeName) -> usize {
     match shape {
         ShapeName::Tiny => 64,
         ShapeName::Toy => 512,
+        ShapeName::FlaxToy | ShapeName::Wmt => 256,
         ShapeName::Base | ShapeName::Gpt2 | ShapeName::Large => {
             debug_assert!(shapes(model).any(|s| s == shape));
             1024
@@ -136,20 +229,28 @@ pub fn capacity(model: ModelKind, shape: ShapeName) -> usize {
     }
 }
 
-/// Either model, chosen at run time.
+/// The rows of the source that a named shape's sentences are decoded from; 0 where there is none.
+pub fn source_rows(model: ModelKind, shape: ShapeName) -> usize {
+    match (model.has_source(), shape) {
+        (false, _) => 0,
+        (true, ShapeName::Tiny) => 16,
+        (true, _) => 64,
+    }
+}
+
+/// Any of the models, chosen at run time.
 pub enum AnyModel<B: Backend> {
-    Transformer(Transformer<B>),
-    LinearizedConv(LinearizedConv<B>),
+    Decoder(Decoder<B>),
 }
 
 impl<B: Backend> AnyModel<B> {
     /// Puts the weights on the backend, in the order a step reads them.
     pub fn load(b: &B, config: &Config, weights: &Weights) -> Result<Self> {
         Ok(match config {
-            Config::Transformer(config) => AnyModel::Transformer(Transformer::load(b, config, weights)?),
-            Config::LinearizedConv(config) => {
-                AnyModel::LinearizedConv(LinearizedConv::load(b, config, weights)?)
-            }
+            Config::Transformer(config) => AnyModel::Decoder(transformer::load(b, config, weights)?),
+            Config::LinearizedConv(config) => AnyModel::Decoder(linearized_conv::load(b, config, weights)?),
+            Config::Llama(config) => AnyModel::Decoder(llama::load(b, config, weights)?),
+            Config::Retention(config) => AnyModel::Decoder(retention::load(b, config, weights)?),
         })
     }
 }
@@ -157,26 +258,22 @@ impl<B: Backend> AnyModel<B> {
 impl<B: Backend> Model<B> for AnyModel<B> {
     fn slots(&self) -> Vec<Slot> {
         match self {
-            AnyModel::Transformer(model) => Model::<B>::slots(model),
-            AnyModel::LinearizedConv(model) => Model::<B>::slots(model),
+            AnyModel::Decoder(model) => model.slots(),
         }
     }
     fn vocab(&self) -> usize {
         match self {
-            AnyModel::Transformer(model) => Model::<B>::vocab(model),
-            AnyModel::LinearizedConv(model) => Model::<B>::vocab(model),
+            AnyModel::Decoder(model) => model.vocab(),
         }
     }
     fn max_positions(&self) -> Option<usize> {
         match self {
-            AnyModel::Transformer(model) => Model::<B>::max_positions(model),
-            AnyModel::LinearizedConv(model) => Model::<B>::max_positions(model),
+            AnyModel::Decoder(model) => model.max_positions(),
         }
     }
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {
         match self {
-            AnyModel::Transformer(model) => model.extend(b, cache),
-            AnyModel::LinearizedConv(model) => model.extend(b, cache),
+            AnyModel::Decoder(model) => model.extend(b, cache),
         }
     }
 }
@@ -198,6 +295,41 @@ fn dense<B: Backend>(
         weight: b.upload([1, out, inner], &weights.get(&format!("{name}.weight"), &[out, inner])?)?,
         bias: Some(vector(b, weights, &format!("{name}.bias"), out)?),
     })
+}
+
+/// Several dense layers stored `[out, in]` each, one below the other, as one.
+fn stacked<B: Backend>(
+    b: &B,
+    weights: &Weights,
+    parts: &[(String, usize)],
+    inner: usize,
+    bias: bool,
+) -> Result<Linear<B::Tensor>> {
+    let (mut rows, mut biases) = (Vec::new(), Vec::new());
+    for (name, out) in parts {
+        rows.extend_from_slice(&weights.get(&format!("{name}.weight"), &[*out, inner])?);
+        if bias {
+            biases.extend_from_slice(&weights.get(&format!("{name}.bias"), &[*out])?);
+        }
+    }
+    let outs = parts.iter().map(|(_, out)| out).sum();
+    let weight = b.upload([1, outs, inner], &rows)?;
+    Ok(Linear { weight, bias: if bias { Some(b.upload([1, 1, outs], &biases)?) } else { None } })
+}
+
+fn norm<B: Backend>(b: &B, weights: &Weights, name: &str, width: usize, eps: f32) -> Result<Norm<B::Tensor>> {
+    let bias = Some(vector(b, weights, &format!("{name}.bias"), width)?);
+    Ok(Norm { bias, ..rms_norm(b, weights, name, width, eps)? })
+}
+
+fn rms_norm<B: Backend>(
+    b: &B,
+    weights: &Weights,
+    name: &str,
+    width: usize,
+    eps: f32,
+) -> Result<Norm<B::Tensor>> {
+    Ok(Norm { gain: vector(b, weights, &format!("{name}.weight"), width)?, bias: None, eps })
 }
 
 #[cfg(test)]

@@ -30,12 +30,40 @@ fn odd_configs() -> Vec<Config> {
         Config::named(ModelKind::LinearizedConv, ShapeName::Tiny).unwrap(),
         Config::LinearizedConv(ConvConfig { layers: 3, channels: 7, taps: 5, embed: 3, vocab: 19 }),
         Config::LinearizedConv(ConvConfig { layers: 2, channels: 6, taps: 1, embed: 5, vocab: 19 }),
+        Config::named(ModelKind::Llama, ShapeName::Tiny).unwrap(),
+        odd_llama(None),
+        odd_llama(Some(4)),
+        Config::named(ModelKind::Retention, ShapeName::Tiny).unwrap(),
+        Config::Retention(RetentionConfig { layers: 1, width: 15, heads: 3, hidden: 7, vocab: 19 }),
     ]
 }
 
+/// Three heads that share the keys of one, in a width that none of this divides; every option used.
+fn odd_llama(window: Option<usize>) -> Config {
+    Config::Llama(LlamaConfig {
+        layers: 2,
+        width: 15,
+        heads: 3,
+        kv_heads: 1,
+        size: 6,
+        hidden: 11,
+        vocab: 19,
+        positions: LENGTH,
+        eps: 1e-3,
+        theta: 100.0,
+        tied: false,
+        attention_bias: true,
+        mlp_bias: true,
+        window,
+    })
+}
+
+/// Those that have a form for everything that the model remembers.
 fn strategies(config: &Config) -> Vec<Strategy> {
     let all = Strategy::examples().iter().copied().chain([1, 3, LENGTH].map(Strategy::Chunked));
-    all.filter(|s| s.applies_to(config.kind())).collect()
+    let slots = load(&Cpu::new(1), config).slots();
+    let fits = |s: &Strategy| slots.iter().all(|slot| slot.fits(*s));
+    all.filter(|s| fits(s) && (*s != Strategy::Reprojected || config.kind().has_source())).collect()
 }
 
 fn load(b: &Cpu, config: &Config) -> AnyModel<Cpu> {

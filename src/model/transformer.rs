@@ -12,11 +12,13 @@
 use ndarray::{Array2, ArrayView2};
 use serde_json::{json, Value};
 
-use crate::backend::{Activation, Backend, Columns, Linear};
-use crate::cache::{Cache, Slot};
+use crate::backend::{Activation, Backend, Linear};
+use crate::cost::Node;
 use crate::error::Result;
+use crate::layer::{Attention, Mlp, Sequential};
+use crate::model::decoder::{normed, Decoder};
 use crate::model::weights::Weights;
-use crate::model::{vector, Model};
+use crate::model::{norm, vector};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransformerConfig {
@@ -57,6 +59,20 @@ impl TransformerConfig {
         tensors
     }
 
+    pub(super) fn nodes(&self) -> Vec<Node> {
+        let (d, f) = (self.width, self.hidden);
+        let layer = [
+            Node::Dense { inner: d, out: 3 * d },
+            Node::Attention { width: d, kept: d, window: None },
+            Node::Dense { inner: d, out: d },
+            Node::Dense { inner: d, out: f },
+            Node::Dense { inner: f, out: d },
+        ];
+        let mut nodes = layer.repeat(self.layers);
+        nodes.push(Node::Last { inner: d, out: self.vocab });
+        nodes
+    }
+
     pub(super) fn to_json(&self) -> Value {
         json!({
             "architectures": ["GPT2LMHeadModel"],
@@ -74,101 +90,38 @@ impl TransformerConfig {
     }
 }
 
-pub struct Transformer<B: Backend> {
-    config: TransformerConfig,
-    positions: B::Tensor,
-    blocks: Vec<Block<B::Tensor>>,
-    norm: Norm<B::Tensor>,
-    /// The embedding table, `[1, vocab, width]`, tied: looked up first and multiplied last.
-    table: Linear<B::Tensor>,
-}
-
-struct Block<T> {
-    norm_1: Norm<T>,
-    qkv: Linear<T>,
-    out: Linear<T>,
-    norm_2: Norm<T>,
-    up: Linear<T>,
-    down: Linear<T>,
-}
-
-struct Norm<T> {
-    gain: T,
-    bias: T,
-}
-
-impl<B: Backend> Transformer<B> {
-    pub fn load(b: &B, config: &TransformerConfig, weights: &Weights) -> Result<Self> {
-        let (d, f) = (config.width, config.hidden);
-        let positions =
-            b.upload([1, config.positions, d], &weights.get("wpe.weight", &[config.positions, d])?)?;
-        let block = |layer: usize| -> Result<Block<B::Tensor>> {
-            let name = |part: &str| format!("h.{layer}.{part}");
-            Ok(Block {
-                norm_1: norm(b, weights, &name("ln_1"), d)?,
-                qkv: transposed(b, weights, &name("attn.c_attn"), d, 3 * d)?,
-                out: transposed(b, weights, &name("attn.c_proj"), d, d)?,
-                norm_2: norm(b, weights, &name("ln_2"), d)?,
-                up: transposed(b, weights, &name("mlp.c_fc"), d, f)?,
-                down: transposed(b, weights, &name("mlp.c_proj"), f, d)?,
-            })
-        };
-        let blocks = (0..config.layers).map(block).collect::<Result<_>>()?;
-        let norm = norm(b, weights, "ln_f", d)?;
-        let weight = b.upload([1, config.vocab, d], &weights.get("wte.weight", &[config.vocab, d])?)?;
-        Ok(Transformer {
-            config: config.clone(),
-            positions,
-            blocks,
-            norm,
-            table: Linear { weight, bias: None },
-        })
+pub(super) fn load<B: Backend>(b: &B, config: &TransformerConfig, weights: &Weights) -> Result<Decoder<B>> {
+    let &TransformerConfig { layers, width: d, heads, hidden: f, vocab, positions: most } = config;
+    let positions = b.upload([1, most, d], &weights.get("wpe.weight", &[most, d])?)?;
+    let mut blocks = Vec::with_capacity(2 * layers);
+    for layer in 0..layers {
+        let name = |part: &str| format!("h.{layer}.{part}");
+        let norm_1 = norm(b, weights, &name("ln_1"), d, EPS)?;
+        let qkv = transposed(b, weights, &name("attn.c_attn"), d, 3 * d)?;
+        let out = transposed(b, weights, &name("attn.c_proj"), d, d)?;
+        let (kv_heads, size) = (heads, d / heads);
+        let attention =
+            Attention { qkv, out, heads, kv_heads, size, turns: None, slopes: None, window: None };
+        blocks.push(normed(norm_1, attention));
+        let norm_2 = norm(b, weights, &name("ln_2"), d, EPS)?;
+        let up = transposed(b, weights, &name("mlp.c_fc"), d, f)?;
+        let down = transposed(b, weights, &name("mlp.c_proj"), f, d)?;
+        blocks.push(normed(norm_2, Mlp { up, activation: Activation::Gelu, down }));
     }
-}
-
-impl<B: Backend> Model<B> for Transformer<B> {
-    fn slots(&self) -> Vec<Slot> {
-        vec![Slot { width: self.config.width, window: None }; 2 * self.config.layers]
-    }
-
-    fn vocab(&self) -> usize {
-        self.config.vocab
-    }
-
-    fn max_positions(&self) -> Option<usize> {
-        Some(self.config.positions)
-    }
-
-    fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {
-        let (call, mut past) = cache.parts();
-        let width = self.config.width;
-        let mut x = b.embed(call, &self.table.weight, Some(&self.positions))?;
-        for block in &self.blocks {
-            let qkv = b.linear(
-                &b.layer_norm(&x, &block.norm_1.gain, &block.norm_1.bias)?,
-                &block.qkv,
-                Activation::None,
-                None,
-            )?;
-            let [q, k, v] = [0, 1, 2].map(|part| Columns { tensor: &qkv, from: part * width, width });
-            let (k, v) = (past.next_node().append(b, call, k)?, past.next_node().append(b, call, v)?);
-            let h = b.attention(call, q, k, v, self.config.heads)?;
-            x = b.linear(&h, &block.out, Activation::None, Some(&x))?;
-            let h = b.layer_norm(&x, &block.norm_2.gain, &block.norm_2.bias)?;
-            let h = b.linear(&h, &block.up, Activation::Gelu, None)?;
-            x = b.linear(&h, &block.down, Activation::None, Some(&x))?;
-        }
-        let last = b.last_row(call, &x)?;
-        b.linear(&b.layer_norm(&last, &self.norm.gain, &self.norm.bias)?, &self.table, Activation::None, None)
-    }
-}
-
-fn norm<B: Backend>(b: &B, weights: &Weights, name: &str, width: usize) -> Result<Norm<B::Tensor>> {
-    Ok(Norm {
-        gain: vector(b, weights, &format!("{name}.weight"), width)?,
-        bias: vector(b, weights, &format!("{name}.bias"), width)?,
+    let last = norm(b, weights, "ln_f", d, EPS)?;
+    let weight = b.upload([1, vocab, d], &weights.get("wte.weight", &[vocab, d])?)?;
+    Ok(Decoder {
+        table: Linear { weight, bias: None },
+        positions: Some(positions),
+        blocks: Sequential(blocks),
+        last: Sequential(vec![Box::new(last)]),
+        head: None,
+        vocab,
+        max_positions: Some(most),
     })
 }
+
+const EPS: f32 = 1e-5;
 
 /// A dense layer stored `[in, out]`, as GPT-2's `Conv1D` is, turned once into what kernels read.
 fn transposed<B: Backend>(

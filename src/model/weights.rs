@@ -26,7 +26,7 @@ use serde_json::{json, Map, Value};
 
 use crate::case::ModelKind;
 use crate::error::{Error, Result};
-use crate::model::{Config, ConvConfig, TransformerConfig};
+use crate::model::{Config, ConvConfig, LlamaConfig, RetentionConfig, TransformerConfig};
 use crate::record::write_atomically;
 
 /// The files of a checkpoint.
@@ -87,12 +87,12 @@ fn draw(model: ModelKind, seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
     let (mean, spread) = match (model, shape) {
         _ if is_gain => (1.0, 0.1),
         (_, [_]) => (0.0, 0.02),
-        (ModelKind::Transformer, _) => (0.0, 0.02),
         (ModelKind::LinearizedConv, [taps, channels, _]) => (0.0, 2.0 / ((taps * channels) as f32).sqrt()),
         (ModelKind::LinearizedConv, [_, inner]) if name != "embed_tokens.weight" => {
             (0.0, 1.0 / (*inner as f32).sqrt())
         }
         (ModelKind::LinearizedConv, _) => (0.0, 1.0),
+        _ => (0.0, 0.02),
     };
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ fnv1a(name));
     let normal = Normal::new(mean, spread).expect("a finite spread");
@@ -170,7 +170,7 @@ impl Checkpoint {
         for (name, shape) in &expected {
             self.info(name, shape)?;
         }
-        self.head_is_tied(config)?;
+        self.ties_hold(config)?;
         let expected: HashSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
         let mut names: Vec<&String> = stored.keys().collect();
         names.sort_unstable();
@@ -179,7 +179,8 @@ impl Checkpoint {
             if name != stored && self.metadata.info(name).is_some() {
                 return wrong(format!("tensor `{name}` is there twice, the other time as `{stored}`"));
             }
-            if !expected.contains(name) && !is_ignored(name) {
+            let again = config.tied().iter().any(|(again, _)| *again == name);
+            if !expected.contains(name) && !again && !is_ignored(name) {
                 return wrong(format!(
                     "tensor `{stored}` is not part of the model that {CONFIG_FILE} describes"
                 ));
@@ -188,19 +189,18 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// A `lm_head.weight` beside the embedding is left out because it is the same; so it must be.
-    fn head_is_tied(&self, config: &Config) -> Result<()> {
-        let Config::Transformer(config) = config else { return Ok(()) };
-        let shape = [config.vocab, config.width];
-        if self.metadata.info("lm_head.weight").is_none()
-            || self.get("lm_head.weight", &shape)? == self.get("wte.weight", &shape)?
-        {
-            return Ok(());
+    /// A tensor that is there a second time is left out because it is the same; so it must be.
+    fn ties_hold(&self, config: &Config) -> Result<()> {
+        for (again, name) in config.tied() {
+            let tensors = config.tensors();
+            let (_, shape) = tensors.iter().find(|(n, _)| n == name).expect("a tensor of the model");
+            if self.metadata.info(again).is_some() && self.get(again, shape)? != self.get(name, shape)? {
+                let what =
+                    format!("`{again}` is not `{name}`: an output layer of its own is not implemented");
+                return Err(Error::file(&self.path, what));
+            }
         }
-        Err(Error::file(
-            &self.path,
-            "`lm_head.weight` is not `wte.weight`: an output layer of its own is not implemented",
-        ))
+        Ok(())
     }
 
     fn info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
@@ -253,9 +253,9 @@ fn plain(stored: &str) -> &str {
     stored.strip_prefix(PREFIX).unwrap_or(stored)
 }
 
-/// Tied to the embedding, or a mask, not a weight.
+/// A mask, not a weight.
 fn is_ignored(name: &str) -> bool {
-    name == "lm_head.weight" || name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
 }
 
 /// A file that can be read to its end: no directory, device or pipe.
@@ -305,6 +305,9 @@ fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
     let config = match model {
         ModelKind::Transformer => gpt2(&Fields(json)),
         ModelKind::LinearizedConv => conv(&Fields(json)),
+        ModelKind::Llama => llama(&Fields(json)),
+        ModelKind::Retention => retention(&Fields(json)),
+        ModelKind::EncoderDecoder | ModelKind::ConvSeq2Seq => Err("no checkpoint of it is read yet".into()),
     };
     config.map_err(|what| Error::file(path, what))
 }
@@ -343,6 +346,54 @@ fn conv(json: &Fields) -> Result<Config, String> {
     }))
 }
 
+/// Llama's `config.json`, or Mistral's; what is absent has the original's value.
+fn llama(json: &Fields) -> Result<Config, String> {
+    json.one_of("model_type", &["llama", "mistral"])?;
+    json.only("hidden_act", json!("silu"))?;
+    json.only("rope_scaling", Value::Null)?;
+    let (width, heads) = (json.size("hidden_size")?, json.size("num_attention_heads")?);
+    let kv_heads = json.size_or("num_key_value_heads", heads)?;
+    if heads % kv_heads != 0 {
+        return Err(format!("num_attention_heads = {heads} cannot share num_key_value_heads = {kv_heads}"));
+    }
+    if !json.has("head_dim") && width % heads != 0 {
+        return Err(format!("hidden_size = {width} cannot be divided among num_attention_heads = {heads}"));
+    }
+    let size = json.size_or("head_dim", width / heads)?;
+    if size % 2 != 0 {
+        return Err(format!("head_dim = {size}: rotary positions turn pairs of numbers"));
+    }
+    let rope = json.object("rope_parameters")?;
+    rope.only("rope_type", json!("default"))?;
+    let theta = rope.positive_or("rope_theta", json.positive_or("rope_theta", 10_000.0)?)?;
+    Ok(Config::Llama(LlamaConfig {
+        layers: json.size("num_hidden_layers")?,
+        width,
+        heads,
+        kv_heads,
+        size,
+        hidden: json.size("intermediate_size")?,
+        vocab: json.size("vocab_size")?,
+        positions: json.size("max_position_embeddings")?,
+        eps: json.positive_or("rms_norm_eps", 1e-6)?,
+        theta,
+        tied: json.flag("tie_word_embeddings")?,
+        attention_bias: json.flag("attention_bias")?,
+        mlp_bias: json.flag("mlp_bias")?,
+        window: if json.has("sliding_window") { Some(json.size("sliding_window")?) } else { None },
+    }))
+}
+
+fn retention(json: &Fields) -> Result<Config, String> {
+    json.one_of("model_type", &["retention"])?;
+    let (width, heads) = (json.size("width")?, json.size("heads")?);
+    if width % heads != 0 {
+        return Err(format!("width = {width} cannot be divided among heads = {heads}"));
+    }
+    let (layers, hidden, vocab) = (json.size("layers")?, json.size("hidden")?, json.size("vocab_size")?);
+    Ok(Config::Retention(RetentionConfig { layers, width, heads, hidden, vocab }))
+}
+
 /// What `config.json` says.
 struct Fields(Map<String, Value>);
 
@@ -361,6 +412,43 @@ impl Fields {
         let size = value.as_u64().filter(|size| (1..=MOST).contains(size));
         let size = size.and_then(|size| usize::try_from(size).ok());
         size.ok_or_else(|| format!("{field} = {value}; it must be a whole number from 1 to {MOST}"))
+    }
+
+    fn size_or(&self, field: &str, absent: usize) -> Result<usize, String> {
+        if self.has(field) {
+            self.size(field)
+        } else {
+            Ok(absent)
+        }
+    }
+
+    fn positive_or(&self, field: &str, absent: f64) -> Result<f64, String> {
+        let Some(value) = self.get(field) else { return Ok(absent) };
+        let number = value.as_f64().filter(|x| x.is_finite() && *x > 0.0);
+        number.ok_or_else(|| format!("{field} = {value}; it must be a number above zero"))
+    }
+
+    /// What is absent is false.
+    fn flag(&self, field: &str) -> Result<bool, String> {
+        let Some(value) = self.get(field) else { return Ok(false) };
+        value.as_bool().ok_or_else(|| format!("{field} = {value}; it must be true or false"))
+    }
+
+    /// What is absent is empty.
+    fn object(&self, field: &str) -> Result<Fields, String> {
+        match self.get(field) {
+            None => Ok(Fields(Map::new())),
+            Some(Value::Object(fields)) => Ok(Fields(fields.clone())),
+            Some(other) => Err(format!("{field} = {other}; it must be an object")),
+        }
+    }
+
+    fn one_of(&self, field: &str, implemented: &[&str]) -> Result<(), String> {
+        match self.get(field) {
+            Some(Value::String(found)) if implemented.contains(&found.as_str()) => Ok(()),
+            Some(found) => Err(format!("{field} = {found}; only {implemented:?} can be read here")),
+            None => Err(format!("`{field}` is missing")),
+        }
     }
 
     /// A field that only one value is implemented of.

@@ -44,6 +44,7 @@ impl Style {
             Strategy::Chunked(_) => (GREEN, &[4.0, 3.0], Marker::Cross),
             Strategy::Bounded => (ORANGE, &[2.0, 2.5], Marker::Diamond),
             Strategy::Onehot => (SKY_BLUE, &[9.0, 2.5, 2.0, 2.5, 2.0, 2.5], Marker::Star),
+            Strategy::Reprojected => (BLACK, &[2.0, 2.0], Marker::Cross),
             Strategy::Shift => (SKY_BLUE, &[5.0, 2.0, 2.0, 2.0], Marker::Bar),
         };
         Style { color, dashes, marker }

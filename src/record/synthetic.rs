@@ -97,7 +97,7 @@ pub(crate) fn compiled(rounds: u32) -> Run {
 pub(crate) fn floor_bytes(case: &Case) -> Option<u64> {
     let rows = match case.strategy {
         Strategy::Naive | Strategy::NaivePadded => 0,
-        Strategy::Padded | Strategy::Onehot => CAPACITY,
+        Strategy::Padded | Strategy::Reprojected | Strategy::Onehot => CAPACITY,
         Strategy::Chunked(c) => case.position.next_multiple_of(c) as u64,
         Strategy::Concat | Strategy::Bounded | Strategy::Shift => case.position as u64,
     };
@@ -138,7 +138,7 @@ fn step_ns(case: &Case) -> f64 {
     match case.strategy {
         Strategy::Naive | Strategy::NaivePadded => cached + t * 40_000.0 + t * t * 60.0,
         Strategy::Concat => cached + 900.0 * t,
-        Strategy::Padded => cached + 170_000.0,
+        Strategy::Padded | Strategy::Reprojected => cached + 170_000.0,
         Strategy::Chunked(c) => cached + 400.0 * (case.position.next_multiple_of(c)) as f64,
         Strategy::Bounded => cached + 320.0 * t,
         Strategy::Onehot | Strategy::Shift => cached + 430_000.0,

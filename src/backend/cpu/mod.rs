@@ -14,7 +14,9 @@ pub use memory::{keep_freed_memory, Tensor};
 use memory::{kept, kept_zeros, Arena, Scratch};
 use pool::Pool;
 
-use super::{Activation, Backend, Call, Columns, Layout, Linear, Meter, Shape, View};
+use super::{
+    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Meter, Norm, Shape, View,
+};
 use crate::error::Result;
 
 pub struct Cpu {
@@ -124,16 +126,18 @@ impl Backend for Cpu {
         for (i, (mut row, &token)) in out.rows_mut().rows_mut().into_iter().zip(&call.tokens).enumerate() {
             row.assign(&table.rows().row(token as usize));
             if let Some(positions) = positions {
-                row += &positions.rows().row(call.at + i % call.rows());
+                let position = (call.at + i % call.rows()).saturating_sub(call.starts[i / call.rows()]);
+                row += &positions.rows().row(position);
             }
         }
         Ok(out)
     }
 
-    fn layer_norm(&self, x: &Tensor, gain: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    fn norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
         self.launch();
         let mut out = self.scratch.tensor(x.shape());
-        kernels::layer_norm(x.rows(), gain.as_slice(), bias.as_slice(), 1e-5, out.rows_mut());
+        let bias = norm.bias.as_ref().map(Tensor::as_slice);
+        kernels::norm(x.rows(), norm.gain.as_slice(), bias, norm.eps, out.rows_mut());
         Ok(out)
     }
 
@@ -161,28 +165,65 @@ impl Backend for Cpu {
         Ok(out)
     }
 
+    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        self.launch();
+        let [batch, n, width] = x.shape();
+        let mut out = self.scratch.tensor([batch, n, width / 2]);
+        kernels::swiglu(x.rows(), out.rows_mut());
+        Ok(out)
+    }
+
+    fn add(&self, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
+        self.launch();
+        debug_assert_eq!(a.shape(), b.shape());
+        let mut out = self.scratch.tensor(a.shape());
+        for ((out, a), b) in out.as_mut_slice().iter_mut().zip(a.as_slice()).zip(b.as_slice()) {
+            *out = (a + b) * scale;
+        }
+        Ok(out)
+    }
+
+    fn rotate(&self, call: &Call<()>, x: Columns<'_, Tensor>, turns: &Tensor) -> Result<Tensor> {
+        self.launch();
+        let ([_, _, size], n) = (turns.shape(), call.rows());
+        let mut out = self.scratch.tensor([call.batch, n, x.width]);
+        let x = view(x);
+        for (i, mut out) in out.rows_mut().rows_mut().into_iter().enumerate() {
+            let (entry, row) = (i / n, i % n);
+            let position = (call.at + row).saturating_sub(call.starts[entry]);
+            let turns = &turns.as_slice()[position * size..][..size];
+            let x = x.slice(s![entry, row, ..]).to_slice().expect("contiguous");
+            let heads = out.as_slice_mut().expect("contiguous").chunks_exact_mut(size);
+            for (out, x) in heads.zip(x.chunks_exact(size)) {
+                kernels::rotate(x, turns, out);
+            }
+        }
+        Ok(out)
+    }
+
     fn attention(
         &self,
         call: &Call<()>,
         q: Columns<'_, Tensor>,
         k: View<'_, Tensor>,
         v: View<'_, Tensor>,
-        heads: usize,
+        attend: &Attend<'_, Tensor>,
     ) -> Result<Tensor> {
         self.launch();
         let [batch, n, _] = q.tensor.shape();
         let mut out = self.scratch.tensor([batch, n, q.width]);
-        let masked = k.layout == Layout::Masked;
-        kernels::attention(
-            &self.pool,
-            view(q),
-            view(k.rows),
-            view(v.rows),
+        let &Attend { heads, kv_heads, scale, sees, slopes } = attend;
+        let what = kernels::Attention {
             heads,
-            call.at,
-            masked,
-            out.view_mut(),
-        );
+            kv_heads,
+            scale,
+            sees,
+            slopes: slopes.map(Tensor::as_slice),
+            layout: k.layout,
+            at: call.at,
+            starts: &call.starts,
+        };
+        kernels::attention(&self.pool, what, view(q), view(k.rows), view(v.rows), out.view_mut());
         Ok(out)
     }
 
@@ -190,39 +231,84 @@ impl Backend for Cpu {
         &self,
         call: &Call<()>,
         rows: View<'_, Tensor>,
-        layer: &Linear<Tensor>,
-        taps: usize,
+        convolution: &Convolution<Tensor>,
     ) -> Result<Tensor> {
         self.launch();
+        let Convolution { linear, taps, ahead, residual } = convolution;
         let (n, channels) = (call.rows(), rows.rows.width);
         let mut window = self.scratch.tensor([call.batch, n, taps * channels]);
         let (past, mut taken) = (view(rows.rows), window.as_mut_slice().chunks_exact_mut(channels));
-        let held = past.len_of(Axis(1));
+        let held = held(call, rows);
         for (entry, i) in (0..call.batch).flat_map(|entry| (0..n).map(move |i| (entry, i))) {
-            for (back, tap) in (0..taps).rev().zip(&mut taken) {
-                match row_of(rows.layout, held, call.at, n, i, back) {
+            for (tap, to) in (0..*taps).zip(&mut taken) {
+                match held.row(entry, (call.at + i + ahead + tap).checked_sub(taps - 1)) {
                     Some(row) => {
-                        tap.copy_from_slice(past.slice(s![entry, row, ..]).to_slice().expect("contiguous"))
+                        to.copy_from_slice(past.slice(s![entry, row, ..]).to_slice().expect("contiguous"))
                     }
-                    None => tap.fill(0.0),
+                    None => to.fill(0.0),
                 }
             }
         }
-        let [_, width, _] = layer.weight.shape();
+        let [_, width, _] = linear.weight.shape();
         let mut u = self.scratch.tensor([call.batch, n, width]);
-        let bias = layer.bias.as_ref().map(Tensor::as_slice);
+        let bias = linear.bias.as_ref().map(Tensor::as_slice);
         kernels::linear(
             &self.pool,
             window.rows(),
-            layer.weight.rows(),
+            linear.weight.rows(),
             bias,
             Activation::None,
             None,
             u.rows_mut(),
         );
         let mut out = self.scratch.tensor([call.batch, n, channels]);
-        let newest = window.rows().slice_move(s![.., (taps - 1) * channels..]);
-        kernels::glu_residual(u.rows(), newest, out.rows_mut());
+        let own = (taps - 1 - ahead) * channels;
+        let newest = residual.then(|| window.rows().slice_move(s![.., own..own + channels]));
+        kernels::glu(u.rows(), newest, out.rows_mut());
+        Ok(out)
+    }
+
+    fn retain(
+        &self,
+        call: &Call<()>,
+        qkv: [Columns<'_, Tensor>; 3],
+        state: Option<&mut Tensor>,
+        decays: &Tensor,
+    ) -> Result<Tensor> {
+        self.launch();
+        let ([q, k, v], [_, _, heads]) = (qkv, decays.shape());
+        let (mut fresh, mut out) = (None, self.scratch.tensor([call.batch, call.rows(), v.width]));
+        let state = match state {
+            Some(state) => state,
+            None => {
+                let zeros = fresh.insert(self.scratch.tensor([call.batch, q.width, v.width / heads]));
+                zeros.as_mut_slice().fill(0.0);
+                zeros
+            }
+        };
+        let rows = kernels::Retention {
+            q: view(q),
+            k: view(k),
+            v: view(v),
+            decays: decays.as_slice(),
+            at: call.at,
+            starts: &call.starts,
+        };
+        kernels::retain(&self.pool, rows, state.view_mut(), out.view_mut());
+        Ok(out)
+    }
+
+    fn lag(&self, call: &Call<()>, rows: View<'_, Tensor>, back: usize) -> Result<Tensor> {
+        self.launch();
+        let (n, width) = (call.rows(), rows.rows.width);
+        let mut out = self.scratch.tensor([call.batch, n, width]);
+        let (past, held) = (view(rows.rows), held(call, rows));
+        for (i, mut out) in out.rows_mut().rows_mut().into_iter().enumerate() {
+            match held.row(i / n, (call.at + i % n).checked_sub(back)) {
+                Some(row) => out.assign(&past.slice(s![i / n, row, ..])),
+                None => out.fill(0.0),
+            }
+        }
         Ok(out)
     }
 
@@ -315,10 +401,9 @@ impl Backend for Cpu {
         let n = call.rows();
         let mut out = self.scratch.tensor([call.batch, keep + n, new.width]);
         let rows = view(past.rows);
-        let held = rows.len_of(Axis(1));
+        let held = Held { end: call.at, starts: &[0], ..held(call, past) }; // padding moves like the rest
         for back in 1..=keep {
-            // seen from the first row that is not there yet
-            match row_of(past.layout, held, call.at, 0, 0, back) {
+            match held.row(0, call.at.checked_sub(back)) {
                 Some(row) => self.copy(&mut out, keep - back, rows.slice(s![.., row..row + 1, ..])),
                 None => out.view_mut().slice_mut(s![.., keep - back, ..]).fill(0.0),
             }
@@ -348,13 +433,28 @@ impl Cpu {
     }
 }
 
-/// The row that holds position `at + i - back`, if that is not before position 0. With
-/// [`Layout::Tail`] the last n of `held` rows are the new ones.
-fn row_of(layout: Layout, held: usize, at: usize, n: usize, i: usize, back: usize) -> Option<usize> {
-    let position = (at + i).checked_sub(back)?;
-    match layout {
-        Layout::Tail => (held + i).checked_sub(n + back),
-        Layout::Ring => Some(position % held),
-        Layout::Bounded | Layout::Masked => Some(position),
+fn held<'a>(call: &'a Call<()>, rows: View<'_, Tensor>) -> Held<'a> {
+    let [_, held, _] = rows.rows.tensor.shape();
+    Held { layout: rows.layout, rows: held, end: call.at + call.rows(), starts: &call.starts }
+}
+
+/// Where the rows of positions lie.
+struct Held<'a> {
+    layout: Layout,
+    rows: usize,
+    /// Positions there are, the new ones among them.
+    end: usize,
+    starts: &'a [usize],
+}
+
+impl Held<'_> {
+    /// The row of an index, if there is one that is no padding.
+    fn row(&self, entry: usize, index: Option<usize>) -> Option<usize> {
+        let index = index.filter(|&index| self.starts[entry] <= index && index < self.end)?;
+        match self.layout {
+            Layout::Tail => (index + self.rows).checked_sub(self.end),
+            Layout::Ring => Some(index % self.rows),
+            Layout::Bounded | Layout::Masked => Some(index),
+        }
     }
 }

@@ -33,8 +33,8 @@ pub use memory::Tensor;
 pub use nvrtc::Nvrtc;
 
 use super::{
-    bytes, Activation, Backend, Call, CaptureTimes, Columns, DeviceMemory, Layout, Linear, Meter, Prepared,
-    Shape, View,
+    bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, Layout,
+    Linear, Meter, Norm, Prepared, Shape, View,
 };
 use crate::error::{Error, Result};
 use graph::Recorder;
@@ -386,15 +386,8 @@ impl Backend for Cuda {
         Ok(out)
     }
 
-    fn layer_norm(&self, x: &Tensor, gain: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let [batch, rows, width] = x.shape();
-        let out = self.scratch(x.shape())?;
-        self.launch(
-            Launch::new(Kernel::LayerNorm, vec_of([width]), [batch * rows, 1, 1], 256),
-            [x.start(), gain.start(), bias.start(), out.start()],
-            [width],
-        )?;
-        Ok(out)
+    fn norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
+        unimplemented!()
     }
 
     fn linear(
@@ -420,65 +413,44 @@ impl Backend for Cuda {
         Ok(out)
     }
 
+    fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
+        unimplemented!()
+    }
+    fn add(&self, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
+        unimplemented!()
+    }
+    fn rotate(&self, call: &Call<Input>, x: Columns<'_, Tensor>, turns: &Tensor) -> Result<Tensor> {
+        unimplemented!()
+    }
     fn attention(
         &self,
         call: &Call<Input>,
         q: Columns<'_, Tensor>,
         k: View<'_, Tensor>,
         v: View<'_, Tensor>,
-        heads: usize,
+        attend: &Attend<'_, Tensor>,
     ) -> Result<Tensor> {
-        let ([batch, n, _], [_, rows, stride]) = (q.tensor.shape(), k.rows.tensor.shape());
-        debug_assert_eq!(v.rows.tensor.shape(), k.rows.tensor.shape());
-        let (queries, head) = (batch * n, q.width / heads);
-        let (span, splits) = spans(rows, queries * heads);
-        let out = self.scratch([batch, n, q.width])?;
-        let partial = match splits {
-            1 => None,
-            _ => Some(self.scratch([queries * heads, splits, 2 + head])?),
-        };
-        let vec = vec_of([head, q.stride(), q.from, stride, k.rows.from, v.rows.from]);
-        let masked = usize::from(k.layout == Layout::Masked);
-        let partial_start = Tensor::or_null(partial.as_ref());
-        self.launch(
-            Launch { head, ..Launch::new(Kernel::Attention, vec, [splits, heads, queries], 128) },
-            [call.input.start(), q.start(), k.rows.start(), v.rows.start(), partial_start, out.start()],
-            [n, heads, rows, span, splits, q.stride(), stride, masked],
-        )?;
-        if splits > 1 {
-            self.launch(
-                Launch { head, ..Launch::new(Kernel::AttentionCombine, 1, [heads, queries, 1], 64) },
-                [partial_start, out.start()],
-                [heads, splits],
-            )?;
-        }
-        Ok(out)
+        unimplemented!()
     }
-
     fn conv_glu(
         &self,
         call: &Call<Input>,
         rows: View<'_, Tensor>,
-        layer: &Linear<Tensor>,
-        taps: usize,
+        convolution: &Convolution<Tensor>,
     ) -> Result<Tensor> {
-        if call.rows() > 1 {
-            return self.conv_glu_many(call, rows, layer, taps);
-        }
-        let ([_, held, stride], channels) = (rows.rows.tensor.shape(), rows.rows.width);
-        let out = self.scratch([call.batch, 1, channels])?;
-        let bias = Tensor::or_null(layer.bias.as_ref());
-        self.launch(
-            Launch::new(
-                Kernel::ConvGlu,
-                vec_of([channels, stride, rows.rows.from]),
-                [channels.div_ceil(2), call.batch, 1],
-                128,
-            ),
-            [call.input.start(), rows.rows.start(), layer.weight.start(), bias, out.start()],
-            [held, channels, taps, stride, code(rows.layout)],
-        )?;
-        Ok(out)
+        unimplemented!()
+    }
+    fn retain(
+        &self,
+        call: &Call<Input>,
+        qkv: [Columns<'_, Tensor>; 3],
+        state: Option<&mut Tensor>,
+        decays: &Tensor,
+    ) -> Result<Tensor> {
+        unimplemented!()
+    }
+    fn lag(&self, call: &Call<Input>, rows: View<'_, Tensor>, back: usize) -> Result<Tensor> {
+        unimplemented!()
     }
 
     fn last_row(&self, call: &Call<Input>, x: &Tensor) -> Result<Tensor> {

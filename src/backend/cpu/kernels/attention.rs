@@ -16,6 +16,7 @@ use super::linear::{dots, matmul, prefetch, LINE};
 use super::math::exp;
 use super::{arch, Matrix, MatrixMut};
 use crate::backend::cpu::pool::{part, Pool};
+use crate::backend::{Layout, Sees};
 
 /// From this many queries on, they are multiplied in blocks.
 const MANY: usize = 16;
@@ -27,30 +28,44 @@ const AHEAD: usize = 8;
 /// Rows between two corrections of the online softmax.
 const ROWS: usize = 128;
 
-/// `softmax(mask(q·kᵀ/√D))·v` for each of `heads` heads of width D: q and out `[batch, n, heads·D]`,
-/// k and v `[batch, rows, heads·D]`; out is contiguous. Row r is visible to query i when r <= at + i.
+/// What attention is besides its operands.
+#[derive(Clone, Copy)]
+pub struct Attention<'a> {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub scale: f32,
+    pub sees: Sees,
+    pub slopes: Option<&'a [f32]>,
+    pub layout: Layout,
+    /// Index of the first new row.
+    pub at: usize,
+    /// The first row of each entry of k and v that is no padding.
+    pub starts: &'a [usize],
+}
+
+/// `softmax(mask(scale·q·kᵀ))·v` for each head of width D: q and out `[batch, n, heads·D]`,
+/// k and v `[batch, rows, kv_heads·D]`; out is contiguous.
 ///
-/// `masked`: all rows are read and computed with, and those that no query may see are deselected, so
-/// that nothing they hold can matter, NaN included. Otherwise they are not read.
-#[allow(clippy::too_many_arguments)] // three operands, their three properties, where to and with what
+/// With [`Layout::Masked`] all rows are read and computed with, and those that no query may see are
+/// deselected, so that nothing they hold can matter, NaN included. Otherwise they are not read.
 pub fn attention(
     pool: &Pool,
+    what: Attention,
     q: ArrayView3<f32>,
     k: ArrayView3<f32>,
     v: ArrayView3<f32>,
-    heads: usize,
-    at: usize,
-    masked: bool,
     out: ArrayViewMut3<f32>,
 ) {
-    let (batch, queries, width) = q.dim();
+    let ((batch, queries, width), Attention { heads, kv_heads, .. }) = (q.dim(), what);
+    let (entries, rows, kv_width) = k.dim();
     assert_eq!(out.dim(), q.dim());
     assert_eq!(k.dim(), v.dim());
-    assert_eq!((k.dim().0, k.dim().2), (batch, width));
-    assert!(k.dim().1 > 0 && width % heads == 0, "no rows, or heads of unequal width");
+    assert!(rows > 0 && width % heads == 0 && heads % kv_heads == 0, "no rows, or heads of unequal width");
+    assert_eq!(width / heads * kv_heads, kv_width);
+    assert!(batch % entries == 0 && what.starts.len() == entries, "entries that share rows are neighbours");
     let out = out.into_shape_with_order((batch * queries, width)).expect("the result must be contiguous");
-    let call = Call { q, k, v, heads, at, masked, out: MatrixMut::new(out), arch: arch() };
-    if queries < MANY {
+    let call = Call { what, q, k, v, out: MatrixMut::new(out), arch: arch() };
+    if queries < MANY || what.layout == Layout::Ring {
         call.one_by_one(pool);
     } else {
         call.in_blocks(pool);
@@ -58,21 +73,19 @@ pub fn attention(
 }
 
 struct Call<'a> {
+    what: Attention<'a>,
     q: ArrayView3<'a, f32>,
     k: ArrayView3<'a, f32>,
     v: ArrayView3<'a, f32>,
-    heads: usize,
-    at: usize,
-    masked: bool,
     out: MatrixMut<'a>,
     arch: Arch,
 }
 
 impl Call<'_> {
     fn one_by_one(&self, pool: &Pool) {
-        let (batch, queries, _) = self.q.dim();
+        let ((batch, queries, _), heads) = (self.q.dim(), self.what.heads);
         pool.run(&|thread| {
-            for unit in part(batch * self.heads * queries, pool.threads(), thread, 1) {
+            for unit in part(batch * heads * queries, pool.threads(), thread, 1) {
                 let query = Query { head: self.head(unit / queries), query: unit % queries };
                 self.arch.dispatch(query);
             }
@@ -80,11 +93,11 @@ impl Call<'_> {
     }
 
     fn in_blocks(&self, pool: &Pool) {
-        let (batch, queries, _) = self.q.dim();
+        let ((batch, queries, _), heads) = (self.q.dim(), self.what.heads);
         let blocks = queries.div_ceil(QUERIES);
         // The blocks are of unequal work, so they are taken, not dealt.
         let taken = AtomicUsize::new(0);
-        let take = || Some(taken.fetch_add(1, Relaxed)).filter(|&unit| unit < batch * self.heads * blocks);
+        let take = || Some(taken.fetch_add(1, Relaxed)).filter(|&unit| unit < batch * heads * blocks);
         pool.run(&|_| {
             while let Some(unit) = take() {
                 let first = unit % blocks * QUERIES;
@@ -96,16 +109,27 @@ impl Call<'_> {
     }
 
     fn head(&self, number: usize) -> Head<'_> {
-        let (_, queries, width) = self.q.dim();
-        let (entry, head) = (number / self.heads, number % self.heads);
-        let columns = width / self.heads * head..width / self.heads * (head + 1);
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| {
-            let matrix: ArrayView2<f32> = x.index_axis(Axis(0), entry);
-            Matrix::new(matrix).columns(columns.clone())
-        });
-        let (at, masked) = (self.at, self.masked);
-        Head { q, k, v, at, masked, out: self.out, first: entry * queries, columns }
+        let ((batch, queries, width), Attention { heads, kv_heads, slopes, .. }) = (self.q.dim(), self.what);
+        let (entry, head) = (number / heads, number % heads);
+        let (size, kv_head) = (width / heads, head / (heads / kv_heads));
+        let shared = entry / (batch / self.k.len_of(Axis(0)));
+        let columns = size * head..size * (head + 1);
+        Head {
+            q: part_of(&self.q, entry, columns.clone()),
+            k: part_of(&self.k, shared, kv_head * size..(kv_head + 1) * size),
+            v: part_of(&self.v, shared, kv_head * size..(kv_head + 1) * size),
+            what: self.what,
+            start: self.what.starts[shared],
+            slope: slopes.map_or(0.0, |slopes| slopes[head]),
+            out: self.out,
+            first: entry * queries,
+            columns,
+        }
     }
+}
+
+fn part_of<'a>(x: &'a ArrayView3<f32>, entry: usize, columns: Range<usize>) -> Matrix<'a> {
+    Matrix::new(x.index_axis(Axis(0), entry)).columns(columns)
 }
 
 /// One head of one batch entry.
@@ -113,25 +137,62 @@ struct Head<'a> {
     q: Matrix<'a>,
     k: Matrix<'a>,
     v: Matrix<'a>,
-    at: usize,
-    masked: bool,
+    what: Attention<'a>,
+    start: usize,
+    slope: f32,
     /// The result of query i is in these columns of row `first + i`.
     out: MatrixMut<'a>,
     first: usize,
     columns: Range<usize>,
 }
 
-impl<'a> Head<'a> {
-    fn scale(&self) -> f32 {
-        1.0 / (self.q.width as f32).sqrt()
-    }
+/// Rows that lie in the order of their positions.
+#[derive(Clone, Default)]
+struct Run {
+    /// To read.
+    rows: Range<usize>,
+    /// Of these, to see.
+    seen: Range<usize>,
+    /// Position of row 0, which may be one that never was.
+    origin: isize,
+}
 
-    /// How many rows there are to read, for query `last` and those before it.
-    fn rows(&self, last: usize) -> usize {
-        if self.masked {
-            self.k.rows
-        } else {
-            self.k.rows.min(self.at + last + 1)
+impl<'a> Head<'a> {
+    /// What a query visits: one run of rows, or two where a ring has come round.
+    fn runs(&self, query: usize) -> [Run; 2] {
+        let (rows, Attention { sees, layout, at, .. }) = (self.k.rows, self.what);
+        let end = at + query + 1;
+        let first = match sees {
+            Sees::Past => self.start,
+            Sees::Window(window) => self.start.max(end.saturating_sub(window)),
+            Sees::All => {
+                let seen = self.start.min(rows)..rows;
+                return [Run { rows: seen.clone(), seen, origin: 0 }, Run::default()];
+            }
+        };
+        let one = |seen: Range<usize>, origin| [Run { rows: seen.clone(), seen, origin }, Run::default()];
+        match layout {
+            Layout::Tail => {
+                let gone = (at + self.q.rows).saturating_sub(rows);
+                let [first, end] = [first, end.max(first)].map(|p| p.saturating_sub(gone).min(rows));
+                one(first..end, gone as isize)
+            }
+            Layout::Bounded => one(first.min(rows)..end.max(first).min(rows), 0),
+            Layout::Masked => {
+                let seen = first.min(rows)..end.max(first).min(rows);
+                [Run { rows: 0..rows, seen, origin: 0 }, Run::default()]
+            }
+            Layout::Ring => {
+                let first = first.max(end.saturating_sub(rows)).min(end); // padding has no query of its own
+                let (row, count) = (first % rows, end - first);
+                let before = row..rows.min(row + count);
+                let after = 0..count - before.len();
+                let origin = first as isize - row as isize;
+                [
+                    Run { rows: before.clone(), seen: before, origin },
+                    Run { rows: after.clone(), seen: after, origin: origin + rows as isize },
+                ]
+            }
         }
     }
 
@@ -140,6 +201,17 @@ impl<'a> Head<'a> {
     unsafe fn out(&self, query: usize) -> &'a mut [f32] {
         // SAFETY: the place is this query's own.
         unsafe { self.out.part(self.first + query, self.columns.clone()) }
+    }
+
+    /// Takes from the scores of rows `first ..` what their distance from the query costs.
+    #[inline(always)]
+    fn fade(&self, query: usize, first: isize, scores: &mut [f32]) {
+        if self.slope != 0.0 {
+            let distance = (self.what.at + query) as isize - first;
+            for (i, score) in (0isize..).zip(scores) {
+                *score -= self.slope * (distance - i) as f32;
+            }
+        }
     }
 }
 
@@ -154,23 +226,32 @@ impl WithSimd for Query<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { head, query } = self;
-        let (rows, visible) = (head.rows(query), head.at + query + 1);
         let mut scores = [0.0; ROWS];
         // SAFETY: every query is dealt to one thread.
         let out = unsafe { head.out(query) };
         out.fill(0.0);
+        let runs = head.runs(query);
+        if runs.iter().all(|run| run.seen.is_empty()) {
+            return;
+        }
         let (mut largest, mut total) = (f32::NEG_INFINITY, 0.0);
-        for first in (0..rows).step_by(ROWS) {
-            let visible = visible.saturating_sub(first);
-            let scores = &mut scores[..ROWS.min(rows - first)];
-            score(simd, head.q.row(query), head.k, first, head.scale(), scores);
-            select(scores, visible);
-            let before = largest;
-            largest = max(scores, before);
-            let correction = exp(before - largest);
-            total = total * correction + exponentials(scores, largest);
-            let seen = &seen_bits(visible)[..scores.len()];
-            add_values(simd, out, correction, Values { v: head.v, first, weights: scores, seen });
+        for Run { rows, seen, origin } in runs {
+            for first in rows.clone().step_by(ROWS) {
+                let visible = seen.start.saturating_sub(first)..seen.end.saturating_sub(first);
+                let scores = &mut scores[..ROWS.min(rows.end - first)];
+                score(simd, head.q.row(query), head.k, first, head.what.scale, scores);
+                head.fade(query, origin + first as isize, scores);
+                select(scores, visible.clone());
+                let before = largest;
+                largest = max(scores, before);
+                if largest == f32::NEG_INFINITY {
+                    continue; // nothing visible so far
+                }
+                let correction = exp(before - largest);
+                total = total * correction + exponentials(scores, largest);
+                let seen = &seen_bits(visible)[..scores.len()];
+                add_values(simd, out, correction, Values { v: head.v, first, weights: scores, seen });
+            }
         }
         out.iter_mut().for_each(|out| *out /= total);
     }
@@ -196,21 +277,22 @@ fn score<S: Simd>(simd: S, q: &[f32], k: Matrix, first: usize, scale: f32, score
     }
 }
 
-/// Only the first `visible` scores count.
+/// Only the `visible` scores count.
 #[inline(always)]
-fn select(scores: &mut [f32], visible: usize) {
-    let visible = visible.min(scores.len()) as u32;
+fn select(scores: &mut [f32], visible: Range<usize>) {
+    let [start, end] = [visible.start, visible.end].map(|place| place.min(scores.len()) as u32);
     for (i, score) in (0u32..).zip(scores) {
-        *score = if i < visible { *score } else { f32::NEG_INFINITY };
+        *score = if start <= i && i < end { *score } else { f32::NEG_INFINITY };
     }
 }
 
-/// All bits for each of the first `visible` rows, none for the others.
+/// All bits for each of the `visible` rows, none for the others.
 #[inline(always)]
-fn seen_bits(visible: usize) -> [u32; ROWS] {
+fn seen_bits(visible: Range<usize>) -> [u32; ROWS] {
+    let [start, end] = [visible.start, visible.end].map(|place| place.min(ROWS) as u32);
     let mut seen = [0; ROWS];
     for (i, seen) in (0u32..).zip(&mut seen) {
-        *seen = u32::from(i < visible.min(ROWS) as u32).wrapping_neg();
+        *seen = u32::from(start <= i && i < end).wrapping_neg();
     }
     seen
 }
@@ -342,35 +424,42 @@ struct Block<'a> {
 impl Block<'_> {
     fn attend(&self, arch: Arch, scratch: &mut Vec<f32>) {
         let Self { head, queries } = self;
-        let (rows, width) = (head.rows(queries.end - 1), head.v.width);
-        let sizes = [queries.len() * rows, if head.masked { rows * width } else { 0 }];
-        scratch.resize(scratch.len().max(sizes[0] + sizes[1]), 0.0);
-        let (scores, values) = scratch[..sizes[0] + sizes[1]].split_at_mut(sizes[0]);
-        self.weights(arch, rows, scores);
-        let v = head.v.view();
-        let v = if head.masked { self.selected(arch, values) } else { v.slice_move(s![..rows, ..]) };
-        let scores = matrix(scores, rows);
         // SAFETY: every block of queries is taken by one thread.
-        let out = unsafe {
+        let mut out = unsafe {
             head.out.view(head.first + queries.start..head.first + queries.end, head.columns.clone())
         };
-        matmul(1.0, scores, v, out);
+        // what one query or another reads, and sees: a ring never has several
+        let [first, last] = [queries.start, queries.end - 1].map(|query| head.runs(query)[0].clone());
+        let (rows, seen) = (first.rows.start..last.rows.end, first.seen.start..last.seen.end);
+        if seen.is_empty() {
+            return out.fill(0.0);
+        }
+        let masked = head.what.layout == Layout::Masked;
+        let sizes = [queries.len() * rows.len(), if masked { rows.len() * head.v.width } else { 0 }];
+        scratch.resize(scratch.len().max(sizes[0] + sizes[1]), 0.0);
+        let (scores, values) = scratch[..sizes[0] + sizes[1]].split_at_mut(sizes[0]);
+        self.weights(arch, rows.clone(), scores);
+        let v = match masked {
+            true => self.selected(arch, seen, values),
+            false => head.v.view().slice_move(s![rows.clone(), ..]),
+        };
+        matmul(1.0, matrix(scores, rows.len()), v, out);
     }
 
     /// The softmax of the scores, zero where a query may not look.
-    fn weights(&self, arch: Arch, rows: usize, scores: &mut [f32]) {
+    fn weights(&self, arch: Arch, rows: Range<usize>, scores: &mut [f32]) {
         let Self { head, queries } = self;
         let (q, k) = (head.q.view(), head.k.view());
-        let (q, k) = (q.slice(s![queries.clone(), ..]), k.slice(s![..rows, ..]));
-        let shape = (queries.len(), rows);
+        let (q, k) = (q.slice(s![queries.clone(), ..]), k.slice(s![rows.clone(), ..]));
+        let shape = (queries.len(), rows.len());
         let product = ArrayViewMut2::from_shape(shape, &mut *scores).expect("the scores fill it");
-        matmul(head.scale(), q, k.t(), product);
-        arch.dispatch(Softmax { scores, rows, visible: head.at + queries.start + 1 });
+        matmul(head.what.scale, q, k.t(), product);
+        arch.dispatch(Softmax { head, queries: queries.clone(), rows, scores });
     }
 
     /// The values that one of the queries may see, bit for bit, and zeros for the others; all read.
-    fn selected<'s>(&self, arch: Arch, to: &'s mut [f32]) -> ArrayView2<'s, f32> {
-        arch.dispatch(Select { v: self.head.v, visible: self.head.at + self.queries.end, to });
+    fn selected<'s>(&self, arch: Arch, seen: Range<usize>, to: &'s mut [f32]) -> ArrayView2<'s, f32> {
+        arch.dispatch(Select { v: self.head.v, seen, to });
         matrix(to, self.head.v.width)
     }
 }
@@ -379,11 +468,12 @@ fn matrix(numbers: &[f32], width: usize) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape((numbers.len() / width, width), numbers).expect("whole rows")
 }
 
-/// Softmax of each row of `rows` scores; the first row sees `visible` of them, the next one more.
+/// Softmax of each query's scores of the same rows.
 struct Softmax<'a> {
+    head: &'a Head<'a>,
+    queries: Range<usize>,
+    rows: Range<usize>,
     scores: &'a mut [f32],
-    rows: usize,
-    visible: usize,
 }
 
 impl WithSimd for Softmax<'_> {
@@ -391,8 +481,15 @@ impl WithSimd for Softmax<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (visible, scores) in (self.visible..).zip(self.scores.chunks_exact_mut(self.rows)) {
-            select(scores, visible);
+        let Self { head, queries, rows, scores } = self;
+        for (query, scores) in queries.zip(scores.chunks_exact_mut(rows.len())) {
+            let [Run { seen, origin, .. }, _] = head.runs(query);
+            if seen.is_empty() {
+                scores.fill(0.0);
+                continue;
+            }
+            head.fade(query, origin + rows.start as isize, scores);
+            select(scores, seen.start - rows.start..seen.end - rows.start);
             let largest = max(scores, f32::NEG_INFINITY);
             let scale = 1.0 / exponentials(scores, largest);
             scores.iter_mut().for_each(|score| *score *= scale);
@@ -402,7 +499,7 @@ impl WithSimd for Softmax<'_> {
 
 struct Select<'a> {
     v: Matrix<'a>,
-    visible: usize,
+    seen: Range<usize>,
     to: &'a mut [f32],
 }
 
@@ -412,7 +509,7 @@ impl WithSimd for Select<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         for (r, to) in self.to.chunks_exact_mut(self.v.width).enumerate() {
-            let seen = u32::from(r < self.visible).wrapping_neg();
+            let seen = u32::from(self.seen.contains(&r)).wrapping_neg();
             for (to, value) in to.iter_mut().zip(self.v.row(r)) {
                 *to = f32::from_bits(value.to_bits() & seen);
             }
@@ -458,21 +555,28 @@ mod tests {
         let q = q.slice(s![.., .., width..2 * width]);
         let columns = s![.., .., 7..];
         let want = oracle(case, [q, k.slice(columns), v.slice(columns)]);
-        for (masked, poison) in [(false, f32::NAN), (true, f32::NAN), (true, 1e30), (true, f32::INFINITY)] {
+        let starts = vec![0; case.batch];
+        for (layout, poison) in [
+            (Layout::Bounded, f32::NAN),
+            (Layout::Masked, f32::NAN),
+            (Layout::Masked, 1e30),
+            (Layout::Masked, f32::INFINITY),
+        ] {
             let unwritten = s![.., case.rows.min(case.at + case.queries).., ..];
             k.slice_mut(unwritten).fill(poison);
             v.slice_mut(unwritten).fill(poison);
             let mut out = Array3::from_elem(Ix3(case.batch, case.queries, width), f32::NAN);
-            attention(
-                pool,
-                q,
-                k.slice(columns),
-                v.slice(columns),
-                case.heads,
-                case.at,
-                masked,
-                out.view_mut(),
-            );
+            let what = Attention {
+                heads: case.heads,
+                kv_heads: case.heads,
+                scale: 1.0 / (case.head as f32).sqrt(),
+                sees: Sees::Past,
+                slopes: None,
+                layout,
+                at: case.at,
+                starts: &starts,
+            };
+            attention(pool, what, q, k.slice(columns), v.slice(columns), out.view_mut());
             assert_close(&out, &want, 2e-5);
         }
     }
@@ -498,13 +602,5 @@ mod tests {
                 }
             }
         });
-    }
-
-    #[test]
-    fn rows_may_be_fewer_than_positions() {
-        let pool = Pool::new(2);
-        for queries in [1, 20] {
-            check(&pool, Case { batch: 1, queries, rows: 10, heads: 2, head: 16, at: 30 });
-        }
     }
 }

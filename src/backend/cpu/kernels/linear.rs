@@ -28,7 +28,7 @@ use std::ops::Range;
 use ndarray::{s, ArrayView2, ArrayViewMut2};
 use pulp::{Simd, WithSimd};
 
-use super::math::gelu;
+use super::math::{gelu, silu};
 use super::{arch, Matrix, MatrixMut};
 use crate::backend::cpu::pool::{part, Pool};
 use crate::backend::Activation;
@@ -249,10 +249,11 @@ impl WithSimd for Finish<'_> {
                     *out += bias;
                 }
             }
-            if activation == Activation::Gelu {
-                for out in &mut *out {
-                    *out = gelu(*out);
-                }
+            match activation {
+                Activation::None => {}
+                Activation::Gelu => out.iter_mut().for_each(|out| *out = gelu(*out)),
+                Activation::Relu => out.iter_mut().for_each(|out| *out = out.max(0.0)),
+                Activation::Silu => out.iter_mut().for_each(|out| *out = silu(*out)),
             }
             if let Some(residual) = residual {
                 for (out, residual) in out.iter_mut().zip(&residual.row(row)[self.outputs.clone()]) {
@@ -281,7 +282,12 @@ mod tests {
                 x.row(row).into_iter().zip(weight.row(output)).map(|(&x, &w)| f64::from(x) * f64::from(w));
             let sum = products.sum::<f64>() + bias.map_or(0.0, |bias| f64::from(bias[output]));
             let u = (2.0 / std::f64::consts::PI).sqrt() * (sum + 0.044715 * sum.powi(3));
-            let active = if activation == Activation::Gelu { 0.5 * sum * (1.0 + u.tanh()) } else { sum };
+            let active = match activation {
+                Activation::None => sum,
+                Activation::Gelu => 0.5 * sum * (1.0 + u.tanh()),
+                Activation::Relu => sum.max(0.0),
+                Activation::Silu => sum / (1.0 + (-sum).exp()),
+            };
             active + residual.map_or(0.0, |residual| f64::from(residual[[row, output]]))
         })
     }
@@ -293,6 +299,8 @@ mod tests {
         for (bias, activation, residual) in [
             (None, Activation::None, None),
             (bias.as_slice(), Activation::Gelu, None),
+            (bias.as_slice(), Activation::Relu, None),
+            (None, Activation::Silu, None),
             (bias.as_slice(), Activation::None, Some(residual.slice(s![.., 1..]))),
         ] {
             let mut out = Array2::from_elem((rows, outputs + 2), f32::NAN);

@@ -53,6 +53,11 @@ pub fn gelu(x: f32) -> f32 {
     x / (1.0 + exp(-(TWICE_ROOT * (x + 0.044_715 * (x * x * x)))))
 }
 
+#[inline(always)]
+pub fn silu(x: f32) -> f32 {
+    x * sigmoid(x)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,13 @@
 mod attention;
 mod linear;
 mod math;
+mod retention;
 mod rows;
 
-pub use attention::attention;
+pub use attention::{attention, Attention};
 pub use linear::linear;
-pub use rows::{argmax, copy_rows, glu_residual, layer_norm, scatter_onehot};
+pub use retention::{retain, Retention};
+pub use rows::{argmax, copy_rows, glu, norm, rotate, scatter_onehot, swiglu};
 
 use std::marker::PhantomData;
 use std::ops::Range;

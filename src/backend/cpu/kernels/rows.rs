@@ -3,29 +3,30 @@
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Simd, WithSimd};
 
-use super::math::sigmoid;
+use super::math::{sigmoid, silu};
 use super::{arch, Matrix, MatrixMut};
 use crate::backend::cpu::pool::{part, Pool};
 
 /// Fewer numbers than this are moved by the caller alone.
 const PARALLEL: usize = 16 * 1024;
 
-/// `(x - mean) / sqrt(var + eps) · gain + bias`, each row by itself.
-pub fn layer_norm(x: ArrayView2<f32>, gain: &[f32], bias: &[f32], eps: f32, out: ArrayViewMut2<f32>) {
+/// `(x - mean) / sqrt(var + eps) · gain + bias`, each row by itself; without a bias the mean is taken
+/// to be zero.
+pub fn norm(x: ArrayView2<f32>, gain: &[f32], bias: Option<&[f32]>, eps: f32, out: ArrayViewMut2<f32>) {
     assert_eq!(x.dim(), out.dim());
-    assert!(gain.len() == x.ncols() && bias.len() == x.ncols());
-    arch().dispatch(LayerNorm { x: Matrix::new(x), gain, bias, eps, out: MatrixMut::new(out) });
+    assert!(gain.len() == x.ncols() && bias.is_none_or(|bias| bias.len() == x.ncols()));
+    arch().dispatch(Norm { x: Matrix::new(x), gain, bias, eps, out: MatrixMut::new(out) });
 }
 
-struct LayerNorm<'a> {
+struct Norm<'a> {
     x: Matrix<'a>,
     gain: &'a [f32],
-    bias: &'a [f32],
+    bias: Option<&'a [f32]>,
     eps: f32,
     out: MatrixMut<'a>,
 }
 
-impl WithSimd for LayerNorm<'_> {
+impl WithSimd for Norm<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -35,11 +36,16 @@ impl WithSimd for LayerNorm<'_> {
             // SAFETY: no other thread, and one row at a time.
             let out = unsafe { out.part(row, 0..x.width) };
             let x = x.row(row);
-            let mean = sum(x, |x| x) / x.len() as f32;
+            let mean = if bias.is_some() { sum(x, |x| x) / x.len() as f32 } else { 0.0 };
             let variance = sum(x, |x| (x - mean) * (x - mean)) / x.len() as f32;
             let scale = 1.0 / (variance + eps).sqrt();
-            for (((out, x), gain), bias) in out.iter_mut().zip(x).zip(gain).zip(bias) {
-                *out = (x - mean) * scale * gain + bias;
+            for ((out, x), gain) in out.iter_mut().zip(x).zip(gain) {
+                *out = (x - mean) * scale * gain;
+            }
+            if let Some(bias) = bias {
+                for (out, bias) in out.iter_mut().zip(bias) {
+                    *out += bias;
+                }
             }
         }
     }
@@ -58,33 +64,75 @@ fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sums.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
 }
 
-/// `(u[..C]·sigmoid(u[C..]) + x)·√½`: u `[rows, 2C]`, x and out `[rows, C]`.
-pub fn glu_residual(u: ArrayView2<f32>, x: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
-    assert_eq!(x.dim(), out.dim());
-    assert_eq!(u.dim(), (x.nrows(), 2 * x.ncols()));
-    arch().dispatch(GluResidual { u: Matrix::new(u), x: Matrix::new(x), out: MatrixMut::new(out) });
+/// `u[..C]·sigmoid(u[C..])`, and with rows x to add `(that + x)·√½`: u `[rows, 2C]`, x and out `[rows, C]`.
+pub fn glu(u: ArrayView2<f32>, x: Option<ArrayView2<f32>>, out: ArrayViewMut2<f32>) {
+    assert_eq!(u.dim(), (out.nrows(), 2 * out.ncols()));
+    assert!(x.is_none_or(|x| x.dim() == out.dim()));
+    arch().dispatch(Glu { u: Matrix::new(u), x: x.map(Matrix::new), out: MatrixMut::new(out) });
 }
 
-struct GluResidual<'a> {
+struct Glu<'a> {
     u: Matrix<'a>,
-    x: Matrix<'a>,
+    x: Option<Matrix<'a>>,
     out: MatrixMut<'a>,
 }
 
-impl WithSimd for GluResidual<'_> {
+impl WithSimd for Glu<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { u, x, out } = self;
-        for row in 0..x.rows {
+        for row in 0..u.rows {
             // SAFETY: no other thread, and one row at a time.
-            let out = unsafe { out.part(row, 0..x.width) };
-            let (value, gate) = u.row(row).split_at(x.width);
-            for (((out, x), value), &gate) in out.iter_mut().zip(x.row(row)).zip(value).zip(gate) {
-                *out = (value * sigmoid(gate) + x) * std::f32::consts::FRAC_1_SQRT_2;
+            let out = unsafe { out.part(row, 0..u.width / 2) };
+            let (value, gate) = u.row(row).split_at(u.width / 2);
+            for ((out, value), &gate) in out.iter_mut().zip(value).zip(gate) {
+                *out = value * sigmoid(gate);
+            }
+            for (out, x) in out.iter_mut().zip(x.map_or(&[][..], |x| x.row(row))) {
+                *out = (*out + x) * std::f32::consts::FRAC_1_SQRT_2;
             }
         }
+    }
+}
+
+/// `silu(x[..F])·x[F..]`: x `[rows, 2F]`, out `[rows, F]`.
+pub fn swiglu(x: ArrayView2<f32>, out: ArrayViewMut2<f32>) {
+    assert_eq!(x.dim(), (out.nrows(), 2 * out.ncols()));
+    arch().dispatch(Swiglu { x: Matrix::new(x), out: MatrixMut::new(out) });
+}
+
+struct Swiglu<'a> {
+    x: Matrix<'a>,
+    out: MatrixMut<'a>,
+}
+
+impl WithSimd for Swiglu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for row in 0..self.x.rows {
+            // SAFETY: no other thread, and one row at a time.
+            let out = unsafe { self.out.part(row, 0..self.x.width / 2) };
+            let (gate, value) = self.x.row(row).split_at(self.x.width / 2);
+            for ((out, &gate), value) in out.iter_mut().zip(gate).zip(value) {
+                *out = silu(gate) * value;
+            }
+        }
+    }
+}
+
+/// One head turned: numbers j and j + half are a point, turned by the angle of cosine `turns[j]` and sine
+/// `turns[j + half]`.
+pub fn rotate(x: &[f32], turns: &[f32], out: &mut [f32]) {
+    let half = x.len() / 2;
+    let ((cosines, sines), (left, right)) = (turns.split_at(half), x.split_at(half));
+    let (out_left, out_right) = out.split_at_mut(half);
+    for (j, (out_left, out_right)) in out_left.iter_mut().zip(out_right).enumerate() {
+        *out_left = left[j] * cosines[j] - right[j] * sines[j];
+        *out_right = right[j] * cosines[j] + left[j] * sines[j];
     }
 }
 
@@ -173,14 +221,14 @@ mod tests {
     const SHAPES: [(usize, usize); 6] = [(1, 1), (1, 256), (3, 5), (5, 17), (17, 33), (200, 100)];
 
     #[test]
-    fn layer_norm_agrees_with_the_formula() {
+    fn norm_agrees_with_the_formula() {
         on_every_arch(|| {
             for (rows, width) in SHAPES {
                 let x = random((rows, width + 3), 1);
                 let x = x.slice(s![.., 1..=width]);
                 let (gain, bias) = (random(width, 2), random(width, 3));
                 let mut out = Array2::zeros((rows, width));
-                layer_norm(x, gain.as_slice().unwrap(), bias.as_slice().unwrap(), 1e-5, out.view_mut());
+                norm(x, gain.as_slice().unwrap(), bias.as_slice(), 1e-5, out.view_mut());
                 let want = Array2::from_shape_fn((rows, width), |(r, c)| {
                     let row = x.row(r).mapv(f64::from);
                     let mean = row.sum() / width as f64;
@@ -193,17 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn glu_residual_agrees_with_the_formula() {
+    fn glu_agrees_with_the_formula() {
         on_every_arch(|| {
             for (rows, width) in SHAPES {
                 let (u, x) = (random((rows, 2 * width), 1), random((rows, width), 2));
                 let mut out = Array2::zeros((rows, width));
-                glu_residual(u.view(), x.view(), out.view_mut());
+                glu(u.view(), None, out.view_mut());
                 let want = Array2::from_shape_fn((rows, width), |(r, c)| {
-                    let gate = 1.0 / (1.0 + (-f64::from(u[[r, width + c]])).exp());
-                    (f64::from(u[[r, c]]) * gate + f64::from(x[[r, c]])) * 0.5f64.sqrt()
+                    f64::from(u[[r, c]]) / (1.0 + (-f64::from(u[[r, width + c]])).exp())
                 });
                 assert_close(&out, &want, 1e-6);
+                glu(u.view(), Some(x.view()), out.view_mut());
+                assert_close(&out, &((want + x.mapv(f64::from)) * 0.5f64.sqrt()), 1e-6);
             }
         });
     }

@@ -1,0 +1,25 @@
+//! fairseq's `LinearizedConvolution`: trained as one convolution over all positions, stepped as one
+//! linear layer over the last K inputs.
+
+use crate::backend::{Backend, Convolution};
+use crate::cache::{whole, Past, Slot};
+use crate::error::Result;
+use crate::layer::Layer;
+
+/// With its gated linear unit, and as [`Convolution::residual`] says.
+pub struct LinearizedConvolution<B: Backend> {
+    pub convolution: Convolution<B::Tensor>,
+    /// C.
+    pub channels: usize,
+}
+
+impl<B: Backend> Layer<B> for LinearizedConvolution<B> {
+    fn slots(&self) -> Vec<Slot> {
+        vec![Slot::Window { width: self.channels, rows: self.convolution.taps }]
+    }
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (b, call) = (past.backend(), past.call());
+        let rows = past.append(whole(b, x))?;
+        b.conv_glu(call, rows, &self.convolution)
+    }
+}

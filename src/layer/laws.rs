@@ -1,0 +1,1 @@
+//! What every caching layer owes, checked on a layer of one's own.

@@ -1,0 +1,63 @@
+//! Layers that see one row at a time and remember nothing.
+
+use crate::backend::{Activation, Backend, Linear};
+use crate::cache::Past;
+use crate::error::Result;
+use crate::layer::Layer;
+
+/// `activation(x·Wᵀ + b)`.
+pub struct Dense<B: Backend> {
+    pub linear: Linear<B::Tensor>,
+    pub activation: Activation,
+}
+
+impl<B: Backend> Layer<B> for Dense<B> {
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        past.backend().linear(x, &self.linear, self.activation, None)
+    }
+    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+        past.backend().linear(x, &self.linear, self.activation, Some(onto))
+    }
+}
+
+/// `down(activation(up(x)))`.
+pub struct Mlp<B: Backend> {
+    pub up: Linear<B::Tensor>,
+    pub activation: Activation,
+    pub down: Linear<B::Tensor>,
+}
+
+impl<B: Backend> Layer<B> for Mlp<B> {
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let h = past.backend().linear(x, &self.up, self.activation, None)?;
+        past.backend().linear(&h, &self.down, Activation::None, None)
+    }
+    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+        let h = past.backend().linear(x, &self.up, self.activation, None)?;
+        past.backend().linear(&h, &self.down, Activation::None, Some(onto))
+    }
+}
+
+/// SwiGLU (Shazeer 2020): `down(silu(gate(x)) ⊙ up(x))`.
+pub struct GatedMlp<B: Backend> {
+    /// `[1, 2F, width]`: the gate's F outputs, then the others.
+    pub gate_up: Linear<B::Tensor>,
+    pub down: Linear<B::Tensor>,
+}
+
+impl<B: Backend> GatedMlp<B> {
+    fn gated(&self, b: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        b.swiglu(&b.linear(x, &self.gate_up, Activation::None, None)?)
+    }
+}
+
+impl<B: Backend> Layer<B> for GatedMlp<B> {
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let b = past.backend();
+        b.linear(&self.gated(b, x)?, &self.down, Activation::None, None)
+    }
+    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+        let b = past.backend();
+        b.linear(&self.gated(b, x)?, &self.down, Activation::None, Some(onto))
+    }
+}

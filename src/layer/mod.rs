@@ -1,0 +1,192 @@
+//! Causal layers with explicit state. A layer has one body, [`Layer::call`]; a forward pass, a prefill
+//! and a step are three ways to call it. It says what it remembers ([`Layer::slots`]), and every
+//! [`Strategy`] of the crate keeps that for it: a layer never names one.
+//!
+//! Here is the smallest layer that remembers anything, `y[t] = x[t] + x[t-1]`, which stood as an example
+//! in a discussion of how layers should be cached (keras-hub, issue 1261). It is composed, once twice in a
+//! row and once inside of a residual, and obeys the law of all caches: what a prefill and then steps give is
+//! what a forward pass gives.
+//!
+//! ```
+//! use decode_bench::backend::{cpu::Cpu, Backend};
+//! use decode_bench::cache::{whole, Past, Slot, Strategy};
+//! use decode_bench::error::Result;
+//! use decode_bench::layer::{laws, Layer, Residual, Sequential};
+//!
+//! #[derive(Clone)]
+//! struct LagAndAdd {
+//!     width: usize,
+//! }
+//!
+//! impl<B: Backend> Layer<B> for LagAndAdd {
+//!     fn slots(&self) -> Vec<Slot> {
+//!         vec![Slot::Window { width: self.width, rows: 2 }]
+//!     }
+//!
+//!     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+//!         let (b, call) = (past.backend(), past.call());
+//!         let rows = past.append(whole(b, x))?;
+//!         b.add(x, &b.lag(call, rows, 1)?, 1.0)
+//!     }
+//! }
+//!
+//! let b = Cpu::new(1);
+//! let lag = LagAndAdd { width: 3 };
+//! let twice = Sequential(vec![Box::new(lag.clone()), Box::new(Residual(lag))]);
+//!
+//! // one sentence of four rows: three at once, then one, with a cache made by a call of its own
+//! let rows: Vec<f32> = (0..12).map(|i| (i * i % 7) as f32).collect();
+//! let mut cache = twice.cache(&b, Strategy::Padded, 1, 4)?;
+//! let leading = twice.extend(&b, &mut cache, &b.upload([1, 3, 3], &rows[..9])?)?;
+//! let trailing = twice.extend(&b, &mut cache, &b.upload([1, 1, 3], &rows[9..])?)?;
+//! let all = twice.forward(&b, &b.upload([1, 4, 3], &rows)?)?;
+//! assert_eq!([b.download(&leading)?, b.download(&trailing)?].concat(), b.download(&all)?);
+//!
+//! // and the laws: caching, reordering, causality, padding, under every strategy that has a form for it
+//! laws::hold(&b, &twice, 3)?;
+//! # Ok::<(), decode_bench::error::Error>(())
+//! ```
+//!
+//! [`laws::hold`] takes any backend, so the same line checks a layer on a GPU.
+
+mod attention;
+mod conv;
+pub mod laws;
+mod mlp;
+pub mod position;
+mod retention;
+
+use std::rc::Rc;
+
+pub use attention::Attention;
+pub use conv::LinearizedConvolution;
+pub use mlp::{Dense, GatedMlp, Mlp};
+pub use retention::{decays, Retention};
+
+use crate::backend::{Backend, Norm};
+use crate::cache::{Cache, Past, Slot, Strategy};
+use crate::error::{Error, Result};
+
+/// Rows in, as many rows out, `[batch, n, width]`; a row depends on itself and those before it.
+pub trait Layer<B: Backend> {
+    /// What it asks to have remembered, in the order in which [`Self::call`] asks for it.
+    fn slots(&self) -> Vec<Slot> {
+        Vec::new()
+    }
+
+    /// The layer's one body: the new rows, with whatever it needs of those before them from `past`.
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor>;
+
+    /// `onto + call(x)`. Layers that end in a product add while they multiply.
+    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+        let y = self.call(past, x)?;
+        past.backend().add(onto, &y, 1.0)
+    }
+
+    /// An empty cache for `batch` sequences of at most `capacity` rows.
+    ///
+    /// # Errors
+    /// When the strategy has no form for what the layer remembers.
+    fn cache(&self, b: &B, strategy: Strategy, batch: usize, capacity: usize) -> Result<Cache<B>> {
+        Cache::new(b, strategy, &self.slots(), batch, capacity)
+    }
+
+    /// The rows that follow those in the cache, as many as there are: a prefill, or a step.
+    ///
+    /// # Errors
+    /// When they do not fit, in capacity or batch; the cache is then as it was.
+    fn extend(&self, b: &B, cache: &mut Cache<B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let [batch, rows, _] = b.shape(x);
+        if batch != cache.batch() || rows == 0 {
+            let held = cache.batch();
+            return Err(Error::Input(format!("{rows} rows of {batch} sequences, for a cache of {held}")));
+        }
+        cache.stage(b, rows, rows - 1, |_, _| 0)?; // no tokens, but as many
+        let y = self.call(&mut cache.past(b), x)?;
+        cache.advance();
+        Ok(y)
+    }
+
+    /// All rows at once, nothing remembered.
+    fn forward(&self, b: &B, x: &B::Tensor) -> Result<B::Tensor> {
+        let [batch, rows, _] = b.shape(x);
+        self.extend(b, &mut self.cache(b, Strategy::Naive, batch, rows)?, x)
+    }
+}
+
+/// The same layer, held in several places: each of them is a call node with a memory of its own.
+impl<B: Backend, L: Layer<B> + ?Sized> Layer<B> for Rc<L> {
+    fn slots(&self) -> Vec<Slot> {
+        (**self).slots()
+    }
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        (**self).call(past, x)
+    }
+    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+        (**self).call_onto(past, x, onto)
+    }
+}
+
+/// One after the other; at least one.
+pub struct Sequential<B: Backend>(pub Vec<Box<dyn Layer<B>>>);
+
+impl<B: Backend> Sequential<B> {
+    /// All but the last.
+    fn lead(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<(Option<B::Tensor>, &dyn Layer<B>)> {
+        let (last, before) = self.0.split_last().expect("a sequence has at least one layer");
+        let mut y = None;
+        for layer in before {
+            y = Some(layer.call(past, y.as_ref().unwrap_or(x))?);
+        }
+        Ok((y, &**last))
+    }
+}
+
+impl<B: Backend> Layer<B> for Sequential<B> {
+    fn slots(&self) -> Vec<Slot> {
+        self.0.iter().flat_map(|layer| layer.slots()).collect()
+    }
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (y, last) = self.lead(past, x)?;
+        last.call(past, y.as_ref().unwrap_or(x))
+    }
+    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+        let (y, last) = self.lead(past, x)?;
+        last.call_onto(past, y.as_ref().unwrap_or(x), onto)
+    }
+}
+
+/// `x + layer(x)`.
+pub struct Residual<L>(pub L);
+
+impl<B: Backend, L: Layer<B>> Layer<B> for Residual<L> {
+    fn slots(&self) -> Vec<Slot> {
+        self.0.slots()
+    }
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.0.call_onto(past, x, x)
+    }
+}
+
+/// The sum of what several layers make of the same rows; at least one.
+pub struct Parallel<B: Backend>(pub Vec<Box<dyn Layer<B>>>);
+
+impl<B: Backend> Layer<B> for Parallel<B> {
+    fn slots(&self) -> Vec<Slot> {
+        self.0.iter().flat_map(|branch| branch.slots()).collect()
+    }
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (first, others) = self.0.split_first().expect("at least one branch");
+        let first = first.call(past, x)?;
+        others.iter().try_fold(first, |sum, branch| branch.call_onto(past, x, &sum))
+    }
+}
+
+impl<B: Backend> Layer<B> for Norm<B::Tensor> {
+    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        past.backend().norm(x, self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! A decoder-only model, made of [`crate::layer`]s: what all of them have in common.
+
+use crate::backend::{Activation, Backend, Linear, Norm};
+use crate::cache::{Cache, Slot};
+use crate::error::Result;
+use crate::layer::{Layer, Residual, Sequential};
+use crate::model::Model;
+
+/// `logits = head(last(blocks(table[token] + positions[position])))`.
+pub struct Decoder<B: Backend> {
+    /// `[1, vocab, width]`, and no bias.
+    pub(super) table: Linear<B::Tensor>,
+    /// `[1, max_positions, width]`
+    pub(super) positions: Option<B::Tensor>,
+    pub(super) blocks: Sequential<B>,
+    /// Of the last row alone; they remember nothing.
+    pub(super) last: Sequential<B>,
+    /// `None`: the table is multiplied with as well.
+    pub(super) head: Option<Linear<B::Tensor>>,
+    pub(super) vocab: usize,
+    pub(super) max_positions: Option<usize>,
+}
+
+impl<B: Backend> Model<B> for Decoder<B> {
+    fn slots(&self) -> Vec<Slot> {
+        self.blocks.slots()
+    }
+
+    fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    fn max_positions(&self) -> Option<usize> {
+        self.max_positions
+    }
+
+    fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {
+        let mut past = cache.past(b);
+        let call = past.call();
+        let x = b.embed(call, &self.table.weight, self.positions.as_ref())?;
+        let x = self.blocks.call(&mut past, &x)?;
+        let x = self.last.call(&mut past, &b.last_row(call, &x)?)?;
+        b.linear(&x, self.head.as_ref().unwrap_or(&self.table), Activation::None, None)
+    }
+}
+
+/// `x + layer(norm(x))`
+pub(super) fn normed<B: Backend>(norm: Norm<B::Tensor>, layer: impl Layer<B> + 'static) -> Box<dyn Layer<B>> {
+    Box::new(Residual(Sequential(vec![Box::new(norm), Box::new(layer)])))
+}
