@@ -432,10 +432,20 @@ impl<B: Backend> Cache<B> {
         self.source.as_ref()
     }
 
-    /// Says, before anything is held, how many rows of each entry are padding.
-    pub(crate) fn begin_at(&mut self, starts: &[usize]) {
-        debug_assert!(self.is_empty() && starts.len() == self.batch);
+    /// Says, before anything is held, how many rows of each entry are padding: sequences of several
+    /// lengths then end together.
+    ///
+    /// # Errors
+    /// When something is held already, or there is not one start for each entry.
+    pub fn begin_at(&mut self, starts: &[usize]) -> Result<()> {
+        if !self.is_empty() || starts.len() != self.batch {
+            let (len, batch) = (self.len, self.batch);
+            let what =
+                format!("{} starts for a cache of {batch} entries that holds {len} rows", starts.len());
+            return Err(Error::Input(what));
+        }
         self.call.starts.copy_from_slice(starts);
+        Ok(())
     }
 
     pub fn strategy(&self) -> Strategy {

@@ -6,6 +6,9 @@ use crate::cache::{Cache, Strategy};
 use crate::error::{Error, Result};
 use crate::model::Model;
 
+/// What stands in rows that nothing looks at: any token of the vocabulary.
+const PADDING: u32 = 0;
+
 pub struct Session<'a, B: Backend, M: Model<B>> {
     b: &'a B,
     model: &'a M,
@@ -32,7 +35,9 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
     }
 
     /// Feeds the next tokens, as many of each batch entry, and returns the logits after the last
-    /// of them, `[batch, 1, vocab]`. One token is a step, several are a prefill.
+    /// of them, `[batch, 1, vocab]`. One token is a step, several are a prefill. The first call may bring
+    /// sentences of several lengths: the shorter ones are padded in front, where nothing looks, and give
+    /// the logits that each gives alone.
     ///
     /// # Errors
     /// Ids outside the vocabulary, a batch of another size, no tokens, more than the capacity: the
@@ -58,7 +63,12 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         if wanted > capacity {
             return Err(Error::CacheFull { capacity, wanted });
         }
-        for (seen, new) in self.seen.0.iter_mut().zip(&new.0) {
+        let starts: Vec<usize> = new.0.iter().map(|sentence| n - sentence.len()).collect();
+        if self.is_empty() {
+            self.cache.begin_at(&starts)?;
+        }
+        for ((seen, new), start) in self.seen.0.iter_mut().zip(&new.0).zip(starts) {
+            seen.resize(seen.len() + start, PADDING);
             seen.extend_from_slice(new);
         }
         Ok(n)
@@ -78,7 +88,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
             | Strategy::Reprojected => (total - n, n),
         };
         let seen = &self.seen.0;
-        let token = |entry: usize, row: usize| seen[entry].get(first + row).copied().unwrap_or(0);
+        let token = |entry: usize, row: usize| seen[entry].get(first + row).copied().unwrap_or(PADDING);
         self.cache.stage(self.b, rows, total - first - 1, token)?;
         let (input, shape) = (self.cache.input(), self.cache.step_shape());
         let mut extend = || self.model.extend(self.b, &mut self.cache);
@@ -87,16 +97,18 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         Ok(logits)
     }
 
+    /// The longest of the sentences; all are that long, unless they are the first.
     fn check(&self, new: &Tokens) -> Result<usize> {
-        let n = new.0.first().map_or(0, Vec::len);
-        if new.0.len() != self.seen.0.len() || new.0.iter().any(|sentence| sentence.len() != n) {
+        let n = new.0.iter().map(Vec::len).max().unwrap_or(0);
+        let differ = new.0.iter().any(|sentence| sentence.len() != n);
+        if new.0.len() != self.seen.0.len() || (differ && !self.is_empty()) {
             let sizes: Vec<usize> = new.0.iter().map(Vec::len).collect();
             return Err(Error::Input(format!(
                 "a session of {} sentences was fed tokens of lengths {sizes:?}",
                 self.seen.0.len()
             )));
         }
-        if n == 0 {
+        if new.0.iter().any(Vec::is_empty) {
             return Err(Error::Input("the prompt is empty: a step needs at least one token".into()));
         }
         let vocab = self.model.vocab();
@@ -106,7 +118,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         }
     }
 
-    /// Tokens seen.
+    /// Tokens seen, of the longest sentence.
     pub fn len(&self) -> usize {
         self.seen.0[0].len()
     }

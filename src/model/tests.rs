@@ -245,6 +245,37 @@ fn a_batch_is_its_sentences() {
     }
 }
 
+/// Sentences of several lengths in one batch give what each gives alone, after the prompt and after steps,
+/// also when the batch has changed in between.
+#[test]
+fn a_ragged_batch_is_its_sentences() {
+    let b = Cpu::new(2);
+    let starts = [0, 6, 3, 8];
+    for config in odd_configs() {
+        let (model, text) = (load(&b, &config), text(starts.len(), config.vocab(), 8));
+        let alone = |entry: usize, end: usize| {
+            forward(&b, &model, &Tokens(vec![text.0[entry][starts[entry]..end].to_vec()]))
+        };
+        let feeds = |entries: &[usize], from: usize, end: usize| {
+            Tokens(entries.iter().map(|&e| text.0[e][from.max(starts[e])..end].to_vec()).collect())
+        };
+        for strategy in strategies(&config) {
+            let mut session = Session::open(&b, &model, strategy, starts.len(), LENGTH).unwrap();
+            let mut entries = vec![0, 1, 2, 3];
+            session.feed(&feeds(&entries, 0, 9)).unwrap();
+            for end in 10..15 {
+                if end == 12 {
+                    session.reorder(&[3, 1, 1]).unwrap();
+                    entries = vec![3, 1, 1];
+                }
+                let got = feed(&mut session, &b, &feeds(&entries, end - 1, end));
+                let want: Vec<f32> = entries.iter().flat_map(|&entry| alone(entry, end)).collect();
+                assert_close(&got, &want, &format!("{config:?} {strategy} ragged at {end}"));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_full_cache_says_so_and_stays_as_it_was() {
     let b = Cpu::new(1);
@@ -276,8 +307,9 @@ fn wrong_tokens_are_refused_by_name() {
         "token 97 is outside the vocabulary of 97 (ids 0 to 96)"
     );
     assert!(refused(&mut session, vec![vec![], vec![]]).contains("empty"));
-    assert!(refused(&mut session, vec![vec![1], vec![1, 2]]).contains("[1, 2]"));
     assert!(refused(&mut session, vec![vec![1]]).contains("2 sentences"));
+    session.feed(&Tokens(vec![vec![1], vec![1, 2]])).unwrap();
+    assert!(refused(&mut session, vec![vec![1], vec![1, 2]]).contains("[1, 2]"));
     assert!(session.reorder(&[2]).unwrap_err().to_string().contains("beam 2"));
     assert!(Session::open(&b, &model, Strategy::Padded, 1, 65)
         .err()

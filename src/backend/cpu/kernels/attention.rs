@@ -173,10 +173,10 @@ impl<'a> Head<'a> {
         let one = |seen: Range<usize>, origin| [Run { rows: seen.clone(), seen, origin }, Run::default()];
         match layout {
             Layout::Tail => {
-                // a queue that is not yet full begins with rows of no position
-                let origin = (at + self.q.rows) as isize - rows as isize;
-                let row = |position: usize| (position as isize - origin).clamp(0, rows as isize) as usize;
-                one(row(first)..row(end.max(first)), origin)
+                // a queue that is not full yet has rows before position 0
+                let gone = (at + self.q.rows) as isize - rows as isize;
+                let row = |position: usize| (position as isize - gone).clamp(0, rows as isize) as usize;
+                one(row(first)..row(end.max(first)), gone)
             }
             Layout::Bounded => one(first.min(rows)..end.max(first).min(rows), 0),
             Layout::Masked => {
