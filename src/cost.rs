@@ -168,13 +168,18 @@ impl Step {
             most = most.max(kept + memory.after);
             kept = kept + memory.after - memory.before;
         }
-        self.batch * S * most
+        self.batch * S * most + self.source_bytes()
+    }
+
+    /// What is kept of the source.
+    pub fn source_bytes(&self) -> usize {
+        self.batch * S * self.source * self.config.source_width(self.strategy)
     }
 
     /// Bytes that must cross from memory for one step, however well it is written: every weight
     /// the step uses once, and the rows that layers read.
     pub fn read_floor_bytes(&self) -> usize {
-        let untouched = S * self.config.untouched(self.batch, self.new_rows());
+        let untouched = S * self.config.untouched(self.strategy, self.batch, self.new_rows());
         let past = if self.strategy.remembers() { self.work().read_bytes as usize } else { 0 };
         self.config.weight_bytes() - untouched + past
     }
@@ -348,7 +353,7 @@ mod tests {
     }
 
     fn on_every_case<B: Backend>(backend: impl Fn() -> B, last: usize) {
-        for &model in ModelKind::ALL.iter().filter(|model| !model.has_source()) {
+        for &model in ModelKind::ALL {
             let config = Config::named(model, ShapeName::Tiny).unwrap();
             let b = Metered(backend());
             let loaded = AnyModel::load(&b, &config, &Weights::seeded(model, 1)).unwrap();
@@ -368,7 +373,12 @@ mod tests {
         batch: usize,
         last: usize,
     ) {
-        let mut session = Session::open(b, model, strategy, batch, 24).unwrap();
+        let source = source_rows(config.kind(), ShapeName::Tiny);
+        let mut session = match source {
+            0 => Session::open(b, model, strategy, batch, 24),
+            _ => Session::from_source(b, model, strategy, &Tokens(vec![vec![1; source]; batch]), 1, 24),
+        }
+        .unwrap();
         session.feed(&Tokens(vec![vec![1, 2, 3]; batch])).unwrap();
         // the largest shape a step will have, so that scratch is warm
         session.fork().unwrap().feed(&Tokens(vec![vec![1; 21]; batch])).unwrap();
@@ -377,7 +387,7 @@ mod tests {
             let before = b.meter().work();
             session.feed(&Tokens(vec![vec![5]; batch])).unwrap();
             let counted = b.meter().work() - before;
-            let step = Step { config: config.clone(), strategy, batch, position, capacity: 24, source: 0 };
+            let step = Step { config: config.clone(), strategy, batch, position, capacity: 24, source };
             let what = format!("{} {strategy} batch {batch} position {position}", b.name());
             let counted = Work { launches: 0, host_syncs: 0, ..counted };
             assert_eq!(counted, step.work(), "{what}");

@@ -1,7 +1,9 @@
 //! One decode in progress. The only place that knows what recomputing everything means: with a
 //! strategy that remembers nothing, every call feeds all that was seen.
 
-use crate::backend::{Backend, Tokens};
+use std::rc::Rc;
+
+use crate::backend::{Backend, Call, Tokens};
 use crate::cache::{Cache, Strategy};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -32,6 +34,34 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         let cache = Cache::new(b, strategy, &model.slots(), batch, capacity)?;
         let seen = Tokens((0..batch).map(|_| Vec::with_capacity(capacity)).collect());
         Ok(Session { b, model, cache, seen })
+    }
+
+    /// An empty session that decodes from a source: `beams` neighbouring entries for each of its sentences,
+    /// which may be of several lengths. Encoding them is part of opening.
+    pub fn from_source(
+        b: &'a B,
+        model: &'a M,
+        strategy: Strategy,
+        source: &Tokens,
+        beams: usize,
+        capacity: usize,
+    ) -> Result<Self> {
+        let mut session = Session::open(b, model, strategy, beams * source.0.len(), capacity)?;
+        let rows = source.0.iter().map(Vec::len).max().unwrap_or(0);
+        if source.0.iter().any(Vec::is_empty) {
+            return Err(Error::Input("a sentence of the source is empty".into()));
+        }
+        if let Some(most) = model.max_positions().filter(|&most| rows > most) {
+            let what = format!("a source of {rows} tokens, and the model has {most} positions");
+            return Err(Error::Input(what));
+        }
+        in_vocabulary(source, model.vocab())?;
+        let padded = |sentence: &Vec<u32>| [vec![PADDING; rows - sentence.len()], sentence.clone()].concat();
+        let mut call = Call::new(source.0.iter().flat_map(padded).collect(), source.0.len(), 0);
+        call.starts = source.0.iter().map(|sentence| rows - sentence.len()).collect();
+        b.stage(&mut call)?;
+        session.cache.look_at(Rc::new(model.encode(b, strategy, call)?));
+        Ok(session)
     }
 
     /// Feeds the next tokens, as many of each batch entry, and returns the logits after the last
@@ -111,11 +141,8 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         if new.0.iter().any(Vec::is_empty) {
             return Err(Error::Input("the prompt is empty: a step needs at least one token".into()));
         }
-        let vocab = self.model.vocab();
-        match new.0.iter().flatten().find(|&&id| id as usize >= vocab) {
-            Some(&id) => Err(Error::TokenRange { id, vocab }),
-            None => Ok(n),
-        }
+        in_vocabulary(new, self.model.vocab())?;
+        Ok(n)
     }
 
     /// Tokens seen, of the longest sentence.
@@ -167,6 +194,13 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         let cache = self.cache.fork(self.b)?;
         let seen = self.seen.0.iter().map(|sentence| roomy(sentence, cache.capacity())).collect();
         Ok(Session { b: self.b, model: self.model, cache, seen: Tokens(seen) })
+    }
+}
+
+fn in_vocabulary(tokens: &Tokens, vocab: usize) -> Result<()> {
+    match tokens.0.iter().flatten().find(|&&id| id as usize >= vocab) {
+        Some(&id) => Err(Error::TokenRange { id, vocab }),
+        None => Ok(()),
     }
 }
 

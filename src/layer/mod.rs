@@ -52,6 +52,7 @@
 mod attention;
 mod conv;
 pub mod laws;
+mod look;
 mod mlp;
 pub mod position;
 mod retention;
@@ -60,6 +61,8 @@ use std::rc::Rc;
 
 pub use attention::Attention;
 pub use conv::LinearizedConvolution;
+pub(crate) use look::source;
+pub use look::Look;
 pub use mlp::{Dense, GatedMlp, Mlp};
 pub use retention::{decays, Retention};
 

@@ -9,26 +9,40 @@
 //! | `gpt2` | N=12 d=768 H=12 V=50257, 1024 positions | | | |
 //! | `large` | | N=13 C=1268 K=4 e=128 V=50257 | | |
 //!
-//! H=8/2 are eight heads of queries and two of keys and values.
+//! | name | encoder-decoder | conv-seq2seq |
+//! |---|---|---|
+//! | `tiny` | N=2+2 d=32 H=4 V=97, 64 positions | N=2+2 C=24 K=3 e=16 V=97, 64 positions |
+//! | `toy` | | N=3+3 C=256 K=3 e=256 V=1024, 512 positions |
+//! | `base` | | N=8+8 C=512 K=3 e=256 V=8192, 1024 positions |
+//! | `flax-toy` | N=3+3 d=256 H=8 V=1024, 256 positions | |
+//! | `wmt` | N=6+6 d=1024 H=16 V=32000, 256 positions | |
+//!
+//! H=8/2 are eight heads of queries and two of keys and values. F is 4d where it is not said. Sources have 64
+//! rows, those of `tiny` 16.
 
+mod conv_seq2seq;
 mod decoder;
+mod encoder_decoder;
 mod linearized_conv;
 mod llama;
 mod retention;
 mod transformer;
 pub mod weights;
 
+pub use conv_seq2seq::{ConvSeq2Seq, ConvSeq2SeqConfig};
 pub use decoder::Decoder;
+pub use encoder_decoder::{EncoderDecoder, EncoderDecoderConfig};
 pub use linearized_conv::ConvConfig;
 pub use llama::LlamaConfig;
 pub use retention::RetentionConfig;
 pub use transformer::TransformerConfig;
 
-use crate::backend::{Backend, Linear, Norm};
-use crate::cache::{Cache, Slot};
+use crate::backend::{Activation, Backend, Call, Linear, Norm};
+use crate::cache::{Cache, Slot, Source, Strategy};
 use crate::case::{ModelKind, ShapeName};
 use crate::cost::Node;
 use crate::error::{Error, Result};
+use crate::layer::position::Sinusoid;
 use weights::Weights;
 
 /// A decoder: tokens in, logits of the next token out.
@@ -38,6 +52,13 @@ pub trait Model<B: Backend> {
     fn vocab(&self) -> usize;
     /// The most positions it can tell apart; `None` when it counts none.
     fn max_positions(&self) -> Option<usize>;
+    /// What is to be looked at, made of the source that is staged in `call`, as the strategy keeps it.
+    ///
+    /// # Errors
+    /// When it decodes from a prompt alone.
+    fn encode(&self, _: &B, _: Strategy, _: Call<B::Input>) -> Result<Source<B>> {
+        Err(Error::Input("this model decodes from a prompt alone, and has no use for a source".into()))
+    }
     /// Decodes the tokens staged in `cache`, which follow those it holds, and returns the logits
     /// after the wanted one, `[batch, 1, vocab]`.
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor>;
@@ -50,6 +71,8 @@ pub enum Config {
     LinearizedConv(ConvConfig),
     Llama(LlamaConfig),
     Retention(RetentionConfig),
+    EncoderDecoder(EncoderDecoderConfig),
+    ConvSeq2Seq(ConvSeq2SeqConfig),
 }
 
 impl Config {
@@ -84,6 +107,37 @@ impl Config {
         let retention = |layers, width, heads, hidden, vocab| {
             Ok(Config::Retention(RetentionConfig { layers, width, heads, hidden, vocab }))
         };
+        let encoder_decoder = |layers, width, heads, vocab, positions| {
+            Ok(Config::EncoderDecoder(EncoderDecoderConfig {
+                encoder_layers: layers,
+                decoder_layers: layers,
+                width,
+                encoder_heads: heads,
+                decoder_heads: heads,
+                encoder_hidden: 4 * width,
+                decoder_hidden: 4 * width,
+                vocab,
+                positions,
+                activation: Activation::Relu,
+                norm_first: true,
+                sinusoid: Sinusoid::Tensor2Tensor,
+                scaled: false,
+                logits_bias: false,
+                start: 0,
+            }))
+        };
+        let conv_seq2seq = |layers, channels, taps, embed, vocab, positions: usize| {
+            Ok(Config::ConvSeq2Seq(ConvSeq2SeqConfig {
+                channels,
+                encoder_taps: vec![taps; layers],
+                decoder_taps: vec![taps; layers],
+                embed,
+                out_embed: embed,
+                vocab,
+                table: positions + 2,
+                padding: 1,
+            }))
+        };
         match (model, shape) {
             (ModelKind::Transformer, Tiny) => transformer(2, 32, 4, 97, 64),
             (ModelKind::Transformer, Toy) => transformer(3, 256, 8, 1024, 512),
@@ -99,6 +153,12 @@ impl Config {
             (ModelKind::Retention, Tiny) => retention(2, 32, 4, 44, 97),
             (ModelKind::Retention, Toy) => retention(3, 256, 8, 688, 1024),
             (ModelKind::Retention, Base) => retention(6, 512, 8, 1376, 8192),
+            (ModelKind::EncoderDecoder, Tiny) => encoder_decoder(2, 32, 4, 97, 64),
+            (ModelKind::EncoderDecoder, FlaxToy) => encoder_decoder(3, 256, 8, 1024, 256),
+            (ModelKind::EncoderDecoder, Wmt) => encoder_decoder(6, 1024, 16, 32_000, 256),
+            (ModelKind::ConvSeq2Seq, Tiny) => conv_seq2seq(2, 24, 3, 16, 97, 64),
+            (ModelKind::ConvSeq2Seq, Toy) => conv_seq2seq(3, 256, 3, 256, 1024, 512),
+            (ModelKind::ConvSeq2Seq, Base) => conv_seq2seq(8, 512, 3, 256, 8192, 1024),
             _ => Err(Error::Unknown {
                 kind: "shape",
                 name: format!("{model}-{shape}"),
@@ -113,6 +173,8 @@ impl Config {
             Config::LinearizedConv(_) => ModelKind::LinearizedConv,
             Config::Llama(_) => ModelKind::Llama,
             Config::Retention(_) => ModelKind::Retention,
+            Config::EncoderDecoder(_) => ModelKind::EncoderDecoder,
+            Config::ConvSeq2Seq(_) => ModelKind::ConvSeq2Seq,
         }
     }
 
@@ -122,6 +184,8 @@ impl Config {
             Config::LinearizedConv(config) => config.vocab,
             Config::Llama(config) => config.vocab,
             Config::Retention(config) => config.vocab,
+            Config::EncoderDecoder(config) => config.vocab,
+            Config::ConvSeq2Seq(config) => config.vocab,
         }
     }
 
@@ -130,6 +194,8 @@ impl Config {
         match self {
             Config::Transformer(config) => Some(config.positions),
             Config::Llama(config) => Some(config.positions),
+            Config::EncoderDecoder(config) => Some(config.positions),
+            Config::ConvSeq2Seq(config) => Some(config.positions()),
             Config::LinearizedConv(_) | Config::Retention(_) => None,
         }
     }
@@ -142,6 +208,14 @@ impl Config {
             | Config::LinearizedConv(ConvConfig { layers, .. })
             | Config::Llama(LlamaConfig { layers, .. })
             | Config::Retention(RetentionConfig { layers, .. }) => *layers = most.min(*layers),
+            Config::EncoderDecoder(EncoderDecoderConfig { encoder_layers, decoder_layers, .. }) => {
+                *encoder_layers = most.min(*encoder_layers);
+                *decoder_layers = most.min(*decoder_layers);
+            }
+            Config::ConvSeq2Seq(ConvSeq2SeqConfig { encoder_taps, decoder_taps, .. }) => {
+                encoder_taps.truncate(most);
+                decoder_taps.truncate(most);
+            }
         }
         config
     }
@@ -153,6 +227,8 @@ impl Config {
             Config::LinearizedConv(config) => config.tensors(),
             Config::Llama(config) => config.tensors(),
             Config::Retention(config) => config.tensors(),
+            Config::EncoderDecoder(config) => config.tensors(),
+            Config::ConvSeq2Seq(config) => config.tensors(),
         }
     }
 
@@ -163,7 +239,14 @@ impl Config {
             Config::Llama(LlamaConfig { tied: true, .. }) => {
                 vec![("lm_head.weight", "model.embed_tokens.weight")]
             }
-            Config::LinearizedConv(_) | Config::Llama(_) | Config::Retention(_) => Vec::new(),
+            Config::EncoderDecoder(_) => vec![
+                ("model.encoder.embed_tokens.weight", "model.shared.weight"),
+                ("model.decoder.embed_tokens.weight", "model.shared.weight"),
+                ("lm_head.weight", "model.shared.weight"),
+            ],
+            Config::LinearizedConv(_) | Config::Llama(_) | Config::Retention(_) | Config::ConvSeq2Seq(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -174,18 +257,31 @@ impl Config {
             Config::LinearizedConv(config) => config.nodes(),
             Config::Llama(config) => config.nodes(),
             Config::Retention(config) => config.nodes(),
+            Config::EncoderDecoder(config) => config.nodes(),
+            Config::ConvSeq2Seq(config) => config.nodes(),
         }
     }
 
     /// Numbers of its weights that a call of `rows` new rows a sentence leaves alone: of tables that are
-    /// only looked up, all but the rows that are.
-    pub fn untouched(&self, batch: usize, rows: usize) -> usize {
+    /// only looked up, all but the rows that are; an encoder, which has done its work before.
+    pub fn untouched(&self, strategy: Strategy, batch: usize, rows: usize) -> usize {
         match self {
             // of positions one row an entry is looked up; the tied table is read by the last product
             Config::Transformer(c) => c.positions.saturating_sub(rows) * c.width,
             Config::LinearizedConv(c) => c.vocab.saturating_sub(batch * rows) * c.embed,
             Config::Llama(c) if !c.tied => c.vocab.saturating_sub(batch * rows) * c.width,
             Config::Llama(_) | Config::Retention(_) => 0,
+            Config::EncoderDecoder(c) => c.untouched(strategy),
+            Config::ConvSeq2Seq(c) => c.untouched(batch, rows),
+        }
+    }
+
+    /// Numbers kept of each row of the source, where there is one.
+    pub fn source_width(&self, strategy: Strategy) -> usize {
+        match self {
+            Config::EncoderDecoder(c) => c.source_width(strategy),
+            Config::ConvSeq2Seq(c) => c.source_width(),
+            _ => 0,
         }
     }
 
@@ -201,6 +297,8 @@ impl Config {
             Config::LinearizedConv(config) => config.to_json(),
             Config::Llama(config) => config.to_json(),
             Config::Retention(config) => config.to_json(),
+            Config::EncoderDecoder(config) => config.to_json(),
+            Config::ConvSeq2Seq(config) => config.to_json(),
         }
     }
 }
@@ -241,6 +339,19 @@ pub fn source_rows(model: ModelKind, shape: ShapeName) -> usize {
 /// Any of the models, chosen at run time.
 pub enum AnyModel<B: Backend> {
     Decoder(Decoder<B>),
+    EncoderDecoder(EncoderDecoder<B>),
+    ConvSeq2Seq(ConvSeq2Seq<B>),
+}
+
+/// The same for each of them.
+macro_rules! any {
+    ($any:expr, $model:ident => $body:expr) => {
+        match $any {
+            AnyModel::Decoder($model) => $body,
+            AnyModel::EncoderDecoder($model) => $body,
+            AnyModel::ConvSeq2Seq($model) => $body,
+        }
+    };
 }
 
 impl<B: Backend> AnyModel<B> {
@@ -251,30 +362,29 @@ impl<B: Backend> AnyModel<B> {
             Config::LinearizedConv(config) => AnyModel::Decoder(linearized_conv::load(b, config, weights)?),
             Config::Llama(config) => AnyModel::Decoder(llama::load(b, config, weights)?),
             Config::Retention(config) => AnyModel::Decoder(retention::load(b, config, weights)?),
+            Config::EncoderDecoder(config) => {
+                AnyModel::EncoderDecoder(EncoderDecoder::load(b, config, weights)?)
+            }
+            Config::ConvSeq2Seq(config) => AnyModel::ConvSeq2Seq(ConvSeq2Seq::load(b, config, weights)?),
         })
     }
 }
 
 impl<B: Backend> Model<B> for AnyModel<B> {
     fn slots(&self) -> Vec<Slot> {
-        match self {
-            AnyModel::Decoder(model) => model.slots(),
-        }
+        any!(self, model => model.slots())
     }
     fn vocab(&self) -> usize {
-        match self {
-            AnyModel::Decoder(model) => model.vocab(),
-        }
+        any!(self, model => model.vocab())
     }
     fn max_positions(&self) -> Option<usize> {
-        match self {
-            AnyModel::Decoder(model) => model.max_positions(),
-        }
+        any!(self, model => model.max_positions())
+    }
+    fn encode(&self, b: &B, strategy: Strategy, call: Call<B::Input>) -> Result<Source<B>> {
+        any!(self, model => model.encode(b, strategy, call))
     }
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {
-        match self {
-            AnyModel::Decoder(model) => model.extend(b, cache),
-        }
+        any!(self, model => model.extend(b, cache))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use proptest::prelude::{prop, proptest, ProptestConfig};
 
+use std::rc::Rc;
+
 use super::weights::Weights;
 use super::*;
 use crate::backend::cpu::Cpu;
@@ -35,6 +37,35 @@ fn odd_configs() -> Vec<Config> {
         odd_llama(Some(4)),
         Config::named(ModelKind::Retention, ShapeName::Tiny).unwrap(),
         Config::Retention(RetentionConfig { layers: 1, width: 15, heads: 3, hidden: 7, vocab: 19 }),
+        Config::named(ModelKind::EncoderDecoder, ShapeName::Tiny).unwrap(),
+        Config::EncoderDecoder(EncoderDecoderConfig {
+            encoder_layers: 1,
+            decoder_layers: 2,
+            width: 18,
+            encoder_heads: 2,
+            decoder_heads: 3,
+            encoder_hidden: 11,
+            decoder_hidden: 13,
+            vocab: 19,
+            positions: LENGTH,
+            activation: Activation::Silu,
+            norm_first: false,
+            sinusoid: Sinusoid::Paper,
+            scaled: true,
+            logits_bias: true,
+            start: 3,
+        }),
+        Config::named(ModelKind::ConvSeq2Seq, ShapeName::Tiny).unwrap(),
+        Config::ConvSeq2Seq(ConvSeq2SeqConfig {
+            channels: 7,
+            encoder_taps: vec![2, 5],
+            decoder_taps: vec![4, 1],
+            embed: 5,
+            out_embed: 3,
+            vocab: 19,
+            table: LENGTH + 4,
+            padding: 3,
+        }),
     ]
 }
 
@@ -63,7 +94,8 @@ fn strategies(config: &Config) -> Vec<Strategy> {
     let all = Strategy::examples().iter().copied().chain([1, 3, LENGTH].map(Strategy::Chunked));
     let slots = load(&Cpu::new(1), config).slots();
     let fits = |s: &Strategy| slots.iter().all(|slot| slot.fits(*s));
-    all.filter(|s| fits(s) && (*s != Strategy::Reprojected || config.kind().has_source())).collect()
+    let makes_sense = |s: &Strategy| *s != Strategy::Reprojected || config.kind().projects_a_source();
+    all.filter(|s| fits(s) && makes_sense(s)).collect()
 }
 
 fn load(b: &Cpu, config: &Config) -> AnyModel<Cpu> {
@@ -80,13 +112,37 @@ fn slice(text: &Tokens, range: std::ops::Range<usize>) -> Tokens {
     Tokens(text.0.iter().map(|sentence| sentence[range.clone()].to_vec()).collect())
 }
 
+/// An empty session for sentences that begin as these do: what they are decoded from, where there is
+/// something, follows from their first tokens, so that it moves with them. Sources are of several lengths.
+fn open<'a>(
+    b: &'a Cpu,
+    model: &'a AnyModel<Cpu>,
+    strategy: Strategy,
+    text: &Tokens,
+    capacity: usize,
+) -> Session<'a, Cpu, AnyModel<Cpu>> {
+    match model {
+        AnyModel::Decoder(_) => Session::open(b, model, strategy, text.0.len(), capacity),
+        AnyModel::EncoderDecoder(_) | AnyModel::ConvSeq2Seq(_) => {
+            Session::from_source(b, model, strategy, &sources(text, model.vocab()), 1, capacity)
+        }
+    }
+    .unwrap()
+}
+
+fn sources(text: &Tokens, vocab: usize) -> Tokens {
+    let of =
+        |first: usize| (0..2 + first % 5).map(|i| ((3 * i + 7 * first + i * i) % vocab) as u32).collect();
+    Tokens(text.0.iter().map(|sentence| of(sentence[0] as usize)).collect())
+}
+
 fn feed(session: &mut Session<'_, Cpu, AnyModel<Cpu>>, b: &Cpu, tokens: &Tokens) -> Vec<f32> {
     b.download(&session.feed(tokens).unwrap()).unwrap()
 }
 
 /// Logits after the last token, recomputed from nothing.
 fn forward(b: &Cpu, model: &AnyModel<Cpu>, text: &Tokens) -> Vec<f32> {
-    let mut session = Session::open(b, model, Strategy::Naive, text.0.len(), LENGTH).unwrap();
+    let mut session = open(b, model, Strategy::Naive, text, LENGTH);
     feed(&mut session, b, text)
 }
 
@@ -110,7 +166,7 @@ proptest! {
         for config in odd_configs() {
             let (model, text) = (load(&b, &config), text(batch, config.vocab(), salt));
             for strategy in strategies(&config) {
-                let mut session = Session::open(&b, &model, strategy, batch, LENGTH).unwrap();
+                let mut session = open(&b, &model, strategy, &text, LENGTH);
                 let mut at = 0;
                 for &piece in &pieces {
                     if at == LENGTH {
@@ -145,7 +201,7 @@ fn after_a_reorder_stepping_equals_recomputing_the_reordered_prefixes() {
         let (model, text) = (load(&b, &config), text(3, config.vocab(), 1));
         for strategy in strategies(&config) {
             for order in [vec![2, 0, 0], vec![1], vec![0, 1, 2, 2, 1]] {
-                let mut session = Session::open(&b, &model, strategy, 3, LENGTH).unwrap();
+                let mut session = open(&b, &model, strategy, &text, LENGTH);
                 feed(&mut session, &b, &slice(&text, 0..6));
                 feed(&mut session, &b, &slice(&text, 6..7));
                 session.reorder(&order).unwrap();
@@ -170,7 +226,7 @@ fn unwritten_rows_cannot_matter() {
             strategies(&config).into_iter().flat_map(|s| [1e30, f32::NAN].map(|p| (s, p)))
         {
             for prefill in [1, 4] {
-                let mut session = Session::open(&b, &model, strategy, 2, LENGTH).unwrap();
+                let mut session = open(&b, &model, strategy, &text, LENGTH);
                 session.cache_mut().poison(poison);
                 let mut got = feed(&mut session, &b, &slice(&text, 0..prefill));
                 for end in prefill + 1..=9 {
@@ -189,7 +245,7 @@ fn a_fork_goes_its_own_way() {
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(2, config.vocab(), 2));
         for strategy in strategies(&config) {
-            let mut trunk = Session::open(&b, &model, strategy, 2, LENGTH).unwrap();
+            let mut trunk = open(&b, &model, strategy, &text, LENGTH);
             feed(&mut trunk, &b, &slice(&text, 0..5));
             let mut fork = trunk.fork().unwrap();
             let other = Tokens(vec![vec![3; 4]; 2]);
@@ -235,7 +291,7 @@ fn a_batch_is_its_sentences() {
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(3, config.vocab(), 4));
         for strategy in strategies(&config) {
-            let mut together = Session::open(&b, &model, strategy, 3, LENGTH).unwrap();
+            let mut together = open(&b, &model, strategy, &text, LENGTH);
             feed(&mut together, &b, &slice(&text, 0..7));
             let got = feed(&mut together, &b, &slice(&text, 7..8));
             let want: Vec<f32> =
@@ -260,7 +316,7 @@ fn a_ragged_batch_is_its_sentences() {
             Tokens(entries.iter().map(|&e| text.0[e][from.max(starts[e])..end].to_vec()).collect())
         };
         for strategy in strategies(&config) {
-            let mut session = Session::open(&b, &model, strategy, starts.len(), LENGTH).unwrap();
+            let mut session = open(&b, &model, strategy, &feeds(&[0, 1, 2, 3], 0, 9), LENGTH);
             let mut entries = vec![0, 1, 2, 3];
             session.feed(&feeds(&entries, 0, 9)).unwrap();
             for end in 10..15 {
@@ -276,13 +332,70 @@ fn a_ragged_batch_is_its_sentences() {
     }
 }
 
+/// Beams of one sentence share its source, whose rows move only when a sentence leaves the batch.
+#[test]
+fn beams_share_their_source() {
+    let b = Cpu::new(2);
+    for config in odd_configs().into_iter().filter(|config| config.kind().has_source()) {
+        let (model, text) = (load(&b, &config), text(2, config.vocab(), 9));
+        for strategy in strategies(&config) {
+            let sources = sources(&text, config.vocab());
+            let mut session = Session::from_source(&b, &model, strategy, &sources, 3, LENGTH).unwrap();
+            let source =
+                |session: &Session<'_, Cpu, AnyModel<Cpu>>| session.cache().source().unwrap().clone();
+            let first = source(&session);
+            let starts = Tokens((0..6).map(|entry| text.0[entry / 3][..1].to_vec()).collect());
+            feed(&mut session, &b, &starts);
+            session.reorder(&[1, 0, 0, 5, 3, 3]).unwrap();
+            assert!(Rc::ptr_eq(&first, &source(&session)), "{strategy}: no sentence left");
+            // six beams of other tokens each
+            let second: Vec<u32> = (0..6).map(|beam| (beam % config.vocab()) as u32).collect();
+            let got = feed(&mut session, &b, &Tokens(second.iter().map(|&token| vec![token]).collect()));
+            let whole = |beam: usize| Tokens(vec![vec![text.0[beam / 3][0], second[beam]]]);
+            let want: Vec<f32> = (0..6).flat_map(|beam| forward(&b, &model, &whole(beam))).collect();
+            assert_close(&got, &want, &format!("{config:?} {strategy} six beams"));
+            // the first sentence has ended
+            session.reorder(&[4, 3, 5]).unwrap();
+            assert_eq!(source(&session).call.batch, 1, "{strategy}");
+            let got = feed(&mut session, &b, &Tokens(vec![vec![2]; 3]));
+            let whole = |beam: usize| Tokens(vec![vec![text.0[1][0], second[beam], 2]]);
+            let want: Vec<f32> =
+                [4, 3, 5].iter().flat_map(|&beam| forward(&b, &model, &whole(beam))).collect();
+            assert_close(&got, &want, &format!("{config:?} {strategy} three beams"));
+        }
+    }
+}
+
+#[test]
+fn a_source_is_given_where_there_is_one_to_give() {
+    let b = Cpu::new(1);
+    let refused = |kind, source: Option<Vec<u32>>| {
+        let model = load(&b, &Config::named(kind, ShapeName::Tiny).unwrap());
+        let session = match source {
+            Some(source) => {
+                Session::from_source(&b, &model, Strategy::Padded, &Tokens(vec![source]), 1, 8).map(drop)
+            }
+            None => {
+                let mut session = Session::open(&b, &model, Strategy::Padded, 1, 8).unwrap();
+                session.feed(&Tokens(vec![vec![1]])).map(drop)
+            }
+        };
+        session.expect_err("refused").to_string()
+    };
+    assert!(refused(ModelKind::Transformer, Some(vec![1])).contains("prompt alone"));
+    assert!(refused(ModelKind::EncoderDecoder, None).contains("given none"));
+    assert!(refused(ModelKind::ConvSeq2Seq, Some(vec![])).contains("empty"));
+    assert!(refused(ModelKind::EncoderDecoder, Some(vec![97])).contains("outside the vocabulary"));
+    assert!(refused(ModelKind::EncoderDecoder, Some(vec![1; 65])).contains("64 positions"));
+}
+
 #[test]
 fn a_full_cache_says_so_and_stays_as_it_was() {
     let b = Cpu::new(1);
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(1, config.vocab(), 5));
         for strategy in strategies(&config) {
-            let mut session = Session::open(&b, &model, strategy, 1, 6).unwrap();
+            let mut session = open(&b, &model, strategy, &text, 6);
             feed(&mut session, &b, &slice(&text, 0..4));
             let error = session.feed(&slice(&text, 4..7)).err().expect("three more do not fit");
             assert!(matches!(error, Error::CacheFull { capacity: 6, wanted: 7 }), "{strategy}: {error}");

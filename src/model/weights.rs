@@ -24,9 +24,14 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::Dtype;
 use serde_json::{json, Map, Value};
 
+use crate::backend::Activation;
 use crate::case::ModelKind;
 use crate::error::{Error, Result};
-use crate::model::{Config, ConvConfig, LlamaConfig, RetentionConfig, TransformerConfig};
+use crate::layer::position::Sinusoid;
+use crate::model::{
+    Config, ConvConfig, ConvSeq2SeqConfig, EncoderDecoderConfig, LlamaConfig, RetentionConfig,
+    TransformerConfig,
+};
 use crate::record::write_atomically;
 
 /// The files of a checkpoint.
@@ -87,10 +92,13 @@ fn draw(model: ModelKind, seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
     let (mean, spread) = match (model, shape) {
         _ if is_gain => (1.0, 0.1),
         (_, [_]) => (0.0, 0.02),
-        (ModelKind::LinearizedConv, [taps, channels, _]) => (0.0, 2.0 / ((taps * channels) as f32).sqrt()),
-        (ModelKind::LinearizedConv, [_, inner]) if name != "embed_tokens.weight" => {
+        (ModelKind::LinearizedConv | ModelKind::ConvSeq2Seq, [taps, channels, _]) => {
+            (0.0, 2.0 / ((taps * channels) as f32).sqrt())
+        }
+        (ModelKind::LinearizedConv | ModelKind::ConvSeq2Seq, [_, inner]) if !name.contains("embed_") => {
             (0.0, 1.0 / (*inner as f32).sqrt())
         }
+        (ModelKind::ConvSeq2Seq, _) => (0.0, 0.1),
         (ModelKind::LinearizedConv, _) => (0.0, 1.0),
         _ => (0.0, 0.02),
     };
@@ -180,7 +188,7 @@ impl Checkpoint {
                 return wrong(format!("tensor `{name}` is there twice, the other time as `{stored}`"));
             }
             let again = config.tied().iter().any(|(again, _)| *again == name);
-            if !expected.contains(name) && !again && !is_ignored(name) {
+            if !expected.contains(name) && !again && !is_ignored(config, name) {
                 return wrong(format!(
                     "tensor `{stored}` is not part of the model that {CONFIG_FILE} describes"
                 ));
@@ -253,9 +261,13 @@ fn plain(stored: &str) -> &str {
     stored.strip_prefix(PREFIX).unwrap_or(stored)
 }
 
-/// A mask, not a weight.
-fn is_ignored(name: &str) -> bool {
-    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+/// A mask, not a weight; or sinusoids, which are known.
+fn is_ignored(config: &Config, name: &str) -> bool {
+    match config {
+        Config::Transformer(_) => name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
+        Config::EncoderDecoder(_) => name.ends_with("coder.embed_positions.weight"),
+        _ => false,
+    }
 }
 
 /// A file that can be read to its end: no directory, device or pipe.
@@ -307,7 +319,8 @@ fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
         ModelKind::LinearizedConv => conv(&Fields(json)),
         ModelKind::Llama => llama(&Fields(json)),
         ModelKind::Retention => retention(&Fields(json)),
-        ModelKind::EncoderDecoder | ModelKind::ConvSeq2Seq => Err("no checkpoint of it is read yet".into()),
+        ModelKind::EncoderDecoder => encoder_decoder(&Fields(json)),
+        ModelKind::ConvSeq2Seq => conv_seq2seq(&Fields(json)),
     };
     config.map_err(|what| Error::file(path, what))
 }
@@ -394,6 +407,82 @@ fn retention(json: &Fields) -> Result<Config, String> {
     Ok(Config::Retention(RetentionConfig { layers, width, heads, hidden, vocab }))
 }
 
+/// Marian's `config.json`, or with the norms before each part.
+fn encoder_decoder(json: &Fields) -> Result<Config, String> {
+    json.one_of("model_type", &["marian", "encoder-decoder"])?;
+    json.only("share_encoder_decoder_embeddings", json!(true))?;
+    json.only("tie_word_embeddings", json!(true))?;
+    let (width, vocab) = (json.size("d_model")?, json.size("vocab_size")?);
+    if json.size_or("decoder_vocab_size", vocab)? != vocab || width % 2 != 0 {
+        return Err("one vocabulary for both sides and an even d_model is what is implemented".into());
+    }
+    let heads = |side: &str| {
+        let field = format!("{side}_attention_heads");
+        let heads = json.size(&field)?;
+        match width % heads {
+            0 => Ok(heads),
+            _ => Err(format!("d_model = {width} cannot be divided among {field} = {heads}")),
+        }
+    };
+    let start = json.index_or("decoder_start_token_id", 0)?;
+    if start >= vocab {
+        return Err(format!("decoder_start_token_id = {start} is outside the vocabulary of {vocab}"));
+    }
+    let is_marian = json.0["model_type"] == "marian";
+    Ok(Config::EncoderDecoder(EncoderDecoderConfig {
+        encoder_layers: json.size("encoder_layers")?,
+        decoder_layers: json.size("decoder_layers")?,
+        width,
+        encoder_heads: heads("encoder")?,
+        decoder_heads: heads("decoder")?,
+        encoder_hidden: json.size("encoder_ffn_dim")?,
+        decoder_hidden: json.size("decoder_ffn_dim")?,
+        vocab,
+        positions: json.size("max_position_embeddings")?,
+        activation: match json.one_of("activation_function", &["relu", "swish", "silu", "gelu_new"])? {
+            "relu" => Activation::Relu,
+            "gelu_new" => Activation::Gelu,
+            _ => Activation::Silu,
+        },
+        norm_first: json.flag("normalize_before")?,
+        sinusoid: match json.has("position_embedding") {
+            false => Sinusoid::Paper,
+            true => match json.one_of("position_embedding", &["paper", "tensor2tensor"])? {
+                "paper" => Sinusoid::Paper,
+                _ => Sinusoid::Tensor2Tensor,
+            },
+        },
+        scaled: json.flag("scale_embedding")?,
+        logits_bias: is_marian || json.flag("final_logits_bias")?,
+        start: start as u32,
+    }))
+}
+
+fn conv_seq2seq(json: &Fields) -> Result<Config, String> {
+    json.one_of("model_type", &["fconv_seq2seq"])?;
+    let ((channels, encoder_taps), (other, decoder_taps)) =
+        (json.convolutions("encoder_convolutions")?, json.convolutions("decoder_convolutions")?);
+    let (table, padding) = (json.size("max_positions")?, json.index_or("padding_idx", 1)?);
+    if channels != other {
+        return Err(format!(
+            "{channels} and {other} channels: only one number for both sides is implemented"
+        ));
+    }
+    if padding + 1 >= table {
+        return Err(format!("max_positions = {table} leaves none behind padding_idx = {padding}"));
+    }
+    Ok(Config::ConvSeq2Seq(ConvSeq2SeqConfig {
+        channels,
+        encoder_taps,
+        decoder_taps,
+        embed: json.size("embed_dim")?,
+        out_embed: json.size("out_embed_dim")?,
+        vocab: json.size("vocab_size")?,
+        table,
+        padding,
+    }))
+}
+
 /// What `config.json` says.
 struct Fields(Map<String, Value>);
 
@@ -443,9 +532,30 @@ impl Fields {
         }
     }
 
-    fn one_of(&self, field: &str, implemented: &[&str]) -> Result<(), String> {
+    fn index_or(&self, field: &str, absent: usize) -> Result<usize, String> {
+        let Some(value) = self.get(field) else { return Ok(absent) };
+        let index = value.as_u64().filter(|&index| index <= MOST);
+        index.map(|index| index as usize).ok_or_else(|| format!("{field} = {value}; it must be an index"))
+    }
+
+    /// `[[channels, taps], ..]`, with as many channels everywhere.
+    fn convolutions(&self, field: &str) -> Result<(usize, Vec<usize>), String> {
+        let layers: Option<Vec<[usize; 2]>> =
+            self.get(field).and_then(|layers| serde_json::from_value(layers.clone()).ok());
+        let layers =
+            layers.filter(|l| !l.is_empty() && l.iter().flatten().all(|&n| n > 0 && n as u64 <= MOST));
+        let layers = layers.ok_or_else(|| format!("`{field}` must be a list of [channels, taps]"))?;
+        let channels = layers[0][0];
+        if layers.iter().any(|layer| layer[0] != channels) {
+            return Err(format!("{field}: only layers of one number of channels are implemented"));
+        }
+        Ok((channels, layers.iter().map(|layer| layer[1]).collect()))
+    }
+
+    fn one_of<'a>(&self, field: &str, implemented: &[&'a str]) -> Result<&'a str, String> {
+        let named = |found: &String| implemented.iter().copied().find(|name| name == found);
         match self.get(field) {
-            Some(Value::String(found)) if implemented.contains(&found.as_str()) => Ok(()),
+            Some(Value::String(found)) if named(found).is_some() => Ok(named(found).expect("found")),
             Some(found) => Err(format!("{field} = {found}; only {implemented:?} can be read here")),
             None => Err(format!("`{field}` is missing")),
         }
