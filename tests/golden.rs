@@ -1,4 +1,4 @@
-//! Our models against the answers of other people's programs: `tests/golden/README.md` says whose.
+//! Our models and layers against the answers of other people's programs: `tests/golden/README.md` says whose.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,9 @@ use decode_bench::backend::{
 };
 use decode_bench::cache::Strategy;
 use decode_bench::case::ModelKind;
+use decode_bench::layer::{laws, Attention, Layer};
 use decode_bench::model::weights::{Checkpoint, Weights};
-use decode_bench::model::{AnyModel, Config};
+use decode_bench::model::{AnyModel, Config, Model};
 use decode_bench::session::Session;
 
 /// Of the largest number expected. f32 is within 2e-6 of these values in the programs that made
@@ -47,10 +48,24 @@ impl Golden {
         self.get(name, Dtype::I32, |four| u32::try_from(i32::from_le_bytes(four)).unwrap())
     }
 
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.0).unwrap().tensor(name).is_ok()
+    }
+
     /// Equally long sentences.
     fn sentences(&self, name: &str) -> Vec<Vec<u32>> {
         let (shape, ids) = self.ids(name);
         ids.chunks_exact(*shape.last().unwrap()).map(<[u32]>::to_vec).collect()
+    }
+
+    /// Sources of several lengths, which stand first in rows of one.
+    fn source(&self) -> Tokens {
+        let lengths = match self.has("source_lengths") {
+            true => self.ids("source_lengths").1,
+            false => self.sentences("source").iter().map(|ids| unpadded(ids)).collect(),
+        };
+        let cut = |(sentence, &length): (Vec<u32>, &u32)| sentence[..length as usize].to_vec();
+        Tokens(self.sentences("source").into_iter().zip(&lengths).map(cut).collect())
     }
 
     /// The last axis of each.
@@ -58,6 +73,11 @@ impl Golden {
         let (shape, numbers) = self.numbers(name);
         numbers.chunks_exact(*shape.last().unwrap()).map(<[f32]>::to_vec).collect()
     }
+}
+
+/// The tokens before fairseq's padding.
+fn unpadded(ids: &[u32]) -> u32 {
+    ids.iter().position(|&id| id == 1).unwrap_or(ids.len()) as u32
 }
 
 /// Fails naming the worst place.
@@ -103,11 +123,21 @@ impl Subject {
 
     fn strategies(&self) -> Vec<Strategy> {
         let all = Strategy::examples().iter().copied().chain([1, 5].map(Strategy::Chunked));
-        all.filter(|strategy| strategy.applies_to(self.config.kind())).collect()
+        let slots = Model::<Cpu>::slots(&self.model);
+        let fits = |strategy: &Strategy| slots.iter().all(|slot| slot.fits(*strategy));
+        let all = all
+            .filter(|s| fits(s) && (*s != Strategy::Reprojected || self.config.kind().projects_a_source()));
+        all.collect()
     }
 
+    /// From the golden source, where there is one.
     fn session(&self, strategy: Strategy, batch: usize, capacity: usize) -> Session<'_, Cpu, AnyModel<Cpu>> {
-        Session::open(&self.b, &self.model, strategy, batch, capacity).unwrap()
+        if !self.config.kind().has_source() {
+            return Session::open(&self.b, &self.model, strategy, batch, capacity).unwrap();
+        }
+        let source = self.golden().source();
+        Session::from_source(&self.b, &self.model, strategy, &source, batch / source.0.len(), capacity)
+            .unwrap()
     }
 
     /// Logits at every position of every sentence, batch entry by batch entry, when the first
@@ -157,18 +187,28 @@ impl Subject {
 
 #[test]
 fn transformers_agrees_on_the_logits_of_every_position() {
-    for name in ["gpt2", "gpt2_tiny_odd"] {
-        let subject = Subject::load(ModelKind::Transformer, name);
+    for (kind, name) in OF_TRANSFORMERS {
+        let subject = Subject::load(kind, name);
         let golden = subject.golden();
         subject.agrees(&golden.sentences("tokens"), &golden.rows("logits"));
     }
 }
 
+/// GPT-2, Llama with grouped queries, with one head of keys and all biases, and Mistral, whose window is
+/// shorter than its sentences.
+const OF_TRANSFORMERS: [(ModelKind, &str); 5] = [
+    (ModelKind::Transformer, "gpt2"),
+    (ModelKind::Transformer, "gpt2_tiny_odd"),
+    (ModelKind::Llama, "llama"),
+    (ModelKind::Llama, "llama_tied"),
+    (ModelKind::Llama, "mistral"),
+];
+
 /// As many tokens as fill the cache to its last row.
 #[test]
 fn transformers_agrees_on_the_greedy_tokens() {
-    for name in ["gpt2", "gpt2_tiny_odd"] {
-        let subject = Subject::load(ModelKind::Transformer, name);
+    for (kind, name) in OF_TRANSFORMERS {
+        let subject = Subject::load(kind, name);
         let golden = subject.golden();
         let ((_, prompt), (_, greedy)) = (golden.ids("prompt"), golden.ids("greedy"));
         for strategy in subject.strategies() {
@@ -176,6 +216,100 @@ fn transformers_agrees_on_the_greedy_tokens() {
             let what = format!("{name}, {strategy}, greedy");
             assert_close(&logits, &golden.rows("greedy_logits"), &what);
             assert_eq!(tokens, greedy, "{what}");
+        }
+    }
+}
+
+/// Three prompts of three lengths in one batch, and what follows.
+#[test]
+fn transformers_agrees_on_a_ragged_batch() {
+    let subject = Subject::load(ModelKind::Transformer, "gpt2");
+    let golden = Golden::read("ragged/expected.safetensors");
+    let lengths = golden.ids("lengths").1;
+    let cut = |(ids, &length): (Vec<u32>, &u32)| ids[ids.len() - length as usize..].to_vec();
+    let prompts: Vec<_> = golden.sentences("prompts").into_iter().zip(&lengths).map(cut).collect();
+    let (greedy, expected) = (golden.sentences("greedy"), golden.rows("logits"));
+    let steps = greedy[0].len();
+    for strategy in subject.strategies() {
+        let mut session = subject.session(strategy, prompts.len(), 20);
+        let mut next = prompts.clone();
+        for step in 0..=steps {
+            let logits = subject.b.download(&session.feed(&Tokens(next)).unwrap()).unwrap();
+            let found: Vec<Vec<f32>> = logits.chunks(subject.config.vocab()).map(<[f32]>::to_vec).collect();
+            let want: Vec<Vec<f32>> =
+                (0..prompts.len()).map(|entry| expected[entry * (steps + 1) + step].clone()).collect();
+            assert_close(&found, &want, &format!("ragged, {strategy}, step {step}"));
+            next = greedy.iter().map(|ids| ids.get(step).copied().into_iter().collect()).collect();
+        }
+    }
+}
+
+/// Marian, whose norms come after each part, and `torch.nn.Transformer` with its norms before; both with a
+/// source that is shorter than the other of its batch.
+#[test]
+fn translators_agree_on_the_logits_of_every_position() {
+    for name in ["marian", "nn_transformer"] {
+        let subject = Subject::load(ModelKind::EncoderDecoder, name);
+        let golden = subject.golden();
+        subject.agrees(&golden.sentences("target"), &golden.rows("logits"));
+    }
+}
+
+/// fairseq's own modules, at once and token by token through their queue.
+#[test]
+fn fairseq_agrees_on_the_convolutional_translator() {
+    let subject = Subject::load(ModelKind::ConvSeq2Seq, "fconv_seq2seq");
+    let golden = subject.golden();
+    let targets = golden.sentences("target");
+    subject.agrees(&targets, &golden.rows("logits"));
+    subject.agrees(&targets, &golden.rows("logits_incremental"));
+    let b = &subject.b;
+    let session = subject.session(Strategy::Concat, 2, 8);
+    let kept = session.cache().source().unwrap();
+    // ours begin late where fairseq's end early, and the square root of the length is in the values
+    for (entry, length) in [(0, 6), (1, 3)] {
+        for (ours, name, scale) in [(0, "encoder_a", 1.0), (1, "encoder_b", (length as f32).sqrt())] {
+            let expected = &golden.rows(name)[entry * 6..entry * 6 + length];
+            let expected: Vec<Vec<f32>> =
+                expected.iter().map(|row| row.iter().map(|x| x * scale).collect()).collect();
+            let found = &rows(b, &kept.rows[ours])[entry * 6 + 6 - length..entry * 6 + 6];
+            assert_close(found, &expected, &format!("{name} of sentence {entry}"));
+        }
+    }
+}
+
+/// Flax's `MultiHeadDotProductAttention`, in one causal pass and step by step with its own cache.
+#[test]
+fn flax_agrees_on_attention() {
+    let golden = Golden::read("flax_attention.safetensors");
+    let (shape, x) = golden.numbers("x");
+    let [batch, positions, width] = as_three(&shape);
+    let [_, heads, size] = as_three(&golden.numbers("query.kernel").0);
+    let b = Cpu::new(2);
+    let part = |name: &str| turned(&golden.numbers(&format!("{name}.kernel")).1, [width, heads * size], 1);
+    let bias = |name: &str| golden.numbers(&format!("{name}.bias")).1;
+    let names = ["query", "key", "value"];
+    let qkv = Linear {
+        weight: tensor(&b, [1, 3 * heads * size, width], &names.map(part).concat()),
+        bias: Some(tensor(&b, [1, 1, 3 * heads * size], &names.map(bias).concat())),
+    };
+    let out = turned(&golden.numbers("out.kernel").1, [heads * size, width], 1);
+    let out = Linear {
+        weight: tensor(&b, [1, width, heads * size], &out),
+        bias: Some(tensor(&b, [1, 1, width], &bias("out"))),
+    };
+    let layer = Attention { qkv, out, heads, kv_heads: heads, size, turns: None, slopes: None, window: None };
+    for name in ["causal", "stepped"] {
+        let expected = golden.rows(name);
+        for strategy in laws::strategies(&layer).into_iter().filter(|s: &Strategy| s.remembers()) {
+            let mut cache = layer.cache(&b, strategy, batch, positions).unwrap();
+            for at in 0..positions {
+                let rows_at = |entry: usize| &x[(entry * positions + at) * width..][..width];
+                let step: Vec<f32> = (0..batch).flat_map(|entry| rows_at(entry).to_vec()).collect();
+                let y = layer.extend(&b, &mut cache, &tensor(&b, [batch, 1, width], &step)).unwrap();
+                let want: Vec<_> = (0..batch).map(|entry| expected[entry * positions + at].clone()).collect();
+                assert_close(&rows(&b, &y), &want, &format!("{name}, {strategy}, position {at}"));
+            }
         }
     }
 }
