@@ -1,4 +1,4 @@
-"""Regenerates the golden values beside this file (all but `fconv_*/`, see README.md).
+"""Regenerates the golden values beside this file (all but `fconv_*/` and `beams_flax`, see README.md).
 
     python3 -m venv /tmp/golden && /tmp/golden/bin/pip install -r tests/golden/requirements.txt
     /tmp/golden/bin/python tests/golden/make.py

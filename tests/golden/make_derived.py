@@ -1,6 +1,11 @@
 """`derived/`: layers written down once more, from their formulas, in loops too plain to hide a mistake."""
 
 import numpy as np
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import LlamaConfig
+from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm, LlamaRotaryEmbedding, apply_rotary_pos_emb
 
 from common import save
 
@@ -8,6 +13,11 @@ from common import save
 def main():
     convolution()
     attention()
+    retention()
+    alibi()
+    rotary()
+    rms_norm()
+    swiglu()
 
 
 # ---- The layers of the two models -------------------------------------------------------------------
@@ -67,6 +77,127 @@ def attention():
     attended = layer(q, k, v)
     reproduces(ATTENTION_ROWS, attended @ wo, decimals=5)
     save("derived/attention", q=q, k=k, v=v, wo=wo, attended=attended, projected=attended @ wo)
+
+
+# ---- Other layers -----------------------------------------------------------------------------------
+# Each is held to a second form of it: the recurrent one, or one made of transformers' own parts.
+
+
+def retention():
+    """y[t] = Σ_{s≤t} γ^(t-s)·(q[t]·k[s])·v[s]; or S = γ·S + k[t]ᵀ·v[t] and y[t] = q[t]·S. Nothing is normalised."""
+    batch, positions, heads, width = 2, 7, 3, 4
+    shape = batch, positions, heads, width
+    q, k, v = rounded_to_f32(*(portable_uniform(shape, seed=seed, scale=1.0) for seed in (0.9, 1.0, 1.1)))
+    (decay,) = rounded_to_f32(1 - 2.0 ** (-1 - np.arange(heads)))
+
+    y = np.zeros(q.shape)
+    for sentence, t, head in np.ndindex(q.shape[:3]):
+        for s in range(t + 1):
+            share = decay[head] ** (t - s) * (q[sentence, t, head] @ k[sentence, s, head])
+            y[sentence, t, head] += share * v[sentence, s, head]
+    state = np.zeros((batch, heads, width, width))
+    recurrent = np.empty(q.shape)
+    for sentence, t, head in np.ndindex(q.shape[:3]):
+        state[sentence, head] *= decay[head]
+        state[sentence, head] += np.outer(k[sentence, t, head], v[sentence, t, head])
+        recurrent[sentence, t, head] = q[sentence, t, head] @ state[sentence, head]
+
+    agree("retention", y, recurrent, within=1e-14)
+    save("derived/retention", q=q, k=k, v=v, decay=decay, y=y, state=state)
+
+
+def alibi():
+    """Causal attention whose scores lose slope·distance, slope = 2^(-8(h+1)/H)."""
+    batch, positions, heads, width = 2, 7, 4, 3
+    shape = batch, positions, heads, width
+    q, k, v = rounded_to_f32(*(portable_uniform(shape, seed=seed, scale=2.0) for seed in (1.2, 1.3, 1.4)))
+    slopes = 2.0 ** (-8 * (np.arange(heads) + 1) / heads)
+
+    attended = np.empty(q.shape)
+    for sentence, t, head in np.ndindex(q.shape[:3]):
+        scores = np.empty(t + 1)
+        for s in range(t + 1):
+            scores[s] = q[sentence, t, head] @ k[sentence, s, head] / np.sqrt(width) - slopes[head] * (t - s)
+        share = np.exp(scores - scores.max())
+        attended[sentence, t, head] = share / share.sum() @ v[sentence, : t + 1, head]
+
+    # BLOOM adds slope·s, which differs from -slope·(t-s) by what softmax does not see.
+    bias = build_alibi_tensor(torch.ones(1, positions), heads, torch.double).reshape(heads, 1, positions)
+    future = torch.ones(positions, positions, dtype=torch.bool).triu(1)
+    theirs = scaled_dot_product_attention(
+        *(torch.tensor(array).transpose(1, 2) for array in (q, k, v)), attn_mask=bias.masked_fill(future, -np.inf)
+    )  # fmt: skip
+    agree("alibi", attended, theirs.transpose(1, 2).numpy(), within=1e-6)
+    save("derived/alibi", q=q, k=k, v=v, slopes=slopes, attended=attended.reshape(batch, positions, heads * width))
+
+
+def rotary():
+    """Llama's: number i of the first half and number i of the second turn together, by position·θ^(-2i/D)."""
+    batch, heads, width, theta, positions = 2, 2, 6, 10000.0, np.arange(5, 12)
+    (x,) = rounded_to_f32(portable_uniform((batch, len(positions), heads, width), seed=1.5, scale=1.0))
+
+    y = np.empty(x.shape)
+    half = width // 2
+    for sentence, t, head in np.ndindex(x.shape[:3]):
+        for i in range(half):
+            angle = positions[t] * theta ** (-2 * i / width)
+            first, second = x[sentence, t, head, i], x[sentence, t, head, half + i]
+            y[sentence, t, head, i] = first * np.cos(angle) - second * np.sin(angle)
+            y[sentence, t, head, half + i] = second * np.cos(angle) + first * np.sin(angle)
+
+    parameters = {"rope_type": "default", "rope_theta": theta}
+    config = LlamaConfig(hidden_size=heads * width, num_attention_heads=heads, rope_parameters=parameters)
+    turned = torch.tensor(x).transpose(1, 2)
+    cos, sin = LlamaRotaryEmbedding(config)(turned, torch.tensor(positions[None]))
+    turned, _ = apply_rotary_pos_emb(turned, turned, cos, sin)
+    agree("rotary", y, turned.transpose(1, 2).numpy(), within=2e-6)
+    save("derived/rotary", x=x, positions=positions, theta=[theta], y=y)
+
+
+def rms_norm():
+    """y = gain·x / √(mean of x² + eps)."""
+    rows, width, eps = 5, 6, 1e-5
+    (x,) = rounded_to_f32(portable_uniform((rows, width), seed=1.6, scale=2.0))
+    x[0] /= 1024  # small enough that eps counts; a power of two, so still f32
+    (gain,) = rounded_to_f32(1 + portable_uniform((width,), seed=1.7, scale=0.5))
+
+    y = np.empty(x.shape)
+    for row in range(rows):
+        y[row] = gain * x[row] / np.sqrt(sum(x[row] ** 2) / width + eps)
+
+    theirs = LlamaRMSNorm(width, eps).double()
+    theirs.weight.data = torch.tensor(gain)
+    agree("rms_norm", y, theirs(torch.tensor(x)).detach().numpy(), within=2e-6)
+    save("derived/rms_norm", x=x, gain=gain, eps=[eps], y=y)
+
+
+def swiglu():
+    """y = (silu(x·gate) * (x·up))·down, silu(z) = z / (1 + e^-z)."""
+    rows, width, hidden = 5, 6, 9
+    x, gate, up, down = rounded_to_f32(
+        portable_uniform((rows, width), seed=1.8, scale=2.0), portable_uniform((width, hidden), seed=1.9, scale=1.0),
+        portable_uniform((width, hidden), seed=2.0, scale=1.0), portable_uniform((hidden, width), seed=2.1, scale=1.0),
+    )  # fmt: skip
+
+    y = np.zeros((rows, width))
+    for row, unit in np.ndindex(rows, hidden):
+        z = x[row] @ gate[:, unit]
+        y[row] += z / (1 + np.exp(-z)) * (x[row] @ up[:, unit]) * down[unit]
+
+    theirs = LlamaMLP(LlamaConfig(hidden_size=width, intermediate_size=hidden, num_attention_heads=1)).double()
+    for layer, weight in [(theirs.gate_proj, gate), (theirs.up_proj, up), (theirs.down_proj, down)]:
+        layer.weight.data = torch.tensor(weight.T.copy())
+    agree("swiglu", y, theirs(torch.tensor(x)).detach().numpy(), within=1e-13)
+    save("derived/swiglu", x=x, gate=gate, up=up, down=down, y=y)
+
+
+def agree(name, one, other, *, within):
+    apart = np.abs(one - other).max()
+    assert apart <= within, f"{name}: its two forms differ by {apart:.1e}"
+    print(f"{name}: its two forms within {apart:.1e}")
+
+
+# ---- Inputs -----------------------------------------------------------------------------------------
 
 
 def portable_uniform(shape, *, seed, scale):
