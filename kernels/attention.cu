@@ -1,46 +1,75 @@
-// One head of one new row against `span` rows of keys and values, with an online softmax:
-//   out = softmax(mask(q · kᵀ / √HEAD)) · v, row r visible to new row i when r <= at + i
-// q [batch, n, q_stride], k, v [batch, rows, kv_stride], heads of HEAD numbers side by side in a row;
+// One head of one new row against `span` of the rows of keys and values it visits, with an online softmax:
+//   out = softmax(mask(q · kᵀ · scale - slope · distance)) · v
+// q [batch, n, q_stride], heads of HEAD numbers side by side in a row; k [batch / share, rows, k_stride] and
+// v likewise, a head of which serves `group` heads of q, and an entry `share` entries; starts in `call` are
+// those of the entries of k. slopes [heads] or null; scale as its bits.
 // out [batch, n, heads · HEAD] when one block sees all rows, otherwise
 // partial [batch · n, heads, splits, 2 + HEAD]: maximum, sum and unnormalised product of one span,
-// for attention_combine.
+// for attention_combine. A row that sees nothing is zeros.
 // grid (splits, heads, batch · n), 128 threads: a group of lanes holds a row, four rows (two of wide
 // heads) are in flight a group. Split so that few heads still fill the multiprocessors.
-// `masked`: all rows are read, those not visible deselected, in the scores and in v: 0 · NaN would be
-// NaN. Otherwise rows past the newest are not read.
-// Bytes: 2 · rows read · heads · HEAD · 4 each new row. The floor of a step: these at the bandwidth of
-// the memory; new rows of one call share them in L2.
+// `window`: the latest rows that are seen, ALL_OF_PAST, or ANY for rows that have no order in time.
+// With MASKED all rows are visited, those not seen deselected, in the scores and in v: 0 · NaN would be
+// NaN. Otherwise only those seen are; with RING these may go on in row 0 behind the last.
+// Bytes: 2 · rows visited · kv heads · HEAD · 4 each new row. The floor of a step: these at the bandwidth of
+// the memory; heads that share keys, and new rows of one call, share them in L2.
+enum { ANY = 0, ALL_OF_PAST = 0x7fffffff };
 constexpr int packs = HEAD / VEC;
 __device__ constexpr int lanes_for(int n) { return n >= 32 ? 32 : n <= 1 ? 1 : 2 * lanes_for((n + 1) / 2); }
 constexpr int lanes = lanes_for(packs);          // that hold one row
 constexpr int each = (packs + lanes - 1) / lanes; // packs of it in each
-constexpr int groups = 128 / lanes;
+constexpr int groups = 128 / lanes;              // of lanes in a block
 constexpr int ahead = each > 1 ? 2 : 4; // rows in flight a group
+
+// The rows that a new row visits: `count` of them from row `first` on, of which the j-th holds position
+// `position + j`; of these, positions `oldest` to `newest` are seen.
+struct Visited {
+    int first, count, position, oldest, newest;
+};
+
+__device__ inline Visited visited(int layout, int rows, int window, int start, int query, int end) {
+    if (window == ANY) return {start, rows - start, start, start, rows - 1};
+    const int oldest = max(start, window < query + 1 ? query + 1 - window : 0);
+    if (layout == MASKED) return {0, rows, 0, oldest, query};
+    const int held = layout == BOUNDED ? 0 : end - rows; // the position before which nothing is held
+    const int position = max(oldest, held);
+    const int first = layout == RING ? position % rows : layout == TAIL ? position - held : position;
+    return {first, min(query + 1 - position, rows), position, position, query};
+}
 
 extern "C" __global__ void __launch_bounds__(128)
 attention(const Call* __restrict__ call, const float* __restrict__ q, const float* __restrict__ k,
-          const float* __restrict__ v, float* __restrict__ partial, float* __restrict__ out, int n, int heads,
-          int rows, int span, int splits, int q_stride, int kv_stride, int masked) {
+          const float* __restrict__ v, const float* __restrict__ slopes, float* __restrict__ partial,
+          float* __restrict__ out, int n, int heads, int group, int share, int rows, int span, int splits,
+          int q_stride, int k_stride, int v_stride, int layout, int window, int scale) {
     LENGTH(0, n);
     LENGTH(1, heads);
-    LENGTH(2, rows);
-    LENGTH(3, span);
-    LENGTH(4, splits);
-    LENGTH(5, q_stride);
-    LENGTH(6, kv_stride);
-    LENGTH(7, masked);
+    LENGTH(2, group);
+    LENGTH(3, share);
+    LENGTH(4, rows);
+    LENGTH(5, span);
+    LENGTH(6, splits);
+    LENGTH(7, q_stride);
+    LENGTH(8, k_stride);
+    LENGTH(9, v_stride);
+    LENGTH(10, layout);
+    LENGTH(11, window);
+    LENGTH(12, scale);
     const int split = blockIdx.x, head = blockIdx.y, query_row = blockIdx.z;
-    const int newest = call->at + query_row % n;
-    const int end = min((split + 1) * span, masked ? rows : min(rows, newest + 1));
-    const int lane = threadIdx.x % lanes, group = threadIdx.x / lanes;
+    const int entry = query_row / n / share, at = call->at;
+    const int position = at + query_row % n;
+    const Visited run = visited(layout, rows, window, call->starts[entry], position, at + n);
+    const int end = min((split + 1) * span, run.count);
+    const int lane = threadIdx.x % lanes, mine = threadIdx.x / lanes;
     const float* q_row = q + (size_t)query_row * q_stride + head * HEAD;
-    const size_t entry = (size_t)(query_row / n) * rows;
+    k += (size_t)entry * rows * k_stride + head / group * HEAD;
+    v += (size_t)entry * rows * v_stride + head / group * HEAD;
+    const float slope = slopes ? slopes[head] : 0.f;
 
-    const float scale = 1.f / sqrtf((float)HEAD);
     Pack query[each], product[each];
 #pragma unroll
     for (int e = 0; e < each; e++) {
-        query[e] = lane + e * lanes < packs ? load(q_row, lane + e * lanes) * scale : zeros();
+        query[e] = lane + e * lanes < packs ? load(q_row, lane + e * lanes) * __int_as_float(scale) : zeros();
         product[e] = zeros();
     }
     float top = LOWEST, sum = 0.f;
@@ -48,16 +77,19 @@ attention(const Call* __restrict__ call, const float* __restrict__ q, const floa
         Pack keys[ahead][each], values[ahead][each];
         float score[ahead];
         bool visible[ahead];
+        int distance[ahead];
 #pragma unroll
         for (int a = 0; a < ahead; a++) {
-            const int row = base + a * groups + group;
-            visible[a] = row < end && row <= newest;
-            const size_t from = (entry + min(row, end - 1)) * kv_stride + head * HEAD;
+            const int j = base + a * groups + mine, held = run.position + j;
+            visible[a] = j < end && run.oldest <= held && held <= run.newest;
+            distance[a] = position - held;
+            int row = run.first + min(j, end - 1);
+            if (row >= rows) row -= rows; // a ring
 #pragma unroll
             for (int e = 0; e < each; e++) {
                 const bool inside = lane + e * lanes < packs;
-                keys[a][e] = inside ? load(k + from, lane + e * lanes) : zeros();
-                values[a][e] = inside ? load(v + from, lane + e * lanes) : zeros();
+                keys[a][e] = inside ? load(k + (size_t)row * k_stride, lane + e * lanes) : zeros();
+                values[a][e] = inside ? load(v + (size_t)row * v_stride, lane + e * lanes) : zeros();
             }
         }
         float next = top;
@@ -68,6 +100,7 @@ attention(const Call* __restrict__ call, const float* __restrict__ q, const floa
             for (int e = 0; e < each; e++) score[a] = dot(query[e], keys[a][e], score[a]);
 #pragma unroll
             for (int mask = lanes / 2; mask > 0; mask /= 2) score[a] += __shfl_xor_sync(FULL, score[a], mask);
+            score[a] -= slope * distance[a];
             next = visible[a] ? fmaxf(next, score[a]) : next;
         }
         const float fade = expf(top - next);
@@ -117,7 +150,7 @@ attention(const Call* __restrict__ call, const float* __restrict__ q, const floa
         float x = 0.f;
 #pragma unroll
         for (int w = 0; w < 4; w++) x += products[w][d] * weights[w];
-        to[d] = splits == 1 ? x / total_sum : x;
+        to[d] = splits > 1 ? x : total_sum == 0.f ? 0.f : x / total_sum;
     }
     if (splits > 1 && threadIdx.x == 0) to[-2] = all, to[-1] = total_sum;
 }

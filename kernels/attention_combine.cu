@@ -1,6 +1,7 @@
 // Makes one result of the spans that attention left:
 // partial [batch · n, heads, splits, 2 + HEAD] -> out [batch · n, heads · HEAD]
-// grid (heads, batch · n), 64 threads over the head. A span of which nothing was visible has sum 0.
+// grid (heads, batch · n), 64 threads over the head. A span of which nothing was seen has sum 0; where all
+// have, the result is zeros.
 // Bytes: splits · (2 + HEAD) · 4 a head. Tens of KB in a step, from L2: the floor is the launch.
 extern "C" __global__ void __launch_bounds__(64)
 attention_combine(const float* __restrict__ partial, float* __restrict__ out, int heads, int splits) {
@@ -16,6 +17,6 @@ attention_combine(const float* __restrict__ partial, float* __restrict__ out, in
         float x = 0.f;
 #pragma unroll 4
         for (int s = 0; s < splits; s++) x += spans[s * (2 + HEAD) + 2 + d] * expf(spans[s * (2 + HEAD)] - top);
-        out[head * HEAD + d] = x / sum;
+        out[head * HEAD + d] = sum == 0.f ? 0.f : x / sum;
     }
 }

@@ -2,14 +2,15 @@
 //   VEC      4 when every width and offset is a multiple of 4 (16-byte loads and stores), otherwise 1;
 //   HEAD     numbers of an attention head, for the kernels that keep a head in registers;
 //   LENGTHS  all run-time lengths in the order of the parameters, when they are compiled in.
-// Arguments: first the pointers, then the lengths, all `int`. What changes between two steps of one
-// shape is in `Call`, on the device, so that a captured graph serves every step.
+// Arguments: first the pointers, then the lengths, all `int`; a number that is none, an epsilon or a
+// scale, is passed as its bits. What changes between two steps of one shape is in `Call`, on the
+// device, so that a captured graph serves every step.
 #pragma once
 
 struct Call {
-    int at;        // position of the first new row
+    int at;        // index of the first new row
     int last;      // which new row the logits are wanted of
-    int tokens[1]; // [batch, n]
+    int starts[1]; // [batch]: rows before are padding; then the tokens, [batch, n]
 };
 
 // Fixes the i-th length at its compiled-in value, where there is one.
@@ -34,6 +35,7 @@ typedef float4 Pack;
 __device__ inline Pack zeros() { return make_float4(0.f, 0.f, 0.f, 0.f); }
 __device__ inline Pack operator+(Pack a, Pack b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
 __device__ inline Pack operator*(Pack a, Pack b) { return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w); }
+__device__ inline Pack operator-(Pack a, Pack b) { return make_float4(a.x - b.x, a.y - b.y, a.z - b.z, a.w - b.w); }
 __device__ inline Pack operator-(Pack a, float b) { return make_float4(a.x - b, a.y - b, a.z - b, a.w - b); }
 __device__ inline Pack operator*(Pack a, float b) { return make_float4(a.x * b, a.y * b, a.z * b, a.w * b); }
 __device__ inline float total(Pack a) { return (a.x + a.y) + (a.z + a.w); }
@@ -57,6 +59,12 @@ __device__ inline Pack select(bool wanted, Pack a) { return wanted ? a : 0.f; }
 __device__ inline Pack from_lane(Pack a, int mask) { return __shfl_xor_sync(FULL, a, mask); }
 #endif
 
+// x · sigmoid(x)
+__device__ inline float silu_of(float x) { return x / (1.f + expf(-x)); }
+#if VEC == 4
+__device__ inline Pack silu_of(Pack a) { return make_float4(silu_of(a.x), silu_of(a.y), silu_of(a.z), silu_of(a.w)); }
+#endif
+
 // The pack that is `i` packs into a row.
 __device__ inline Pack load(const float* row, int i) { return reinterpret_cast<const Pack*>(row)[i]; }
 __device__ inline void store(float* row, int i, Pack x) { reinterpret_cast<Pack*>(row)[i] = x; }
@@ -76,23 +84,29 @@ __device__ inline float block_sum(float x) {
     return warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? sums[threadIdx.x % 32] : 0.f);
 }
 
-// GPT-2's tanh approximation of the Gaussian error linear unit.
-__device__ inline float gelu_of(float x) {
-    return 0.5f * x * (1.f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+// What a dense layer does to its sums; the numbers are those of the Rust enum `Activation`.
+enum { NONE = 0, GELU = 1, RELU = 2, SILU = 3 };
+
+__device__ inline float activated(int activation, float x) {
+    // GPT-2's tanh approximation of the Gaussian error linear unit
+    if (activation == GELU) return 0.5f * x * (1.f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    if (activation == RELU) return fmaxf(x, 0.f);
+    return activation == SILU ? silu_of(x) : x;
 }
 
-__device__ inline float gated(float value, float gate, float residual) {
-    return (value / (1.f + expf(-gate)) + residual) * 0.70710678118654752f;
-}
+// The gated linear unit.
+__device__ inline float gated(float value, float gate) { return value / (1.f + expf(-gate)); }
+
+#define ROOT_HALF 0.70710678118654752f
 
 // How positions lie in rows; the numbers are those of the Rust enum `Layout`.
 enum { TAIL = 0, BOUNDED = 1, MASKED = 2, RING = 3 };
 
-// The row that holds position at + i - back, or -1 before position 0. With TAIL the last n of
-// `held` rows are the new ones.
-__device__ inline int row_of(int layout, int held, int at, int n, int i, int back) {
+// The row that holds position at + i - back, where n rows are new and those before `start` are padding;
+// negative where there is none. With TAIL the last n of `held` rows are the new ones.
+__device__ inline int row_of(int layout, int held, int at, int start, int n, int i, int back) {
     const int position = at + i - back;
-    if (position < 0) return -1;
+    if (position < start || i - back >= n) return -1;
     if (layout == TAIL) return held + i - n - back;
     return layout == RING ? position % held : position;
 }

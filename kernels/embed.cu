@@ -1,15 +1,16 @@
-// out[b, i] = table[tokens[b, i]] (+ positions[at + i])
+// out[b, i] = table[tokens[b, i]] (+ positions[at + i - starts[b]], padding having position 0)
 // table [vocab, width], positions [capacity, width] or null, out [batch, n, width]
 // grid (batch · n), 128 threads over the width.
 // Bytes: 2 (3 with positions) · batch · n · width · 4. A few KB in a step: the floor is the launch.
 extern "C" __global__ void __launch_bounds__(128)
 embed(const Call* __restrict__ call, const float* __restrict__ table, const float* __restrict__ positions,
-      float* __restrict__ out, int n, int width) {
-    LENGTH(0, n);
-    LENGTH(1, width);
-    const int row = blockIdx.x;
-    const float* from = table + (size_t)call->tokens[row] * width;
-    const float* position = positions + (size_t)(call->at + row % n) * width;
+      float* __restrict__ out, int batch, int n, int width) {
+    LENGTH(0, batch);
+    LENGTH(1, n);
+    LENGTH(2, width);
+    const int row = blockIdx.x, token = call->starts[batch + row];
+    const float* from = table + (size_t)token * width;
+    const float* position = positions + (size_t)max(call->at + row % n - call->starts[row / n], 0) * width;
     float* to = out + (size_t)row * width;
     for (int c = threadIdx.x; c < width / VEC; c += blockDim.x) {
         const Pack x = load(from, c);

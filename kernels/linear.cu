@@ -25,11 +25,12 @@ __device__ inline float4 four(const float* m, int row, int rows, int k, int inne
 
 extern "C" __global__ void __launch_bounds__(256)
 linear(const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
-       const float* __restrict__ residual, float* __restrict__ out, int rows, int inner, int outs, int gelu) {
+       const float* __restrict__ residual, float* __restrict__ out, int rows, int inner, int outs,
+       int activation) {
     LENGTH(0, rows);
     LENGTH(1, inner);
     LENGTH(2, outs);
-    LENGTH(3, gelu);
+    LENGTH(3, activation);
     __shared__ __align__(16) float xs[SLICE][TILE + 4], ws[SLICE][TILE + 4];
     const int row0 = blockIdx.y * TILE, out0 = blockIdx.x * TILE;
     const int from = threadIdx.x / 4, k4 = threadIdx.x % 4 * 4;            // what this thread fetches
@@ -60,8 +61,7 @@ linear(const float* __restrict__ x, const float* __restrict__ weight, const floa
         for (int j = 0; j < 4; j++) {
             const int row = row0 + ty + i, o = out0 + tx + j;
             if (row >= rows || o >= outs) continue;
-            float y = sum[i][j] + (bias ? bias[o] : 0.f);
-            if (gelu) y = gelu_of(y);
+            const float y = activated(activation, sum[i][j] + (bias ? bias[o] : 0.f));
             const size_t at = (size_t)row * outs + o;
             out[at] = residual ? y + residual[at] : y;
         }

@@ -7,10 +7,10 @@
 #define OUTS 4
 extern "C" __global__ void __launch_bounds__(128)
 linear_one(const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
-           const float* __restrict__ residual, float* __restrict__ out, int inner, int outs, int gelu) {
+           const float* __restrict__ residual, float* __restrict__ out, int inner, int outs, int activation) {
     LENGTH(0, inner);
     LENGTH(1, outs);
-    LENGTH(2, gelu);
+    LENGTH(2, activation);
     __shared__ float sums[4][OUTS];
     const int first = blockIdx.x * OUTS;
     const float* row = x + (size_t)blockIdx.y * inner;
@@ -35,8 +35,8 @@ linear_one(const float* __restrict__ x, const float* __restrict__ weight, const 
     __syncthreads();
     const int j = threadIdx.x, o = first + j;
     if (j >= OUTS || o >= outs) return;
-    float y = (sums[0][j] + sums[1][j]) + (sums[2][j] + sums[3][j]) + (bias ? bias[o] : 0.f);
-    if (gelu) y = gelu_of(y);
+    const float sum_of_warps = (sums[0][j] + sums[1][j]) + (sums[2][j] + sums[3][j]);
+    const float y = activated(activation, sum_of_warps + (bias ? bias[o] : 0.f));
     const size_t at = (size_t)blockIdx.y * outs + o;
     out[at] = residual ? y + residual[at] : y;
 }

@@ -1,5 +1,6 @@
 // The `keep` rows before position `at` of a ring or a queue, oldest first, then new:
-// past [batch, held, past_stride], new [batch, n, stride], out [batch, keep + n, width]; zeros before position 0
+// past [batch, held, past_stride], new [batch, n, stride], out [batch, keep + n, width]; zeros before position 0,
+// padding moved like any row
 // grid ((keep + n) · width / VEC / 256, batch), 256 threads, one pack each.
 // Bytes: 2 · (keep + n) · width · 4 an entry. The floor: these at the bandwidth of L2.
 extern "C" __global__ void __launch_bounds__(256)
@@ -20,7 +21,7 @@ unroll(const Call* __restrict__ call, const float* __restrict__ past, const floa
     if (row >= keep) {
         x = load(fresh + (entry * n + row - keep) * stride, column);
     } else {
-        const int from = row_of(layout, held, call->at, 0, 0, keep - row);
+        const int from = row_of(layout, held, call->at, 0, 0, 0, keep - row);
         if (from >= 0) x = load(past + (entry * held + from) * past_stride, column);
     }
     store(out + entry * (keep + n) * width, index, x);

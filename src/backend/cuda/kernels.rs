@@ -26,14 +26,19 @@ macro_rules! kernels {
 
 kernels!(
     Embed => "embed",
-    LayerNorm => "layer_norm",
+    Norm => "norm_rows",
     LinearOne => "linear_one",
     Linear => "linear",
+    Swiglu => "swiglu",
+    Add => "add",
+    Rotate => "rotate",
     Attention => "attention",
     AttentionCombine => "attention_combine",
     ConvGlu => "conv_glu",
     ConvWindow => "conv_window",
     ConvGate => "conv_gate",
+    Retain => "retain",
+    Lag => "lag",
     LastRow => "last_row",
     Argmax => "argmax",
     Concat => "concat",
@@ -50,8 +55,8 @@ kernels!(
 
 const COMMON: &str = include_str!("../../../kernels/common.cuh");
 
-/// More lengths than any kernel takes.
-pub const MOST_LENGTHS: usize = 8;
+/// No kernel takes more lengths.
+pub const MOST_LENGTHS: usize = 13;
 
 /// What is fixed when a kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -34,7 +34,7 @@ pub use nvrtc::Nvrtc;
 
 use super::{
     bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, Layout,
-    Linear, Meter, Norm, Prepared, Shape, View,
+    Linear, Meter, Norm, Prepared, Sees, Shape, View,
 };
 use crate::error::{Error, Result};
 use graph::Recorder;
@@ -78,7 +78,7 @@ pub struct Input {
 
 #[derive(Default)]
 struct Staged {
-    /// `struct Call` of `kernels/common.cuh`: at, last, tokens.
+    /// `struct Call` of `kernels/common.cuh`: at, last, starts, tokens.
     numbers: Vec<i32>,
     buffer: Option<Tensor>,
 }
@@ -252,6 +252,30 @@ fn code(layout: Layout) -> usize {
     }
 }
 
+/// The number of an activation in the kernels.
+fn activation_code(activation: Activation) -> usize {
+    match activation {
+        Activation::None => 0,
+        Activation::Gelu => 1,
+        Activation::Relu => 2,
+        Activation::Silu => 3,
+    }
+}
+
+/// What attention's kernel calls its window.
+fn window_code(sees: Sees) -> usize {
+    match sees {
+        Sees::All => 0,
+        Sees::Past => i32::MAX as usize,
+        Sees::Window(rows) => rows,
+    }
+}
+
+/// A number that is no length, among lengths: its bits, as the kernel takes them.
+fn as_length(number: f32) -> usize {
+    number.to_bits() as usize
+}
+
 /// Rows a block of attention visits, and how many blocks share a head: enough blocks to occupy a large
 /// device twice over, each with enough rows to be worth a block.
 fn spans(rows: usize, heads_and_queries: usize) -> (usize, usize) {
@@ -321,6 +345,7 @@ impl Backend for Cuda {
         let Staged { numbers, buffer } = &mut *staged;
         numbers.clear();
         numbers.extend([call.at as i32, call.last as i32]);
+        numbers.extend(call.starts.iter().map(|&start| start as i32));
         numbers.extend(call.tokens.iter().map(|&token| token as i32));
         let held = buffer.as_ref().map_or(0, |buffer| buffer.shape()[2]);
         if held < numbers.len() {
@@ -381,13 +406,20 @@ impl Backend for Cuda {
         self.launch(
             Launch::new(Kernel::Embed, vec_of([width]), [call.batch * n, 1, 1], 128),
             [call.input.start(), table.start(), Tensor::or_null(positions), out.start()],
-            [n, width],
+            [call.batch, n, width],
         )?;
         Ok(out)
     }
 
     fn norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
-        unimplemented!()
+        let ([batch, rows, width], out) = (x.shape(), self.scratch(x.shape())?);
+        let bias = Tensor::or_null(norm.bias.as_ref());
+        self.launch(
+            Launch::new(Kernel::Norm, vec_of([width]), [batch * rows, 1, 1], 256),
+            [x.start(), norm.gain.start(), bias, out.start()],
+            [width, as_length(norm.eps)],
+        )?;
+        Ok(out)
     }
 
     fn linear(
@@ -398,30 +430,56 @@ impl Backend for Cuda {
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let ([batch, n, inner], [_, outs, _]) = (x.shape(), layer.weight.shape());
-        let (rows, gelu) = (batch * n, usize::from(activation == Activation::Gelu));
+        let (rows, activation) = (batch * n, activation_code(activation));
         let out = self.scratch([batch, n, outs])?;
         let (bias, residual) = (Tensor::or_null(layer.bias.as_ref()), Tensor::or_null(residual));
         let (pointers, vec) =
             ([x.start(), layer.weight.start(), bias, residual, out.start()], vec_of([inner]));
         if rows <= FEW_ROWS {
             let launch = Launch::new(Kernel::LinearOne, vec, [outs.div_ceil(4), rows, 1], 128);
-            self.launch(launch, pointers, [inner, outs, gelu])?;
+            self.launch(launch, pointers, [inner, outs, activation])?;
         } else {
             let launch = Launch::new(Kernel::Linear, vec, [outs.div_ceil(64), rows.div_ceil(64), 1], 256);
-            self.launch(launch, pointers, [rows, inner, outs, gelu])?;
+            self.launch(launch, pointers, [rows, inner, outs, activation])?;
         }
         Ok(out)
     }
 
     fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
-        unimplemented!()
+        let [batch, n, both] = x.shape();
+        let (rows, width) = (batch * n, both / 2);
+        let out = self.scratch([batch, n, width])?;
+        self.launch(
+            Launch::elementwise(Kernel::Swiglu, vec_of([width]), rows * width, 1),
+            [x.start(), out.start()],
+            [rows, width],
+        )?;
+        Ok(out)
     }
+
     fn add(&self, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
-        unimplemented!()
+        debug_assert_eq!(a.shape(), b.shape());
+        let (size, out) = (a.shape().iter().product(), self.scratch(a.shape())?);
+        self.launch(
+            Launch::elementwise(Kernel::Add, vec_of([size]), size, 1),
+            [a.start(), b.start(), out.start()],
+            [size, as_length(scale)],
+        )?;
+        Ok(out)
     }
+
     fn rotate(&self, call: &Call<Input>, x: Columns<'_, Tensor>, turns: &Tensor) -> Result<Tensor> {
-        unimplemented!()
+        let ([_, _, size], n, rows) = (turns.shape(), call.rows(), call.tokens.len());
+        let out = self.scratch([call.batch, n, x.width])?;
+        let vec = vec_of([size / 2, x.stride(), x.from]);
+        self.launch(
+            Launch::new(Kernel::Rotate, vec, [(x.width / 2 / vec).div_ceil(128), rows, 1], 128),
+            [call.input.start(), x.start(), turns.start(), out.start()],
+            [n, x.width, size, x.stride()],
+        )?;
+        Ok(out)
     }
+
     fn attention(
         &self,
         call: &Call<Input>,
@@ -430,16 +488,67 @@ impl Backend for Cuda {
         v: View<'_, Tensor>,
         attend: &Attend<'_, Tensor>,
     ) -> Result<Tensor> {
-        unimplemented!()
+        let ([batch, n, _], [entries, rows, _]) = (q.tensor.shape(), k.rows.tensor.shape());
+        let &Attend { heads, kv_heads, scale, sees, slopes } = attend;
+        debug_assert!(k.layout != Layout::Ring || n == 1, "several rows read a ring unrolled");
+        let (queries, head) = (batch * n, q.width / heads);
+        let visited = match (sees, k.layout) {
+            (Sees::Window(window), Layout::Tail | Layout::Bounded | Layout::Ring) => window.min(rows),
+            _ => rows,
+        };
+        let (span, splits) = spans(visited, queries * heads);
+        let out = self.scratch([batch, n, q.width])?;
+        let partial = match splits {
+            1 => None,
+            _ => Some(self.scratch([queries * heads, splits, 2 + head])?),
+        };
+        let (partial, slopes) = (Tensor::or_null(partial.as_ref()), Tensor::or_null(slopes));
+        let (k, v, layout) = (k.rows, v.rows, code(k.layout));
+        let [q_stride, k_stride, v_stride] = [q, k, v].map(|columns| columns.stride());
+        let vec = vec_of([head, q_stride, k_stride, v_stride, q.from, k.from, v.from]);
+        let (group, share) = (heads / kv_heads, batch / entries);
+        let (window, scale) = (window_code(sees), as_length(scale));
+        self.launch(
+            Launch { head, ..Launch::new(Kernel::Attention, vec, [splits, heads, queries], 128) },
+            [call.input.start(), q.start(), k.start(), v.start(), slopes, partial, out.start()],
+            [n, heads, group, share, rows, span, splits, q_stride, k_stride, v_stride, layout, window, scale],
+        )?;
+        if splits > 1 {
+            self.launch(
+                Launch { head, ..Launch::new(Kernel::AttentionCombine, 1, [heads, queries, 1], 64) },
+                [partial, out.start()],
+                [heads, splits],
+            )?;
+        }
+        Ok(out)
     }
+
     fn conv_glu(
         &self,
         call: &Call<Input>,
         rows: View<'_, Tensor>,
         convolution: &Convolution<Tensor>,
     ) -> Result<Tensor> {
-        unimplemented!()
+        if call.rows() > 1 {
+            return self.conv_glu_many(call, rows, convolution);
+        }
+        let Convolution { linear, taps, ahead, residual } = convolution;
+        let ([_, held, stride], channels) = (rows.rows.tensor.shape(), rows.rows.width);
+        let out = self.scratch([call.batch, 1, channels])?;
+        let bias = Tensor::or_null(linear.bias.as_ref());
+        self.launch(
+            Launch::new(
+                Kernel::ConvGlu,
+                vec_of([channels, stride, rows.rows.from]),
+                [channels.div_ceil(2), call.batch, 1],
+                128,
+            ),
+            [call.input.start(), rows.rows.start(), linear.weight.start(), bias, out.start()],
+            [held, channels, *taps, *ahead, usize::from(*residual), stride, code(rows.layout)],
+        )?;
+        Ok(out)
     }
+
     fn retain(
         &self,
         call: &Call<Input>,
@@ -447,10 +556,29 @@ impl Backend for Cuda {
         state: Option<&mut Tensor>,
         decays: &Tensor,
     ) -> Result<Tensor> {
-        unimplemented!()
+        let ([q, k, v], [_, _, heads], n) = (qkv, decays.shape(), call.rows());
+        let (head, size) = (q.width / heads, v.width / heads);
+        let out = self.scratch([call.batch, n, v.width])?;
+        let state = Tensor::or_null(state.as_deref());
+        let vec = vec_of([size, v.stride(), v.from]);
+        let blocks = [(size / vec).div_ceil(8), heads, call.batch];
+        self.launch(
+            Launch { head, ..Launch::new(Kernel::Retain, vec, blocks, 128) },
+            [call.input.start(), q.start(), k.start(), v.start(), decays.start(), state, out.start()],
+            [n, heads, size, q.stride(), k.stride(), v.stride()],
+        )?;
+        Ok(out)
     }
+
     fn lag(&self, call: &Call<Input>, rows: View<'_, Tensor>, back: usize) -> Result<Tensor> {
-        unimplemented!()
+        let ([_, held, stride], n, width) = (rows.rows.tensor.shape(), call.rows(), rows.rows.width);
+        let out = self.scratch([call.batch, n, width])?;
+        self.launch(
+            Launch::elementwise(Kernel::Lag, vec_of([width, stride, rows.rows.from]), n * width, call.batch),
+            [call.input.start(), rows.rows.start(), out.start()],
+            [n, held, width, stride, code(rows.layout), back],
+        )?;
+        Ok(out)
     }
 
     fn last_row(&self, call: &Call<Input>, x: &Tensor) -> Result<Tensor> {
@@ -601,9 +729,9 @@ impl Cuda {
         &self,
         call: &Call<Input>,
         rows: View<'_, Tensor>,
-        layer: &Linear<Tensor>,
-        taps: usize,
+        convolution: &Convolution<Tensor>,
     ) -> Result<Tensor> {
+        let &Convolution { ref linear, taps, ahead, residual } = convolution;
         let ([_, held, stride], channels) = (rows.rows.tensor.shape(), rows.rows.width);
         let (batch, n) = (call.batch, call.rows());
         let window = self.scratch([batch, n, taps * channels])?;
@@ -615,14 +743,14 @@ impl Cuda {
                 batch,
             ),
             [call.input.start(), rows.rows.start(), window.start()],
-            [n, held, channels, taps, stride, code(rows.layout)],
+            [n, held, channels, taps, ahead, stride, code(rows.layout)],
         )?;
-        let u = self.linear(&window, layer, Activation::None, None)?;
+        let u = self.linear(&window, linear, Activation::None, None)?;
         let out = self.scratch([batch, n, channels])?;
         self.launch(
             Launch::new(Kernel::ConvGate, 1, [channels.div_ceil(256), batch * n, 1], 256),
-            [u.start(), window.start(), out.start()],
-            [channels, taps],
+            [u.start(), Tensor::or_null(residual.then_some(&window)), out.start()],
+            [channels, taps, taps - 1 - ahead],
         )?;
         Ok(out)
     }

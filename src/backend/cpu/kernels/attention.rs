@@ -441,7 +441,7 @@ impl Block<'_> {
         let (scores, values) = scratch[..sizes[0] + sizes[1]].split_at_mut(sizes[0]);
         self.weights(arch, rows.clone(), scores);
         let v = match masked {
-            true => self.selected(arch, seen, values),
+            true => self.selected(arch, rows.clone(), seen, values),
             false => head.v.view().slice_move(s![rows.clone(), ..]),
         };
         matmul(1.0, matrix(scores, rows.len()), v, out);
@@ -459,8 +459,14 @@ impl Block<'_> {
     }
 
     /// The values that one of the queries may see, bit for bit, and zeros for the others; all read.
-    fn selected<'s>(&self, arch: Arch, seen: Range<usize>, to: &'s mut [f32]) -> ArrayView2<'s, f32> {
-        arch.dispatch(Select { v: self.head.v, seen, to });
+    fn selected<'s>(
+        &self,
+        arch: Arch,
+        rows: Range<usize>,
+        seen: Range<usize>,
+        to: &'s mut [f32],
+    ) -> ArrayView2<'s, f32> {
+        arch.dispatch(Select { v: self.head.v, rows, seen, to });
         matrix(to, self.head.v.width)
     }
 }
@@ -500,6 +506,7 @@ impl WithSimd for Softmax<'_> {
 
 struct Select<'a> {
     v: Matrix<'a>,
+    rows: Range<usize>,
     seen: Range<usize>,
     to: &'a mut [f32],
 }
@@ -509,7 +516,7 @@ impl WithSimd for Select<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (r, to) in self.to.chunks_exact_mut(self.v.width).enumerate() {
+        for (r, to) in self.rows.zip(self.to.chunks_exact_mut(self.v.width)) {
             let seen = u32::from(self.seen.contains(&r)).wrapping_neg();
             for (to, value) in to.iter_mut().zip(self.v.row(r)) {
                 *to = f32::from_bits(value.to_bits() & seen);

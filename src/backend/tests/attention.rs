@@ -1,0 +1,215 @@
+//! Attention: every layout with everything that decides which rows are seen, and by how much.
+
+use super::numbers::*;
+use crate::backend::{Attend, Backend, Columns, Layout, Sees, View};
+
+const BY_POSITION: [Layout; 3] = [Layout::Tail, Layout::Bounded, Layout::Masked];
+
+pub fn attention<B: Backend>(b: &B) {
+    plain(b);
+    grouped_windowed_sloped_and_padded(b);
+    many_queries(b);
+    rings(b);
+    short_pasts(b);
+    sources(b);
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    heads: usize,
+    kv_heads: usize,
+    /// Numbers of a head.
+    head: usize,
+    /// New rows, and the position of the first.
+    n: usize,
+    at: usize,
+    sees: Sees,
+    layout: Layout,
+    /// Of the keys and values.
+    rows: usize,
+    /// One of each entry of the keys and values.
+    starts: &'static [usize],
+    /// Entries of queries to each of them.
+    share: usize,
+    slopes: bool,
+    /// What rows hold that nobody may see.
+    poison: f64,
+}
+
+/// One entry of one head at position 0, which has itself to see.
+const CASE: Case = Case {
+    heads: 1,
+    kv_heads: 1,
+    head: 5,
+    n: 1,
+    at: 0,
+    sees: Sees::Past,
+    layout: Layout::Bounded,
+    rows: 1,
+    starts: &[0],
+    share: 1,
+    slopes: false,
+    poison: f64::NAN,
+};
+
+/// As many heads of keys as of queries, looking at all of the past.
+fn plain<B: Backend>(b: &B) {
+    let shapes: [(usize, usize, &[usize], usize, usize, usize); 9] = [
+        (1, 5, &[0], 1, 0, 1),
+        (3, 5, &[0, 0, 0], 1, 4, 9),
+        (2, 8, &[0], 1, 69, 70),
+        (2, 8, &[0, 0], 1, 40, 130),
+        (1, 32, &[0], 1, 20, 33),
+        (2, 36, &[0], 3, 2, 7),
+        (1, 64, &[0, 0], 1, 5, 40),
+        (1, 160, &[0], 2, 3, 6),
+        (2, 7, &[0, 0], 5, 0, 5),
+    ];
+    for (heads, head, starts, n, at, capacity) in shapes {
+        for layout in BY_POSITION {
+            for poison in [f64::NAN, 1e30] {
+                let rows = if layout == Layout::Tail { at + n } else { capacity };
+                check(b, Case { heads, kv_heads: heads, head, starts, n, at, layout, rows, poison, ..CASE });
+            }
+        }
+    }
+}
+
+/// Entries without padding, with padding that ends before or among the new rows or just behind them.
+fn grouped_windowed_sloped_and_padded<B: Backend>(b: &B) {
+    let shapes: [(usize, usize, usize, usize, &[usize]); 5] = [
+        (4, 2, 1, 9, &[0, 4, 9, 10]),
+        (6, 2, 5, 6, &[8, 0, 3]),
+        (2, 1, 17, 3, &[0, 20, 9]),
+        (3, 3, 2, 0, &[1, 0]),
+        (2, 1, 1, 129, &[100, 0]),
+    ];
+    for (heads, kv_heads, n, at, starts) in shapes {
+        for layout in BY_POSITION {
+            for sees in [Sees::Past, Sees::Window(1), Sees::Window(4), Sees::Window(40)] {
+                let rows = if layout == Layout::Tail { at + n } else { at + n + 3 };
+                for (head, slopes) in [(5, true), (8, false)] {
+                    let case = Case { heads, kv_heads, head, n, at, sees, layout, rows, starts, ..CASE };
+                    check(b, Case { slopes, ..case });
+                }
+            }
+        }
+    }
+}
+
+/// So many that a machine may take them in blocks.
+fn many_queries<B: Backend>(b: &B) {
+    for layout in BY_POSITION {
+        for sees in [Sees::Past, Sees::Window(3), Sees::Window(66), Sees::All] {
+            for (at, starts) in [(2, &[0]), (0, &[68])] {
+                let rows = if layout == Layout::Tail || sees == Sees::All { at + 70 } else { 75 };
+                let case = Case { heads: 2, head: 4, n: 70, at, sees, layout, rows, starts, ..CASE };
+                check(b, Case { slopes: true, ..case });
+            }
+        }
+    }
+}
+
+/// Rings before and after they came round, as long as the window or longer.
+fn rings<B: Backend>(b: &B) {
+    for (window, rows, at) in
+        [(1, 1, 6), (4, 4, 1), (4, 4, 3), (4, 4, 4), (3, 5, 11), (40, 40, 57), (70, 70, 200)]
+    {
+        let starts: &[usize] = match at {
+            200 => &[150, 201],
+            _ => &[0, 1, 4, 10],
+        };
+        let case = Case { heads: 4, kv_heads: 2, at, rows, layout: Layout::Ring, starts, ..CASE };
+        for (head, slopes) in [(5, true), (8, false)] {
+            check(b, Case { head, slopes, sees: Sees::Window(window), ..case });
+        }
+    }
+}
+
+/// Tails that hold only what a window needs, or have room for more than there was.
+fn short_pasts<B: Backend>(b: &B) {
+    for (window, rows, n, at) in
+        [(4, 4, 1, 1), (4, 4, 1, 9), (4, 6, 3, 1), (4, 6, 3, 9), (20, 37, 18, 5), (20, 37, 18, 30)]
+    {
+        let (sees, starts) = (Sees::Window(window), &[0, 3, 9]);
+        check(b, Case { layout: Layout::Tail, sees, rows, n, at, starts, slopes: true, ..CASE });
+    }
+}
+
+/// Rows without an order in time, each entry of which serves several; sentences end together, so padding
+/// comes first, and is all there is of one of them.
+fn sources<B: Backend>(b: &B) {
+    for (n, share, rows, starts) in
+        [(1, 1, 6, &[0, 2, 6]), (1, 3, 70, &[65, 0, 1]), (4, 2, 7, &[3, 0, 7]), (17, 2, 40, &[0, 33, 40])]
+    {
+        for layout in BY_POSITION {
+            for (head, slopes) in [(5, false), (8, true)] {
+                let case = Case { heads: 2, n, rows, starts, share, layout, ..CASE };
+                check(b, Case { sees: Sees::All, at: 5, head, slopes, ..case });
+            }
+        }
+    }
+}
+
+fn is_seen(sees: Sees, query: usize, position: usize) -> bool {
+    match sees {
+        Sees::Past => position <= query,
+        Sees::Window(rows) => position <= query && query - position < rows,
+        Sees::All => true,
+    }
+}
+
+fn check<B: Backend>(b: &B, case: Case) {
+    let Case { heads, kv_heads, head, n, at, sees, layout, rows, starts, share, slopes, poison } = case;
+    let (entries, width, kv_width) = (starts.len(), heads * head, kv_heads * head);
+    let length = if sees == Sees::All { rows } else { at + n };
+    let [k, v] = [
+        Numbers::moderate([entries, length, kv_width], 11),
+        Numbers::random([entries, length, kv_width], 12),
+    ];
+    let is_padding = |e: usize, i: usize| sees != Sees::All && at + i < starts[e / share];
+    let q = Numbers::moderate([entries * share, n, width], 10);
+    let q = Numbers::filled(q.shape, |e, i, c| if is_padding(e, i) { poison } else { q.at(e, i, c) });
+    let slope = Numbers::filled([1, 1, heads], |_, _, h| 0.3 / (h + 1) as f64);
+    let scale = 0.4;
+
+    let score = |e: usize, i: usize, h: usize, p: usize| -> f64 {
+        let kv_head = h / (heads / kv_heads);
+        let dot: f64 =
+            (0..head).map(|d| q.at(e, i, h * head + d) * k.at(e / share, p, kv_head * head + d)).sum();
+        let distance = (at + i) as f64 - p as f64;
+        dot * scale - if slopes { slope.at(0, 0, h) * distance } else { 0.0 }
+    };
+    let want = Numbers::filled(q.shape, |e, i, c| {
+        let (h, kv_column) = (c / head, c / head / (heads / kv_heads) * head + c % head);
+        let seen: Vec<usize> = (starts[e / share]..length).filter(|&p| is_seen(sees, at + i, p)).collect();
+        let scores: Vec<f64> = seen.iter().map(|&p| score(e, i, h, p)).collect();
+        let top = scores.iter().fold(f64::NEG_INFINITY, |top, &s| top.max(s));
+        let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+        let sum: f64 = weights.iter().zip(&seen).map(|(w, &p)| w * v.at(e / share, p, kv_column)).sum();
+        if seen.is_empty() {
+            0.0
+        } else {
+            sum / weights.iter().sum::<f64>()
+        }
+    });
+
+    let held = |x: &Numbers| laid_out(&padded(x, starts, poison), layout, rows, length - 1, poison);
+    // side by side with other numbers, in tensors of different widths
+    let there = [
+        q.inside_of_wider(b, width, width),
+        held(&k).inside_of_wider(b, 4, 0),
+        held(&v).inside_of_wider(b, 8, 4),
+    ];
+    let [q_there, k_there, v_there] = &there;
+    let view = |tensor, from| View { rows: Columns { tensor, from, width: kv_width }, layout };
+    let slope = slope.upload(b);
+    let attend = Attend { heads, kv_heads, scale: scale as f32, sees, slopes: slopes.then_some(&slope) };
+    // the call of a source is that in which it was made
+    let call = match sees {
+        Sees::All => call_from(b, starts, rows, at),
+        Sees::Past | Sees::Window(_) => call_from(b, starts, n, at),
+    };
+    let got = b.attention(&call, columns(q_there, width, width), view(k_there, 4), view(v_there, 8), &attend);
+    assert_close(b, &got.unwrap(), &want, &format!("attention {case:?}"));
+}
