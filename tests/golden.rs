@@ -7,11 +7,11 @@ use safetensors::{Dtype, SafeTensors};
 
 use decode_bench::backend::cpu::{Cpu, Tensor};
 use decode_bench::backend::{
-    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Tokens, View,
+    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Norm, Tokens, View,
 };
 use decode_bench::cache::Strategy;
 use decode_bench::case::ModelKind;
-use decode_bench::layer::{laws, Attention, Layer};
+use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
 use decode_bench::model::weights::{Checkpoint, Weights};
 use decode_bench::model::{AnyModel, Config, Model};
 use decode_bench::session::Session;
@@ -323,7 +323,7 @@ fn fairseq_agrees_on_the_logits_of_every_position() {
     subject.agrees(&sentences, &golden.rows("logits_incremental"));
 }
 
-// ---- two layers, from their formulas
+// ---- layers, from their formulas
 
 /// `[batch, rows, width]`
 fn tensor(b: &Cpu, shape: [usize; 3], numbers: &[f32]) -> Tensor {
@@ -380,6 +380,101 @@ fn attention_is_that_of_its_formula() {
             assert_close(&rows(&b, &projected), &golden.rows("projected"), &format!("projected, {what}"));
         }
     }
+}
+
+/// Scores that fade with the distance; in one pass, and step by step over rows kept in all ways.
+#[test]
+fn attention_with_linear_biases_is_that_of_its_formula() {
+    let golden = Golden::read("derived/alibi.safetensors");
+    let (shape, q) = golden.numbers("q");
+    let [batch, positions, heads, size] = shape[..] else { panic!("{shape:?}") };
+    let width = heads * size;
+    let b = Cpu::new(2);
+    let slopes = golden.numbers("slopes").1;
+    assert_close(&[position::alibi(heads)], &[slopes.clone()], "slopes");
+    let slopes = tensor(&b, [1, 1, heads], &slopes);
+    let [q, k, v] =
+        [q, golden.numbers("k").1, golden.numbers("v").1].map(|x| tensor(&b, [batch, positions, width], &x));
+    let attend = Attend { slopes: Some(&slopes), ..Attend::causal(heads, size) };
+    for layout in [Layout::Tail, Layout::Bounded, Layout::Masked] {
+        let call = call(batch, positions);
+        let attended =
+            b.attention(&call, columns(&q), whole(&k, layout), whole(&v, layout), &attend).unwrap();
+        let expected: Vec<Vec<f32>> =
+            golden.numbers("attended").1.chunks(width).map(<[f32]>::to_vec).collect();
+        assert_close(&rows(&b, &attended), &expected, &format!("alibi, {layout:?}"));
+    }
+}
+
+#[test]
+fn retention_is_that_of_its_formula() {
+    let golden = Golden::read("derived/retention.safetensors");
+    let (shape, q) = golden.numbers("q");
+    let [batch, positions, heads, size] = shape[..] else { panic!("{shape:?}") };
+    let width = heads * size;
+    let b = Cpu::new(2);
+    let decays = tensor(&b, [1, 1, heads], &golden.numbers("decay").1);
+    let qkv = [q, golden.numbers("k").1, golden.numbers("v").1];
+    let expected: Vec<Vec<f32>> = golden.numbers("y").1.chunks(width).map(<[f32]>::to_vec).collect();
+    // all at once, and row by row with a state
+    let mut state = b.zeros([batch, width, size]).unwrap();
+    let all = qkv.clone().map(|x| tensor(&b, [batch, positions, width], &x));
+    let parts = [&all[0], &all[1], &all[2]].map(columns);
+    let y = b.retain(&call(batch, positions), parts, None, &decays).unwrap();
+    assert_close(&rows(&b, &y), &expected, "retention, all at once");
+    for at in 0..positions {
+        let row = |x: &[f32], entry: usize| x[(entry * positions + at) * width..][..width].to_vec();
+        let one = qkv.clone().map(|x| {
+            let step: Vec<f32> = (0..batch).flat_map(|entry| row(&x, entry)).collect();
+            tensor(&b, [batch, 1, width], &step)
+        });
+        let call = Call::new(vec![0; batch], batch, at);
+        let y = b.retain(&call, [&one[0], &one[1], &one[2]].map(columns), Some(&mut state), &decays).unwrap();
+        let want: Vec<_> = (0..batch).map(|entry| expected[entry * positions + at].clone()).collect();
+        assert_close(&rows(&b, &y), &want, &format!("retention, position {at}"));
+    }
+    let expected: Vec<Vec<f32>> = golden.numbers("state").1.chunks(size).map(<[f32]>::to_vec).collect();
+    assert_close(&rows(&b, &state), &expected, "retention, the state");
+}
+
+#[test]
+fn rotation_is_that_of_its_formula() {
+    let golden = Golden::read("derived/rotary.safetensors");
+    let (shape, x) = golden.numbers("x");
+    let [batch, n, heads, size] = shape[..] else { panic!("{shape:?}") };
+    let b = Cpu::new(1);
+    let positions = golden.ids("positions").1;
+    let theta = f64::from(golden.numbers("theta").1[0]);
+    let turns = position::rotary(theta, positions[n - 1] as usize + 1, size);
+    let turns = tensor(&b, [1, turns.len() / size, size], &turns);
+    let call = Call::new(vec![0; batch * n], batch, positions[0] as usize);
+    let x = tensor(&b, [batch, n, heads * size], &x);
+    let expected: Vec<Vec<f32>> = golden.numbers("y").1.chunks(heads * size).map(<[f32]>::to_vec).collect();
+    assert_close(&rows(&b, &b.rotate(&call, columns(&x), &turns).unwrap()), &expected, "rotary");
+}
+
+#[test]
+fn root_mean_squares_and_gated_units_are_those_of_their_formulas() {
+    let b = Cpu::new(1);
+    let golden = Golden::read("derived/rms_norm.safetensors");
+    let (shape, x) = golden.numbers("x");
+    let gain = tensor(&b, [1, 1, shape[1]], &golden.numbers("gain").1);
+    let norm = Norm { gain, bias: None, eps: golden.numbers("eps").1[0] };
+    let y = b.norm(&tensor(&b, [1, shape[0], shape[1]], &x), &norm).unwrap();
+    assert_close(&rows(&b, &y), &golden.rows("y"), "RMSNorm");
+
+    let golden = Golden::read("derived/swiglu.safetensors");
+    let ((shape, x), (inner, gate)) = (golden.numbers("x"), golden.numbers("gate"));
+    let [width, hidden] = inner[..] else { panic!("{inner:?}") };
+    let part = |numbers: &[f32]| turned(numbers, [width, hidden], 1);
+    let both = [part(&gate), part(&golden.numbers("up").1)].concat();
+    let gate_up = Linear { weight: tensor(&b, [1, 2 * hidden, width], &both), bias: None };
+    let (down_shape, down) = golden.numbers("down");
+    let down = turned(&down, [hidden, down_shape[1]], 1);
+    let down = Linear { weight: tensor(&b, [1, down_shape[1], hidden], &down), bias: None };
+    let layer = GatedMlp { gate_up, down };
+    let y = layer.forward(&b, &tensor(&b, [1, shape[0], width], &x)).unwrap();
+    assert_close(&rows(&b, &y), &golden.rows("y"), "SwiGLU");
 }
 
 /// The golden layer is the convolution alone, with `out` outputs; the operation gates one half of its

@@ -41,6 +41,8 @@ def marian():
         model.final_logits_bias[0, config.eos_token_id] += 1.8
         model.final_logits_bias[0, config.pad_token_id] -= 4.0
     save_model("marian", model)
+    # As it is read: its sinusoids are no weights, though `spread` took them for some.
+    model = MarianMTModel.from_pretrained(HERE / "marian").eval()
 
     def encoder(source, seen):
         return model.model.encoder(source, attention_mask=seen).last_hidden_state
