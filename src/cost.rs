@@ -374,11 +374,7 @@ mod tests {
         last: usize,
     ) {
         let source = source_rows(config.kind(), ShapeName::Tiny);
-        let mut session = match source {
-            0 => Session::open(b, model, strategy, batch, 24),
-            _ => Session::from_source(b, model, strategy, &Tokens(vec![vec![1; source]; batch]), 1, 24),
-        }
-        .unwrap();
+        let mut session = Session::open_case(b, model, strategy, batch, 24, source).unwrap();
         session.feed(&Tokens(vec![vec![1, 2, 3]; batch])).unwrap();
         // the largest shape a step will have, so that scratch is warm
         session.fork().unwrap().feed(&Tokens(vec![vec![1; 21]; batch])).unwrap();

@@ -64,6 +64,25 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         Ok(session)
     }
 
+    /// [`Self::open`], or, with `rows` above zero, from a source of so many rows that says nothing in
+    /// particular: as a named case is decoded.
+    pub fn open_case(
+        b: &'a B,
+        model: &'a M,
+        strategy: Strategy,
+        batch: usize,
+        capacity: usize,
+        rows: usize,
+    ) -> Result<Self> {
+        match rows {
+            0 => Session::open(b, model, strategy, batch, capacity),
+            _ => {
+                let source = Tokens::given(batch, 0, rows, model.vocab());
+                Session::from_source(b, model, strategy, &source, 1, capacity)
+            }
+        }
+    }
+
     /// Feeds the next tokens, as many of each batch entry, and returns the logits after the last
     /// of them, `[batch, 1, vocab]`. One token is a step, several are a prefill. The first call may bring
     /// sentences of several lengths: the shorter ones are padded in front, where nothing looks, and give

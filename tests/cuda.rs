@@ -62,7 +62,7 @@ fn a_graph_refuses_to_grow() {
 #[test]
 fn shapes_over_a_decode_are_the_closed_form() {
     let config = Config::named(ModelKind::Transformer, ShapeName::Tiny).unwrap();
-    let count = |strategy| compile::shapes(&config, strategy, 1, 20, 64).unwrap().len();
+    let count = |strategy| compile::shapes(&config, strategy, 1, 20, 64, 0).unwrap().len();
     assert_eq!(count(Strategy::Concat), 20);
     assert_eq!(count(Strategy::Chunked(1)), 20);
     assert_eq!(count(Strategy::Chunked(8)), 3);
@@ -78,7 +78,7 @@ fn shapes_compile_without_a_device() {
         Err(why) => return skipped(why),
     };
     let config = Config::named(ModelKind::LinearizedConv, ShapeName::Tiny).unwrap();
-    let shapes = compile::shapes(&config, Strategy::Padded, 1, 2, 64).unwrap();
+    let shapes = compile::shapes(&config, Strategy::Padded, 1, 2, 64, 0).unwrap();
     let target =
         if nvrtc.targets().is_ok_and(|targets| targets.contains(&90)) { "sm_90" } else { "compute_90" };
     match shapes[0].compile(&nvrtc, target) {

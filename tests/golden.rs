@@ -1,4 +1,4 @@
-//! Our models against the answers of other people's programs: `tests/golden/README.md` says whose.
+//! Our models and layers against the answers of other people's programs: `tests/golden/README.md` says whose.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,13 @@ use safetensors::{Dtype, SafeTensors};
 
 use decode_bench::backend::cpu::{Cpu, Tensor};
 use decode_bench::backend::{
-    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Tokens, View,
+    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Norm, Tokens, View,
 };
 use decode_bench::cache::Strategy;
 use decode_bench::case::ModelKind;
+use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
 use decode_bench::model::weights::{Checkpoint, Weights};
-use decode_bench::model::{AnyModel, Config};
+use decode_bench::model::{AnyModel, Config, Model};
 use decode_bench::session::Session;
 
 /// Of the largest number expected. f32 is within 2e-6 of these values in the programs that made
@@ -47,10 +48,24 @@ impl Golden {
         self.get(name, Dtype::I32, |four| u32::try_from(i32::from_le_bytes(four)).unwrap())
     }
 
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.0).unwrap().tensor(name).is_ok()
+    }
+
     /// Equally long sentences.
     fn sentences(&self, name: &str) -> Vec<Vec<u32>> {
         let (shape, ids) = self.ids(name);
         ids.chunks_exact(*shape.last().unwrap()).map(<[u32]>::to_vec).collect()
+    }
+
+    /// Sources of several lengths, which stand first in rows of one.
+    fn source(&self) -> Tokens {
+        let lengths = match self.has("source_lengths") {
+            true => self.ids("source_lengths").1,
+            false => self.sentences("source").iter().map(|ids| unpadded(ids)).collect(),
+        };
+        let cut = |(sentence, &length): (Vec<u32>, &u32)| sentence[..length as usize].to_vec();
+        Tokens(self.sentences("source").into_iter().zip(&lengths).map(cut).collect())
     }
 
     /// The last axis of each.
@@ -58,6 +73,11 @@ impl Golden {
         let (shape, numbers) = self.numbers(name);
         numbers.chunks_exact(*shape.last().unwrap()).map(<[f32]>::to_vec).collect()
     }
+}
+
+/// The tokens before fairseq's padding.
+fn unpadded(ids: &[u32]) -> u32 {
+    ids.iter().position(|&id| id == 1).unwrap_or(ids.len()) as u32
 }
 
 /// Fails naming the worst place.
@@ -103,11 +123,21 @@ impl Subject {
 
     fn strategies(&self) -> Vec<Strategy> {
         let all = Strategy::examples().iter().copied().chain([1, 5].map(Strategy::Chunked));
-        all.filter(|strategy| strategy.applies_to(self.config.kind())).collect()
+        let slots = Model::<Cpu>::slots(&self.model);
+        let fits = |strategy: &Strategy| slots.iter().all(|slot| slot.fits(*strategy));
+        let all = all
+            .filter(|s| fits(s) && (*s != Strategy::Reprojected || self.config.kind().projects_a_source()));
+        all.collect()
     }
 
+    /// From the golden source, where there is one.
     fn session(&self, strategy: Strategy, batch: usize, capacity: usize) -> Session<'_, Cpu, AnyModel<Cpu>> {
-        Session::open(&self.b, &self.model, strategy, batch, capacity).unwrap()
+        if !self.config.kind().has_source() {
+            return Session::open(&self.b, &self.model, strategy, batch, capacity).unwrap();
+        }
+        let source = self.golden().source();
+        Session::from_source(&self.b, &self.model, strategy, &source, batch / source.0.len(), capacity)
+            .unwrap()
     }
 
     /// Logits at every position of every sentence, batch entry by batch entry, when the first
@@ -157,18 +187,28 @@ impl Subject {
 
 #[test]
 fn transformers_agrees_on_the_logits_of_every_position() {
-    for name in ["gpt2", "gpt2_tiny_odd"] {
-        let subject = Subject::load(ModelKind::Transformer, name);
+    for (kind, name) in OF_TRANSFORMERS {
+        let subject = Subject::load(kind, name);
         let golden = subject.golden();
         subject.agrees(&golden.sentences("tokens"), &golden.rows("logits"));
     }
 }
 
+/// GPT-2, Llama with grouped queries, with one head of keys and all biases, and Mistral, whose window is
+/// shorter than its sentences.
+const OF_TRANSFORMERS: [(ModelKind, &str); 5] = [
+    (ModelKind::Transformer, "gpt2"),
+    (ModelKind::Transformer, "gpt2_tiny_odd"),
+    (ModelKind::Llama, "llama"),
+    (ModelKind::Llama, "llama_tied"),
+    (ModelKind::Llama, "mistral"),
+];
+
 /// As many tokens as fill the cache to its last row.
 #[test]
 fn transformers_agrees_on_the_greedy_tokens() {
-    for name in ["gpt2", "gpt2_tiny_odd"] {
-        let subject = Subject::load(ModelKind::Transformer, name);
+    for (kind, name) in OF_TRANSFORMERS {
+        let subject = Subject::load(kind, name);
         let golden = subject.golden();
         let ((_, prompt), (_, greedy)) = (golden.ids("prompt"), golden.ids("greedy"));
         for strategy in subject.strategies() {
@@ -176,6 +216,100 @@ fn transformers_agrees_on_the_greedy_tokens() {
             let what = format!("{name}, {strategy}, greedy");
             assert_close(&logits, &golden.rows("greedy_logits"), &what);
             assert_eq!(tokens, greedy, "{what}");
+        }
+    }
+}
+
+/// Three prompts of three lengths in one batch, and what follows.
+#[test]
+fn transformers_agrees_on_a_ragged_batch() {
+    let subject = Subject::load(ModelKind::Transformer, "gpt2");
+    let golden = Golden::read("ragged/expected.safetensors");
+    let lengths = golden.ids("lengths").1;
+    let cut = |(ids, &length): (Vec<u32>, &u32)| ids[ids.len() - length as usize..].to_vec();
+    let prompts: Vec<_> = golden.sentences("prompts").into_iter().zip(&lengths).map(cut).collect();
+    let (greedy, expected) = (golden.sentences("greedy"), golden.rows("logits"));
+    let steps = greedy[0].len();
+    for strategy in subject.strategies() {
+        let mut session = subject.session(strategy, prompts.len(), 20);
+        let mut next = prompts.clone();
+        for step in 0..=steps {
+            let logits = subject.b.download(&session.feed(&Tokens(next)).unwrap()).unwrap();
+            let found: Vec<Vec<f32>> = logits.chunks(subject.config.vocab()).map(<[f32]>::to_vec).collect();
+            let want: Vec<Vec<f32>> =
+                (0..prompts.len()).map(|entry| expected[entry * (steps + 1) + step].clone()).collect();
+            assert_close(&found, &want, &format!("ragged, {strategy}, step {step}"));
+            next = greedy.iter().map(|ids| ids.get(step).copied().into_iter().collect()).collect();
+        }
+    }
+}
+
+/// Marian, whose norms come after each part, and `torch.nn.Transformer` with its norms before; both with a
+/// source that is shorter than the other of its batch.
+#[test]
+fn translators_agree_on_the_logits_of_every_position() {
+    for name in ["marian", "nn_transformer"] {
+        let subject = Subject::load(ModelKind::EncoderDecoder, name);
+        let golden = subject.golden();
+        subject.agrees(&golden.sentences("target"), &golden.rows("logits"));
+    }
+}
+
+/// fairseq's own modules, at once and token by token through their queue.
+#[test]
+fn fairseq_agrees_on_the_convolutional_translator() {
+    let subject = Subject::load(ModelKind::ConvSeq2Seq, "fconv_seq2seq");
+    let golden = subject.golden();
+    let targets = golden.sentences("target");
+    subject.agrees(&targets, &golden.rows("logits"));
+    subject.agrees(&targets, &golden.rows("logits_incremental"));
+    let b = &subject.b;
+    let session = subject.session(Strategy::Concat, 2, 8);
+    let kept = session.cache().source().unwrap();
+    // ours begin late where fairseq's end early, and the square root of the length is in the values
+    for (entry, length) in [(0, 6), (1, 3)] {
+        for (ours, name, scale) in [(0, "encoder_a", 1.0), (1, "encoder_b", (length as f32).sqrt())] {
+            let expected = &golden.rows(name)[entry * 6..entry * 6 + length];
+            let expected: Vec<Vec<f32>> =
+                expected.iter().map(|row| row.iter().map(|x| x * scale).collect()).collect();
+            let found = &rows(b, &kept.rows[ours])[entry * 6 + 6 - length..entry * 6 + 6];
+            assert_close(found, &expected, &format!("{name} of sentence {entry}"));
+        }
+    }
+}
+
+/// Flax's `MultiHeadDotProductAttention`, in one causal pass and step by step with its own cache.
+#[test]
+fn flax_agrees_on_attention() {
+    let golden = Golden::read("flax_attention.safetensors");
+    let (shape, x) = golden.numbers("x");
+    let [batch, positions, width] = as_three(&shape);
+    let [_, heads, size] = as_three(&golden.numbers("query.kernel").0);
+    let b = Cpu::new(2);
+    let part = |name: &str| turned(&golden.numbers(&format!("{name}.kernel")).1, [width, heads * size], 1);
+    let bias = |name: &str| golden.numbers(&format!("{name}.bias")).1;
+    let names = ["query", "key", "value"];
+    let qkv = Linear {
+        weight: tensor(&b, [1, 3 * heads * size, width], &names.map(part).concat()),
+        bias: Some(tensor(&b, [1, 1, 3 * heads * size], &names.map(bias).concat())),
+    };
+    let out = turned(&golden.numbers("out.kernel").1, [heads * size, width], 1);
+    let out = Linear {
+        weight: tensor(&b, [1, width, heads * size], &out),
+        bias: Some(tensor(&b, [1, 1, width], &bias("out"))),
+    };
+    let layer = Attention { qkv, out, heads, kv_heads: heads, size, turns: None, slopes: None, window: None };
+    for name in ["causal", "stepped"] {
+        let expected = golden.rows(name);
+        for strategy in laws::strategies(&layer).into_iter().filter(|s: &Strategy| s.remembers()) {
+            let mut cache = layer.cache(&b, strategy, batch, positions).unwrap();
+            for at in 0..positions {
+                let rows_at = |entry: usize| &x[(entry * positions + at) * width..][..width];
+                let step: Vec<f32> = (0..batch).flat_map(|entry| rows_at(entry).to_vec()).collect();
+                let y = layer.extend(&b, &mut cache, &tensor(&b, [batch, 1, width], &step)).unwrap();
+                let want: Vec<_> = (0..batch).map(|entry| expected[entry * positions + at].clone()).collect();
+                assert_close(&rows(&b, &y), &want, &format!("{name}, {strategy}, position {at}"));
+            }
         }
     }
 }
@@ -189,7 +323,7 @@ fn fairseq_agrees_on_the_logits_of_every_position() {
     subject.agrees(&sentences, &golden.rows("logits_incremental"));
 }
 
-// ---- two layers, from their formulas
+// ---- layers, from their formulas
 
 /// `[batch, rows, width]`
 fn tensor(b: &Cpu, shape: [usize; 3], numbers: &[f32]) -> Tensor {
@@ -246,6 +380,101 @@ fn attention_is_that_of_its_formula() {
             assert_close(&rows(&b, &projected), &golden.rows("projected"), &format!("projected, {what}"));
         }
     }
+}
+
+/// Scores that fade with the distance; in one pass, and step by step over rows kept in all ways.
+#[test]
+fn attention_with_linear_biases_is_that_of_its_formula() {
+    let golden = Golden::read("derived/alibi.safetensors");
+    let (shape, q) = golden.numbers("q");
+    let [batch, positions, heads, size] = shape[..] else { panic!("{shape:?}") };
+    let width = heads * size;
+    let b = Cpu::new(2);
+    let slopes = golden.numbers("slopes").1;
+    assert_close(&[position::alibi(heads)], &[slopes.clone()], "slopes");
+    let slopes = tensor(&b, [1, 1, heads], &slopes);
+    let [q, k, v] =
+        [q, golden.numbers("k").1, golden.numbers("v").1].map(|x| tensor(&b, [batch, positions, width], &x));
+    let attend = Attend { slopes: Some(&slopes), ..Attend::causal(heads, size) };
+    for layout in [Layout::Tail, Layout::Bounded, Layout::Masked] {
+        let call = call(batch, positions);
+        let attended =
+            b.attention(&call, columns(&q), whole(&k, layout), whole(&v, layout), &attend).unwrap();
+        let expected: Vec<Vec<f32>> =
+            golden.numbers("attended").1.chunks(width).map(<[f32]>::to_vec).collect();
+        assert_close(&rows(&b, &attended), &expected, &format!("alibi, {layout:?}"));
+    }
+}
+
+#[test]
+fn retention_is_that_of_its_formula() {
+    let golden = Golden::read("derived/retention.safetensors");
+    let (shape, q) = golden.numbers("q");
+    let [batch, positions, heads, size] = shape[..] else { panic!("{shape:?}") };
+    let width = heads * size;
+    let b = Cpu::new(2);
+    let decays = tensor(&b, [1, 1, heads], &golden.numbers("decay").1);
+    let qkv = [q, golden.numbers("k").1, golden.numbers("v").1];
+    let expected: Vec<Vec<f32>> = golden.numbers("y").1.chunks(width).map(<[f32]>::to_vec).collect();
+    // all at once, and row by row with a state
+    let mut state = b.zeros([batch, width, size]).unwrap();
+    let all = qkv.clone().map(|x| tensor(&b, [batch, positions, width], &x));
+    let parts = [&all[0], &all[1], &all[2]].map(columns);
+    let y = b.retain(&call(batch, positions), parts, None, &decays).unwrap();
+    assert_close(&rows(&b, &y), &expected, "retention, all at once");
+    for at in 0..positions {
+        let row = |x: &[f32], entry: usize| x[(entry * positions + at) * width..][..width].to_vec();
+        let one = qkv.clone().map(|x| {
+            let step: Vec<f32> = (0..batch).flat_map(|entry| row(&x, entry)).collect();
+            tensor(&b, [batch, 1, width], &step)
+        });
+        let call = Call::new(vec![0; batch], batch, at);
+        let y = b.retain(&call, [&one[0], &one[1], &one[2]].map(columns), Some(&mut state), &decays).unwrap();
+        let want: Vec<_> = (0..batch).map(|entry| expected[entry * positions + at].clone()).collect();
+        assert_close(&rows(&b, &y), &want, &format!("retention, position {at}"));
+    }
+    let expected: Vec<Vec<f32>> = golden.numbers("state").1.chunks(size).map(<[f32]>::to_vec).collect();
+    assert_close(&rows(&b, &state), &expected, "retention, the state");
+}
+
+#[test]
+fn rotation_is_that_of_its_formula() {
+    let golden = Golden::read("derived/rotary.safetensors");
+    let (shape, x) = golden.numbers("x");
+    let [batch, n, heads, size] = shape[..] else { panic!("{shape:?}") };
+    let b = Cpu::new(1);
+    let positions = golden.ids("positions").1;
+    let theta = f64::from(golden.numbers("theta").1[0]);
+    let turns = position::rotary(theta, positions[n - 1] as usize + 1, size);
+    let turns = tensor(&b, [1, turns.len() / size, size], &turns);
+    let call = Call::new(vec![0; batch * n], batch, positions[0] as usize);
+    let x = tensor(&b, [batch, n, heads * size], &x);
+    let expected: Vec<Vec<f32>> = golden.numbers("y").1.chunks(heads * size).map(<[f32]>::to_vec).collect();
+    assert_close(&rows(&b, &b.rotate(&call, columns(&x), &turns).unwrap()), &expected, "rotary");
+}
+
+#[test]
+fn root_mean_squares_and_gated_units_are_those_of_their_formulas() {
+    let b = Cpu::new(1);
+    let golden = Golden::read("derived/rms_norm.safetensors");
+    let (shape, x) = golden.numbers("x");
+    let gain = tensor(&b, [1, 1, shape[1]], &golden.numbers("gain").1);
+    let norm = Norm { gain, bias: None, eps: golden.numbers("eps").1[0] };
+    let y = b.norm(&tensor(&b, [1, shape[0], shape[1]], &x), &norm).unwrap();
+    assert_close(&rows(&b, &y), &golden.rows("y"), "RMSNorm");
+
+    let golden = Golden::read("derived/swiglu.safetensors");
+    let ((shape, x), (inner, gate)) = (golden.numbers("x"), golden.numbers("gate"));
+    let [width, hidden] = inner[..] else { panic!("{inner:?}") };
+    let part = |numbers: &[f32]| turned(numbers, [width, hidden], 1);
+    let both = [part(&gate), part(&golden.numbers("up").1)].concat();
+    let gate_up = Linear { weight: tensor(&b, [1, 2 * hidden, width], &both), bias: None };
+    let (down_shape, down) = golden.numbers("down");
+    let down = turned(&down, [hidden, down_shape[1]], 1);
+    let down = Linear { weight: tensor(&b, [1, down_shape[1], hidden], &down), bias: None };
+    let layer = GatedMlp { gate_up, down };
+    let y = layer.forward(&b, &tensor(&b, [1, shape[0], width], &x)).unwrap();
+    assert_close(&rows(&b, &y), &golden.rows("y"), "SwiGLU");
 }
 
 /// The golden layer is the convolution alone, with `out` outputs; the operation gates one half of its

@@ -12,7 +12,7 @@ use super::Record;
 use crate::backend::cuda::compile::{shapes, Compiler, NewKernels};
 use crate::case::Case;
 use crate::error::Result;
-use crate::model::{capacity, Config};
+use crate::model::{capacity, source_rows, Config};
 use crate::record::{Environment, Gpu, Metric, Sample};
 
 /// What a decode under one strategy compiles.
@@ -26,7 +26,17 @@ impl Plan {
     pub fn of(case: Case) -> Result<Plan> {
         let Case { model, shape, strategy, batch, position, .. } = case;
         let config = Config::named(model, shape)?;
-        Ok(Plan { case, shapes: shapes(&config, strategy, batch, position, capacity(model, shape))? })
+        Ok(Plan {
+            case,
+            shapes: shapes(
+                &config,
+                strategy,
+                batch,
+                position,
+                capacity(model, shape),
+                source_rows(model, shape),
+            )?,
+        })
     }
 
     pub fn kernels(&self) -> usize {

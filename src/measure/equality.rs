@@ -1,8 +1,7 @@
 //! The gate before the clock: a strategy whose logits are not naive's has no time.
 
-use super::tokens::given;
 use super::{Record, Rig};
-use crate::backend::Backend;
+use crate::backend::{Backend, Tokens};
 use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::{Error, Result};
@@ -89,7 +88,7 @@ impl<'a, B: Backend> Checker<'a, B> {
 
 /// Naive's logits: all tokens fed at once, which is what naive does at every step.
 fn recomputed<B: Backend>(rig: &Rig<B>, naive: &Case) -> Result<Vec<f32>> {
-    let all = given(naive.batch, 0, naive.position, rig.model.vocab());
+    let all = Tokens::given(naive.batch, 0, naive.position, rig.model.vocab());
     let logits = rig.session(naive)?.feed(&all)?;
     rig.backend.download(&logits)
 }

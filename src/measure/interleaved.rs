@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use super::rig::timed;
-use super::tokens::given;
 use super::{Rig, Trunk};
 use crate::analysis::Series;
-use crate::backend::Backend;
+use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::Result;
 use crate::model::Model;
@@ -71,7 +70,7 @@ pub fn prefill_round<B: Backend>(
 ) -> Result<()> {
     for turn in order(cases.len(), round) {
         let case = &cases[turn];
-        let prompt = given(case.batch, 0, case.position, rig.model.vocab());
+        let prompt = Tokens::given(case.batch, 0, case.position, rig.model.vocab());
         let elapsed = timed(&rig.backend, &mut rig.session(case)?, &prompt)?;
         keep(&Sample::value(*case, Metric::PrefillNs, round, 1, elapsed.as_nanos() as u64))?;
     }

@@ -16,7 +16,6 @@ mod record;
 mod rig;
 pub mod shard;
 pub mod startup;
-mod tokens;
 pub mod trace;
 mod watch;
 

@@ -3,12 +3,11 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use super::tokens::given;
 use crate::backend::{Backend, Tokens, Work};
 use crate::case::{Case, ModelKind, ShapeName};
 use crate::error::Result;
 use crate::model::weights::Weights;
-use crate::model::{capacity, AnyModel, Config, Model};
+use crate::model::{capacity, source_rows, AnyModel, Config, Model};
 use crate::session::Session;
 
 /// One model of a named shape with seeded weights, loaded once for all its cases.
@@ -34,7 +33,8 @@ impl<B: Backend> Rig<B> {
     /// An empty session for a case.
     pub fn session(&self, case: &Case) -> Result<Session<'_, B, AnyModel<B>>> {
         let capacity = capacity(case.model, case.shape);
-        Session::open(&self.backend, &self.model, case.strategy, case.batch, capacity)
+        let source = source_rows(case.model, case.shape);
+        Session::open_case(&self.backend, &self.model, case.strategy, case.batch, capacity, source)
     }
 
     /// A session that holds all positions before the case's.
@@ -42,15 +42,15 @@ impl<B: Backend> Rig<B> {
         let (vocab, last) = (self.model.vocab(), case.position - 1);
         let mut session = self.session(case)?;
         if last > 0 {
-            session.absorb(&given(case.batch, 0, last, vocab))?;
+            session.absorb(&Tokens::given(case.batch, 0, last, vocab))?;
         }
-        let next = given(case.batch, last, case.position, vocab);
+        let next = Tokens::given(case.batch, last, case.position, vocab);
         Ok(Trunk { backend: &self.backend, session, next, copy: RefCell::new(None) })
     }
 
     /// The token at a position, for every batch entry.
     pub fn token(&self, batch: usize, position: usize) -> Tokens {
-        given(batch, position - 1, position, self.model.vocab())
+        Tokens::given(batch, position - 1, position, self.model.vocab())
     }
 }
 

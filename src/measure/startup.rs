@@ -7,13 +7,12 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::tokens::given;
 use super::{Machines, Settings};
-use crate::backend::Backend;
+use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::model::weights::{Checkpoint, Weights};
-use crate::model::{capacity, AnyModel, Model};
+use crate::model::{capacity, source_rows, AnyModel, Model};
 use crate::on_backend;
 use crate::record::{Metric, Sample};
 use crate::session::Session;
@@ -73,11 +72,12 @@ fn phases<B: Backend>(start: Instant, b: &B, case: &Case, checkpoint: &Path) -> 
 
     let start = Instant::now();
     let capacity = capacity(case.model, case.shape);
-    let mut session = Session::open(b, &model, case.strategy, case.batch, capacity)?;
+    let source = source_rows(case.model, case.shape);
+    let mut session = Session::open_case(b, &model, case.strategy, case.batch, capacity, source)?;
     b.synchronize()?;
     let cache_create_ns = start.elapsed().as_nanos() as u64;
 
-    let token = |position| given(case.batch, position - 1, position, model.vocab());
+    let token = |position| Tokens::given(case.batch, position - 1, position, model.vocab());
     let first = token(1);
     let start = Instant::now();
     let logits = session.feed(&first)?;

@@ -72,17 +72,19 @@ pub struct CompiledShape {
     pub compile_ns: u64,
 }
 
-/// The shapes that a decode of `tokens` tokens, one at a time, has to compile, in order.
+/// The shapes that a decode of `tokens` tokens, one at a time, has to compile, in order; from a source of
+/// so many rows, or none.
 pub fn shapes(
     config: &Config,
     strategy: Strategy,
     batch: usize,
     tokens: usize,
     capacity: usize,
+    source: usize,
 ) -> Result<Vec<NewKernels>> {
     let b = Cuda::plan();
     let model = AnyModel::load(&b, config, &Weights::seeded(config.kind(), 0))?;
-    let mut session = Session::open(&b, &model, strategy, batch, capacity)?;
+    let mut session = Session::open_case(&b, &model, strategy, batch, capacity, source)?;
     let mut known = HashSet::new();
     let mut shapes = Vec::new();
     for position in 1..=tokens {

@@ -352,8 +352,11 @@ fn compiles_follow_the_shapes() {
             session.feed(&slice(&text, position..position + 1)).unwrap();
             assert_eq!(b.compiled().len() > before, fresh, "{strategy} at {}", position + 1);
         }
-        let asked: Vec<usize> =
-            compile::shapes(config, strategy, 1, 4, CAPACITY).unwrap().iter().map(|s| s.position).collect();
+        let asked: Vec<usize> = compile::shapes(config, strategy, 1, 4, CAPACITY, 0)
+            .unwrap()
+            .iter()
+            .map(|s| s.position)
+            .collect();
         let want: Vec<usize> = (1..=4).filter(|position| fresh[position - 1]).collect();
         assert_eq!(asked, want, "{strategy}: a plan asks for what a decode compiles");
     }
