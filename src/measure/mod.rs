@@ -10,6 +10,7 @@ pub mod compile;
 pub mod equality;
 pub mod exact;
 pub mod interleaved;
+pub mod layers;
 mod machines;
 mod nvml;
 mod record;

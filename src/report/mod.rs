@@ -8,7 +8,7 @@ pub mod compare;
 mod compiling;
 mod headline;
 mod html;
-pub(crate) mod human;
+pub mod human;
 
 use std::fmt::Write;
 use std::path::Path;
