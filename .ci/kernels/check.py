@@ -17,8 +17,8 @@ NVIDIA = os.path.join(sysconfig.get_paths()["purelib"], "nvidia")
 
 # Threads and shared memory of a multiprocessor; all have 65 536 registers and at most 32 or 24 blocks.
 ARCHS = {"80": (2048, 164 << 10, 32), "90": (2048, 228 << 10, 32), "100": (2048, 228 << 10, 32), "120": (1536, 100 << 10, 24)}
-HEADS = (8, 32, 64, 128, 160)
-PER_HEAD = {"attention", "attention_combine", "retain"}
+# Numbers of a head; the widest of attention is the one head of the convolutional model's looks.
+HEADS = {"attention": (8, 32, 64, 128, 160, 512), "attention_combine": (8, 32, 64, 128, 160, 512), "retain": (8, 32, 64, 128, 256)}
 # Whose hot loop streams from memory: it must move 16 bytes an instruction.
 STREAMS = {"linear_one", "linear", "attention", "conv_glu", "concat", "grow", "gather_batch", "write_onehot", "norm_rows", "ceiling_read"}
 
@@ -96,7 +96,7 @@ def measure():
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             for vec in (4, 1):
-                for head in HEADS if name in PER_HEAD else (0,):
+                for head in HEADS.get(name, (0,)):
                     if vec == 4 and name in ("argmax", "attention_combine", "conv_gate"):
                         continue  # these move single numbers
                     defines = [f"VEC={vec}"] + ([f"HEAD={head}"] if head else [])

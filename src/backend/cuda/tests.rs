@@ -6,8 +6,15 @@ use crate::backend::cpu::Cpu;
 use crate::backend::tests::device;
 use crate::backend::Tokens;
 use crate::cache::Strategy;
+use crate::layer::position::{alibi, rotary, Sinusoid};
+use crate::layer::{
+    decays, laws, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention, Sequential,
+};
 use crate::model::weights::Weights;
-use crate::model::{AnyModel, Config, ConvConfig, TransformerConfig};
+use crate::model::{
+    AnyModel, Config, ConvConfig, ConvSeq2SeqConfig, EncoderDecoderConfig, LlamaConfig, RetentionConfig,
+    TransformerConfig,
+};
 use crate::session::Session;
 
 const CAPACITY: usize = 12;
@@ -16,7 +23,8 @@ const CAPACITY: usize = 12;
 /// ulp or two.
 const TOLERANCE: f32 = 3e-5;
 
-/// One of each model whose sizes are multiples of four, and one whose sizes are not.
+/// Of the models that differ in what they keep, one whose sizes are multiples of four and one whose sizes are
+/// not.
 fn configs() -> Vec<Config> {
     let transformer = |layers, width, heads, hidden, vocab| {
         Config::Transformer(TransformerConfig { layers, width, heads, hidden, vocab, positions: CAPACITY })
@@ -32,9 +40,79 @@ fn configs() -> Vec<Config> {
     ]
 }
 
+/// The models that are made of other layers, or decode from a source.
+fn other_configs() -> Vec<Config> {
+    let llama = LlamaConfig {
+        layers: 1,
+        width: 16,
+        heads: 4,
+        kv_heads: 2,
+        size: 8,
+        hidden: 12,
+        vocab: 20,
+        positions: CAPACITY,
+        eps: 1e-5,
+        theta: 100.0,
+        tied: true,
+        attention_bias: false,
+        mlp_bias: false,
+        window: None,
+    };
+    let windowed = LlamaConfig {
+        width: 15,
+        heads: 3,
+        kv_heads: 1,
+        size: 6,
+        eps: 1e-3,
+        tied: false,
+        attention_bias: true,
+        mlp_bias: true,
+        window: Some(3),
+        ..llama
+    };
+    vec![
+        Config::Llama(llama),
+        Config::Llama(windowed),
+        Config::Retention(RetentionConfig { layers: 2, width: 15, heads: 3, hidden: 7, vocab: 19 }),
+        Config::EncoderDecoder(EncoderDecoderConfig {
+            encoder_layers: 1,
+            decoder_layers: 1,
+            width: 16,
+            encoder_heads: 4,
+            decoder_heads: 2,
+            encoder_hidden: 12,
+            decoder_hidden: 8,
+            vocab: 20,
+            positions: CAPACITY,
+            activation: Activation::Relu,
+            norm_first: true,
+            sinusoid: Sinusoid::Paper,
+            scaled: true,
+            logits_bias: true,
+            start: 3,
+        }),
+        Config::ConvSeq2Seq(ConvSeq2SeqConfig {
+            channels: 7,
+            encoder_taps: vec![2, 5],
+            decoder_taps: vec![4, 1],
+            embed: 5,
+            out_embed: 3,
+            vocab: 19,
+            table: CAPACITY + 4,
+            padding: 3,
+        }),
+    ]
+}
+
 fn strategies(config: &Config) -> Vec<Strategy> {
     let all = Strategy::examples().iter().copied().chain([1, 3, 6].map(Strategy::Chunked));
     all.filter(|s| s.applies_to(config.kind())).collect()
+}
+
+/// Of the other models: what grows, what does not, and what looks up anew.
+fn few_strategies(config: &Config) -> Vec<Strategy> {
+    use Strategy::{Concat, Padded, Reprojected};
+    [Concat, Padded, Reprojected].into_iter().filter(|s| s.applies_to(config.kind())).collect()
 }
 
 fn fixed_shape(strategy: &Strategy) -> bool {
@@ -54,11 +132,33 @@ fn load<B: Backend>(b: &B, config: &Config) -> AnyModel<B> {
     AnyModel::load(b, config, &Weights::seeded(config.kind(), 7)).unwrap()
 }
 
+/// An empty session for as many sentences as these, decoded from sources of several lengths where the model
+/// has one: they follow from the first tokens, so that they move with their sentences.
+fn open<'a, B: Backend>(
+    b: &'a B,
+    model: &'a AnyModel<B>,
+    strategy: Strategy,
+    text: &Tokens,
+) -> Session<'a, B, AnyModel<B>> {
+    let source = |sentence: &Vec<u32>| {
+        let first = sentence[0] as usize;
+        (0..2 + first % 5).map(|i| ((3 * i + 7 * first + i * i) % 19) as u32).collect()
+    };
+    match model {
+        AnyModel::Decoder(_) => Session::open(b, model, strategy, text.0.len(), CAPACITY),
+        AnyModel::EncoderDecoder(_) | AnyModel::ConvSeq2Seq(_) => {
+            let sources = Tokens(text.0.iter().map(source).collect());
+            Session::from_source(b, model, strategy, &sources, 1, CAPACITY)
+        }
+    }
+    .unwrap()
+}
+
 /// Logits of the last token, recomputed from nothing on the CPU.
 fn forward(config: &Config, text: &Tokens) -> Vec<f32> {
     let b = Cpu::new(1);
     let model = load(&b, config);
-    let mut session = Session::open(&b, &model, Strategy::Naive, text.0.len(), CAPACITY).unwrap();
+    let mut session = open(&b, &model, Strategy::Naive, text);
     b.download(&session.feed(text).unwrap()).unwrap()
 }
 
@@ -79,7 +179,7 @@ fn decodes_as_the_cpu_does(
     end: usize,
 ) {
     let (model, text) = (load(b, config), text(batch, config.vocab()));
-    let mut session = Session::open(b, &model, strategy, batch, CAPACITY).unwrap();
+    let mut session = open(b, &model, strategy, &text);
     for position in prompt..=end {
         let from = session.len();
         let got = b.download(&session.feed(&slice(&text, from..position)).unwrap()).unwrap();
@@ -100,6 +200,108 @@ fn every_case_decodes_as_on_the_cpu() {
             }
         }
     }
+}
+
+#[test]
+fn other_models_decode_as_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let b = Cuda::new(&device, Mode::Stream).unwrap();
+    for config in other_configs() {
+        for strategy in few_strategies(&config) {
+            decodes_as_the_cpu_does(&b, &config, strategy, 3, 5, 7);
+        }
+        decodes_as_the_cpu_does(&b, &config, Strategy::Padded, 1, 1, 5);
+    }
+}
+
+#[test]
+fn other_models_are_replayed_as_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let b = Cuda::new(&device, Mode::Graph).unwrap();
+    for config in other_configs() {
+        for strategy in few_strategies(&config).into_iter().filter(fixed_shape) {
+            decodes_as_the_cpu_does(&b, &config, strategy, 2, 2, 7);
+        }
+    }
+}
+
+#[test]
+fn compiled_in_lengths_decode_other_models_as_on_the_cpu() {
+    let Some(device) = device() else { return };
+    let b = Cuda::new(&device, Mode::Specialised).unwrap();
+    for config in other_configs() {
+        decodes_as_the_cpu_does(&b, &config, Strategy::Padded, 2, 2, 3);
+    }
+}
+
+/// Sentences of several lengths, padded in front, give what each gives alone; also when the batch has changed.
+#[test]
+fn a_ragged_batch_is_its_sentences() {
+    let Some(device) = device() else { return };
+    let b = Cuda::new(&device, Mode::Graph).unwrap();
+    for config in [&configs()[0], &configs()[3]].into_iter().chain(&other_configs()) {
+        let (model, text, starts) = (load(&b, config), text(3, config.vocab()), [0, 3, 1]);
+        let from = |entries: &[usize], from: usize, end: usize| {
+            Tokens(entries.iter().map(|&e| text.0[e][from.max(starts[e])..end].to_vec()).collect())
+        };
+        let mut entries = vec![0, 1, 2];
+        let mut session = open(&b, &model, Strategy::Padded, &from(&entries, 0, 4));
+        session.feed(&from(&entries, 0, 4)).unwrap();
+        for end in 5..11 {
+            if end == 7 {
+                entries = vec![1, 2];
+                session.reorder(&entries).unwrap();
+            }
+            let got = b.download(&session.feed(&from(&entries, end - 1, end)).unwrap()).unwrap();
+            let alone = |&entry: &usize| forward(config, &from(&[entry], 0, end));
+            let want: Vec<f32> = entries.iter().flat_map(alone).collect();
+            assert_close(&got, &want, &format!("{config:?} ragged at {end}"));
+        }
+    }
+}
+
+/// A ring, a growing past and a state in one layer, with whatever tells positions apart.
+#[test]
+fn a_layer_of_layers_obeys_the_laws() {
+    let Some(device) = device() else { return };
+    let b = &Cuda::new(&device, Mode::Stream).unwrap();
+    let numbers = |shape: Shape, seed: usize| {
+        let number = |i: usize| ((i * 7907 + i * i * 13 + seed * 1009) % 1999) as f32 / 2500.0 - 0.4;
+        b.upload(shape, &(0..shape.iter().product()).map(number).collect::<Vec<_>>()).unwrap()
+    };
+    let width = 8;
+    let linear = |inner, out, seed| Linear { weight: numbers([1, out, inner], seed), bias: None };
+    let attention = |kv_heads: usize, window, seed| Attention {
+        qkv: linear(width, (2 + 2 * kv_heads) * 4, seed),
+        out: linear(8, width, seed + 1),
+        heads: 2,
+        kv_heads,
+        size: 4,
+        turns: None,
+        slopes: None,
+        window,
+    };
+    let turns = Some(Rc::new(b.upload([1, 12, 4], &rotary(100.0, 12, 4)).unwrap()));
+    let slopes = Some(Rc::new(b.upload([1, 1, 2], &alibi(2)).unwrap()));
+    let convolution =
+        Convolution { linear: linear(3 * width, 2 * width, 5), taps: 3, ahead: 0, residual: true };
+    let decays = b.upload([1, 1, 2], &decays(2)).unwrap();
+    let layer = Sequential::<Cuda>(vec![
+        Box::new(Norm { gain: numbers([1, 1, width], 0), bias: None, eps: 1e-5 }),
+        Box::new(Residual(Attention { turns, ..attention(1, None, 1) })),
+        Box::new(Residual(Attention { slopes, ..attention(2, Some(3), 3) })),
+        Box::new(LinearizedConvolution { convolution, channels: width }),
+        Box::new(Residual(Retention {
+            qkv: linear(width, 24, 6),
+            out: linear(8, width, 7),
+            decays,
+            heads: 2,
+            size: 4,
+        })),
+        Box::new(GatedMlp { gate_up: linear(width, 12, 8), down: linear(6, width, 9) }),
+    ]);
+    assert_eq!(layer.slots().len(), 6);
+    laws::hold(b, &layer, width).unwrap();
 }
 
 /// With more than two replays, so that a recording that wrote one slot for ever would show; chunks of
@@ -223,7 +425,7 @@ fn steps_on_after_a_reorder(b: &Cuda, wanted: impl Fn(&Strategy) -> bool) {
     for config in configs() {
         let (model, text) = (load(b, &config), text(3, config.vocab()));
         for strategy in strategies(&config).into_iter().filter(&wanted) {
-            let mut session = Session::open(b, &model, strategy, 3, CAPACITY).unwrap();
+            let mut session = open(b, &model, strategy, &text);
             session.feed(&slice(&text, 0..3)).unwrap();
             for at in 3..6 {
                 session.feed(&slice(&text, at..at + 1)).unwrap();
