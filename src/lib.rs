@@ -5,6 +5,7 @@
 //! |---|---|
 //! | what can be measured, and its id | [`case`], [`suite`] |
 //! | one decode in progress | [`session`] |
+//! | what is made of its logits: samplers, beams, ensembles | [`decoding`] |
 //! | the two models | [`model`] |
 //! | the strategies, the subject of the project | [`cache`] |
 //! | what a step must cost, in closed form | [`cost`] |
@@ -22,6 +23,7 @@ pub mod backend;
 pub mod cache;
 pub mod case;
 pub mod cost;
+pub mod decoding;
 pub mod error;
 pub mod measure;
 pub mod model;
