@@ -13,8 +13,7 @@
 //! | as in | fairseq's `SequenceGenerator`, and transformers with `early_stopping=True` | `beam_search` of Flax's WMT example |
 //!
 //! Where fairseq and transformers differ, this is transformers: of more than `width` ended hypotheses the best
-//! are kept, not the first; and at the maximum length no end token is forced. The maximum length in Flax's bound
-//! counts the start token, so it is one more than the tokens generated.
+//! are kept, not the first; and at the maximum length no end token is forced.
 //!
 //! Hypotheses that do not exist have no entry in the batch: a sentence begins with one, for all would be the
 //! same, has one while a prefix is forced, and none when it is done.
@@ -107,7 +106,7 @@ pub fn search<B: Backend, M: Model<B>>(
 struct Sentence {
     /// The best first, all of one length.
     live: Vec<Live>,
-    /// Those that have ended, the best first.
+    /// What is returned if nothing better comes, the best first.
     best: Vec<Hypothesis>,
 }
 
@@ -202,7 +201,7 @@ impl Sentence {
         };
         match beam.rule {
             BeamRule::Fairseq => true,
-            BeamRule::Flax => worst.score > beam.score(live.log_probability, limits.max_len + 1),
+            BeamRule::Flax => worst.score > beam.score(live.log_probability, limits.max_len),
         }
     }
 }

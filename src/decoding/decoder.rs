@@ -98,7 +98,7 @@ fn finite<B: Backend>(b: &B, logits: &B::Tensor, vocab: usize, generated: usize)
     match logits.iter().position(|x| !x.is_finite()) {
         None => Ok(logits),
         Some(at) => Err(Error::Input(format!(
-            "the logit of id {} for generated token {generated} is no finite number: the weights hold values that overflow, or are none",
+            "the logit of id {} for generated token {generated} is not a number, or infinite: the weights hold values that overflow, or are none",
             at % vocab
         ))),
     }

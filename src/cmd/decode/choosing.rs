@@ -23,7 +23,7 @@ pub struct Flags {
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     top_p: Option<f64>,
     /// Of the draws [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     sampling_seed: Option<u64>,
     /// Search with so many hypotheses of each prompt, and print those found
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse::positive,
@@ -36,10 +36,10 @@ pub struct Flags {
     #[arg(long, value_name = "A", allow_hyphen_values = true, requires = "beam")]
     length_penalty: Option<f64>,
     /// The token id that ends a continuation
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     eos: Option<u32>,
     /// Tokens before the end token may come
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "eos")]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, requires = "eos")]
     min_len: usize,
     /// The first tokens generated, as 1,2,3
     #[arg(long, value_name = "IDS", allow_hyphen_values = true)]

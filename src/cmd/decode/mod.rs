@@ -263,7 +263,7 @@ fn check_outputs(args: &Args, prompts: &Tokens) -> Result<()> {
     let plain = args.choosing.is_plain() && args.ensemble.is_empty() && prompts.0.len() == 1;
     if args.logits.is_some() && !plain {
         return Err(Error::Input(
-            "--logits writes what each token was the largest of: it goes with one model, one prompt and neither a sampler, a beam, --eos nor --prefix".into(),
+            "--logits writes what each token was the largest of: it goes with one model, one --prompt and neither a sampler, a beam, --eos nor --prefix".into(),
         ));
     }
     let files = |folder: &PathBuf| [CONFIG_FILE, MODEL_FILE].map(|file| folder.join(file));
