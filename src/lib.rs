@@ -5,6 +5,7 @@
 //! |---|---|
 //! | what can be measured, and its id | [`case`], [`suite`] |
 //! | one decode in progress | [`session`] |
+//! | what is made of its logits: samplers, beams, ensembles | [`decoding`] |
 //! | layers with a cache, and how to write one | [`layer`] |
 //! | the models | [`model`] |
 //! | the strategies, the subject of the project | [`cache`] |
@@ -77,6 +78,7 @@ pub mod backend;
 pub mod cache;
 pub mod case;
 pub mod cost;
+pub mod decoding;
 pub mod error;
 pub mod layer;
 pub mod measure;
