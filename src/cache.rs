@@ -574,19 +574,21 @@ impl<B: Backend> Cache<B> {
         Ok(())
     }
 
-    /// Bytes of the rows kept, padding included.
+    /// Bytes of the rows kept, padding and what is kept of a source included.
     pub fn allocated_bytes(&self, b: &B) -> usize {
-        self.kept().map(|rows| crate::backend::bytes(b.shape(rows))).sum()
+        let source = self.source.as_ref().map_or(0, |source| source.bytes(b));
+        self.kept().map(|rows| crate::backend::bytes(b.shape(rows))).sum::<usize>() + source
     }
 
-    /// Bytes of the rows that hold a position.
+    /// Bytes of the rows that hold a position, of the past or of a source.
     pub fn live_bytes(&self, b: &B) -> usize {
         let live = |history: &History<B::Tensor>| {
             let [batch, rows, width] = b.shape(history.kept()?);
             let whole = matches!(history, History::State(_));
             Some(crate::backend::bytes([batch, if whole { rows } else { rows.min(self.len) }, width]))
         };
-        self.histories.iter().filter_map(live).sum()
+        let source = self.source.as_ref().map_or(0, |source| source.bytes(b));
+        self.histories.iter().filter_map(live).sum::<usize>() + source
     }
 
     fn kept(&self) -> impl Iterator<Item = &B::Tensor> {

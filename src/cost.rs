@@ -148,14 +148,14 @@ impl Step {
         }
     }
 
-    /// Rows kept after the step that hold a position.
+    /// Rows kept after the step that hold a position, of the past or of the source.
     pub fn live_bytes(&self) -> usize {
-        self.batch * S * self.memories().iter().map(|m| m.live).sum::<usize>()
+        self.batch * S * self.memories().iter().map(|m| m.live).sum::<usize>() + self.source_bytes()
     }
 
     /// Rows kept after the step.
     pub fn allocated_bytes(&self) -> usize {
-        self.batch * S * self.memories().iter().map(|m| m.after).sum::<usize>()
+        self.batch * S * self.memories().iter().map(|m| m.after).sum::<usize>() + self.source_bytes()
     }
 
     /// The most kept at once during the step: one tensor after another is there twice while it grows.
