@@ -13,6 +13,7 @@ pub mod interleaved;
 mod machines;
 mod nvml;
 mod record;
+pub mod reorder;
 mod rig;
 pub mod shard;
 pub mod startup;
