@@ -14,6 +14,7 @@ pub mod layers;
 mod machines;
 mod nvml;
 mod record;
+pub mod reorder;
 mod rig;
 pub mod shard;
 pub mod startup;
