@@ -374,7 +374,7 @@ mod tests {
         last: usize,
     ) {
         let source = source_rows(config.kind(), ShapeName::Tiny);
-        let mut session = Session::open_case(b, model, strategy, batch, 24, source).unwrap();
+        let mut session = Session::open_case(b, model, strategy, [batch; 2], 24, source).unwrap();
         session.feed(&Tokens(vec![vec![1, 2, 3]; batch])).unwrap();
         // the largest shape a step will have, so that scratch is warm
         session.fork().unwrap().feed(&Tokens(vec![vec![1; 21]; batch])).unwrap();

@@ -1,6 +1,6 @@
 //! A batch put into another order, as a beam search does before each step, and the step that follows.
 //!
-//! What a strategy keeps has to be moved; what it recomputes has not. The order is the same for all: each
+//! What a strategy keeps has to be moved; what it recomputes has not, nor a source that beams share. The order is the same for all: each
 //! entry of the batch's second half goes on twice, and the first half is dropped.
 
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub struct Beams<'a, B: Backend> {
 impl<'a, B: Backend> Beams<'a, B> {
     /// The reorders that find out how many make a sample are the warm-up, at the shape and depth measured.
     pub fn new(rig: &'a Rig<B>, case: &Case) -> Result<Beams<'a, B>> {
-        let (backend, trunk, order) = (&rig.backend, rig.trunk(case)?, order(case.batch));
+        let (backend, trunk, order) = (&rig.backend, rig.beams(case)?, order(case.batch));
         let mut beams = Beams { case: *case, backend, trunk, order, iters: 2 };
         beams.time()?;
         let [reorder, step] = beams.time()?.map(|elapsed| elapsed.as_nanos() / u128::from(beams.iters));
@@ -76,13 +76,16 @@ pub fn round<B: Backend>(
 
 /// What the meter counts of one reorder, beside its closed form: all that is kept is read and written once.
 pub fn count<B: Backend>(rig: &Rig<Metered<B>>, case: &Case) -> Result<LedgerRow> {
-    let mut session = rig.trunk(case)?.fork()?;
+    let mut session = rig.beams(case)?.fork()?;
     let before = rig.backend.meter().work();
     session.reorder(&order(case.batch))?;
     let counted = (rig.backend.meter().work() - before).copied_bytes;
     let predicted = match case.position {
         1 => None,
-        position => Some(2 * Step::of(&case.at(position - 1))?.allocated_bytes() as u64),
+        position => {
+            let step = Step::of(&case.at(position - 1))?;
+            Some(2 * (step.allocated_bytes() - step.source_bytes()) as u64)
+        }
     };
     Ok(LedgerRow { case: *case, metric: Metric::ReorderBytes, counted, predicted })
 }

@@ -67,7 +67,11 @@ fn beams(cases: &[Case]) -> Vec<Case> {
         let strategy = match case.strategy {
             Strategy::Concat | Strategy::Padded | Strategy::Bounded => true,
             Strategy::Naive => case.position == 64, // nothing to reorder, and steps that take long
-            Strategy::NaivePadded | Strategy::Chunked(_) | Strategy::Onehot | Strategy::Shift => false,
+            Strategy::NaivePadded
+            | Strategy::Chunked(_)
+            | Strategy::Onehot
+            | Strategy::Shift
+            | Strategy::Reprojected => false,
         };
         if position && strategy {
             beams.extend(WIDTHS.map(|batch| Case { batch, ..*case }));
