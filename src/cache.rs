@@ -372,6 +372,8 @@ pub struct Source<B: Backend> {
     /// The call that it was made in, which says where each sentence begins. Its entries are sentences;
     /// each serves as many neighbouring entries of the decoder: the beams of one sentence share it.
     pub call: Call<B::Input>,
+    /// Which of the sentences at the beginning each entry is.
+    pub sentences: Vec<usize>,
     /// The encoder's result, kept where something is to be projected from it again.
     pub encoded: Vec<B::Tensor>,
     /// What each look at the source reads, in call order: keys and then values.
@@ -389,7 +391,8 @@ impl<B: Backend> Source<B> {
         let gather = |rows: &[B::Tensor]| -> Result<Vec<B::Tensor>> {
             rows.iter().map(|rows| b.gather_batch(rows, order)).collect()
         };
-        Ok(Source { call, encoded: gather(&self.encoded)?, rows: gather(&self.rows)? })
+        let sentences = order.iter().map(|&s| self.sentences[s]).collect();
+        Ok(Source { call, sentences, encoded: gather(&self.encoded)?, rows: gather(&self.rows)? })
     }
 
     /// Bytes kept.
@@ -530,9 +533,10 @@ impl<B: Backend> Cache<B> {
             *history = history.map(|rows| b.gather_batch(rows, order))?;
         }
         if let Some(source) = &self.source {
-            let sentences = moved(self.batch / source.call.batch, order);
-            if sentences.iter().ne(&(0..source.call.batch).collect::<Vec<_>>()) {
-                self.source = Some(Rc::new(source.gather(b, &sentences)?));
+            let beams = self.batch / source.call.batch;
+            let wanted = shared(&source.sentences, order.iter().map(|entry| entry / beams).collect());
+            if wanted.iter().copied().ne(0..source.call.batch) {
+                self.source = Some(Rc::new(source.gather(b, &wanted)?));
             }
         }
         self.batch = order.len();
@@ -570,19 +574,21 @@ impl<B: Backend> Cache<B> {
         Ok(())
     }
 
-    /// Bytes of the rows kept, padding included.
+    /// Bytes of the rows kept, padding and what is kept of a source included.
     pub fn allocated_bytes(&self, b: &B) -> usize {
-        self.kept().map(|rows| crate::backend::bytes(b.shape(rows))).sum()
+        let source = self.source.as_ref().map_or(0, |source| source.bytes(b));
+        self.kept().map(|rows| crate::backend::bytes(b.shape(rows))).sum::<usize>() + source
     }
 
-    /// Bytes of the rows that hold a position.
+    /// Bytes of the rows that hold a position, of the past or of a source.
     pub fn live_bytes(&self, b: &B) -> usize {
         let live = |history: &History<B::Tensor>| {
             let [batch, rows, width] = b.shape(history.kept()?);
             let whole = matches!(history, History::State(_));
             Some(crate::backend::bytes([batch, if whole { rows } else { rows.min(self.len) }, width]))
         };
-        self.histories.iter().filter_map(live).sum()
+        let source = self.source.as_ref().map_or(0, |source| source.bytes(b));
+        self.histories.iter().filter_map(live).sum::<usize>() + source
     }
 
     fn kept(&self) -> impl Iterator<Item = &B::Tensor> {
@@ -590,15 +596,16 @@ impl<B: Backend> Cache<B> {
     }
 }
 
-/// The sentence of each group of `beams` neighbouring entries of a reordered batch, where every group is
-/// of one sentence; otherwise that of each entry.
-fn moved(beams: usize, order: &[usize]) -> Vec<usize> {
-    let sentences: Vec<usize> = order.iter().map(|entry| entry / beams).collect();
-    let groups = sentences.chunks(beams);
-    if sentences.len().is_multiple_of(beams) && groups.clone().all(|g| g.iter().all(|&s| s == g[0])) {
-        return groups.map(|group| group[0]).collect();
+/// The entries of a source that a batch needs whose entries read these: one for all neighbours of one
+/// sentence, where every sentence has as many of them; otherwise each its own.
+fn shared(sentences: &[usize], read: Vec<usize>) -> Vec<usize> {
+    let runs = read.chunk_by(|&a, &b| sentences[a] == sentences[b]);
+    let mut lengths = runs.clone().map(<[usize]>::len);
+    let first = lengths.next();
+    if lengths.all(|length| Some(length) == first) {
+        return runs.map(|run| run[0]).collect();
     }
-    sentences
+    read
 }
 
 /// What a layer works with in one call: the machine, what was staged, and one memory for each call node,

@@ -148,14 +148,14 @@ impl Step {
         }
     }
 
-    /// Rows kept after the step that hold a position.
+    /// Rows kept after the step that hold a position, of the past or of the source.
     pub fn live_bytes(&self) -> usize {
-        self.batch * S * self.memories().iter().map(|m| m.live).sum::<usize>()
+        self.batch * S * self.memories().iter().map(|m| m.live).sum::<usize>() + self.source_bytes()
     }
 
     /// Rows kept after the step.
     pub fn allocated_bytes(&self) -> usize {
-        self.batch * S * self.memories().iter().map(|m| m.after).sum::<usize>()
+        self.batch * S * self.memories().iter().map(|m| m.after).sum::<usize>() + self.source_bytes()
     }
 
     /// The most kept at once during the step: one tensor after another is there twice while it grows.
@@ -374,7 +374,7 @@ mod tests {
         last: usize,
     ) {
         let source = source_rows(config.kind(), ShapeName::Tiny);
-        let mut session = Session::open_case(b, model, strategy, batch, 24, source).unwrap();
+        let mut session = Session::open_case(b, model, strategy, [batch; 2], 24, source).unwrap();
         session.feed(&Tokens(vec![vec![1, 2, 3]; batch])).unwrap();
         // the largest shape a step will have, so that scratch is warm
         session.fork().unwrap().feed(&Tokens(vec![vec![1; 21]; batch])).unwrap();

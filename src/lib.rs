@@ -5,6 +5,7 @@
 //! |---|---|
 //! | what can be measured, and its id | [`case`], [`suite`] |
 //! | one decode in progress | [`session`] |
+//! | what is made of its logits: samplers, beams, ensembles | [`decoding`] |
 //! | layers with a cache, and how to write one | [`layer`] |
 //! | the models | [`model`] |
 //! | the strategies, the subject of the project | [`cache`] |
@@ -15,6 +16,60 @@
 //! | what is written down | [`record`] |
 //! | what follows from it | [`analysis`], [`plot`], [`report`] |
 //!
+//! # A layer of one's own
+//!
+//! This is the smallest layer that remembers anything, `y[t] = x[t] + x[t-1]`, which once stood as an
+//! example in a discussion of how layers should be cached (keras-hub, issue 1261). It says what it
+//! remembers; every strategy keeps that for it, and compositions thread it through.
+//!
+//! ```
+//! use decode_bench::analysis::median;
+//! use decode_bench::backend::{cpu::Cpu, Backend};
+//! use decode_bench::cache::{whole, Past, Slot, Strategy};
+//! use decode_bench::error::Result;
+//! use decode_bench::layer::{laws, Layer, Residual, Sequential};
+//! use decode_bench::measure::layers::time_steps;
+//!
+//! #[derive(Clone)]
+//! struct LagAndAdd {
+//!     width: usize,
+//! }
+//!
+//! impl<B: Backend> Layer<B> for LagAndAdd {
+//!     fn slots(&self) -> Vec<Slot> {
+//!         vec![Slot::Window { width: self.width, rows: 2 }]
+//!     }
+//!     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+//!         let (b, call) = (past.backend(), past.call());
+//!         let rows = past.append(whole(b, x))?;
+//!         b.add(x, &b.lag(call, rows, 1)?, 1.0)
+//!     }
+//! }
+//!
+//! // twice in a row, the second inside of a residual: two call nodes, two memories
+//! let (b, lag) = (Cpu::new(1), LagAndAdd { width: 3 });
+//! let twice = Sequential(vec![Box::new(lag.clone()), Box::new(Residual(lag))]);
+//!
+//! // three rows at once and then one, with a cache made by a call of its own, are a forward pass of four
+//! let rows: Vec<f32> = (0..12).map(|i| (i * i % 7) as f32).collect();
+//! let mut cache = twice.cache(&b, Strategy::Padded, 1, 4)?;
+//! let leading = twice.extend(&b, &mut cache, &b.upload([1, 3, 3], &rows[..9])?)?;
+//! let trailing = twice.extend(&b, &mut cache, &b.upload([1, 1, 3], &rows[9..])?)?;
+//! let all = twice.forward(&b, &b.upload([1, 4, 3], &rows)?)?;
+//! assert_eq!([b.download(&leading)?, b.download(&trailing)?].concat(), b.download(&all)?);
+//!
+//! // the same under every strategy, after reorders, in forks, with padding; and what each costs
+//! laws::hold(&b, &twice, 3)?;
+//! for (strategy, ns) in time_steps(&b, &twice, 3, 64, 6)? {
+//!     println!("{strategy}: {:?} ns", median(&ns));
+//! }
+//! # Ok::<(), decode_bench::error::Error>(())
+//! ```
+//!
+//! `cargo run --release --example lag_and_add` is the same at the size of the toy models, with a table.
+//!
+//! # What is kept apart
+//!
 //! Measuring writes raw rows with provenance; comparing, plotting and reporting read them and run
 //! nothing. The two meet only in the files of `results/`.
 
@@ -23,6 +78,7 @@ pub mod backend;
 pub mod cache;
 pub mod case;
 pub mod cost;
+pub mod decoding;
 pub mod error;
 pub mod layer;
 pub mod measure;

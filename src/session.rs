@@ -64,21 +64,21 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         Ok(session)
     }
 
-    /// [`Self::open`], or, with `rows` above zero, from a source of so many rows that says nothing in
-    /// particular: as a named case is decoded.
+    /// [`Self::open`], or, with `rows` above zero, from sources of so many rows that say nothing in
+    /// particular: as a named case is decoded. Each of `sentences` has an equal part of the batch.
     pub fn open_case(
         b: &'a B,
         model: &'a M,
         strategy: Strategy,
-        batch: usize,
+        [batch, sentences]: [usize; 2],
         capacity: usize,
         rows: usize,
     ) -> Result<Self> {
         match rows {
             0 => Session::open(b, model, strategy, batch, capacity),
             _ => {
-                let source = Tokens::given(batch, 0, rows, model.vocab());
-                Session::from_source(b, model, strategy, &source, 1, capacity)
+                let source = Tokens::given(sentences, 0, rows, model.vocab());
+                Session::from_source(b, model, strategy, &source, batch / sentences, capacity)
             }
         }
     }

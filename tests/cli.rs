@@ -302,6 +302,148 @@ fn weights_come_from_one_place() {
     refused(&[], &["subcommand", "decode"]);
 }
 
+// ---- decode: samplers, beams, ensembles, text
+
+/// Golden weights: their logits are spread widely, those of seeded tiny models are nearly all the same.
+fn golden(strategy: &str, more: &str) -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2");
+    let line = format!("decode --model transformer --strategy {strategy} {more} --checkpoint");
+    words(&line).into_iter().map(String::from).chain([folder.display().to_string()]).collect()
+}
+
+fn golden_refused(more: &str, named: &[&str]) {
+    let args = golden("padded", more);
+    refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), named);
+}
+
+const TOKENIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/text/tokenizer.json");
+
+#[test]
+fn several_prompts_and_beams_print_a_list_of_hypotheses_for_each_prompt() {
+    let [one, other] = ["1,2,3", "9,8,7"]
+        .map(|prompt| tokens(&decoded(&golden("padded", &format!("--steps 6 --prompt {prompt}")))));
+    for strategy in ["naive", "concat", "padded", "bounded", "chunked-4"] {
+        let json = decoded(&golden(strategy, "--steps 6 --prompt 1,2,3 --prompt 9,8,7"));
+        assert_eq!(json["prompts"], json!([[1, 2, 3], [9, 8, 7]]));
+        assert_eq!(tokens(&json["hypotheses"][0][0]), one);
+        assert_eq!(tokens(&json["hypotheses"][1][0]), other);
+        assert_eq!((&json["tokens"], &json["sampler"]), (&Value::Null, &Value::Null));
+
+        let json =
+            decoded(&golden(strategy, "--max-len 6 --prompt 1,2,3 --beam 3 --beam-rule flax --eos 48"));
+        let [found] = &json["hypotheses"].as_array().unwrap()[..] else { panic!("{json}") };
+        let score = |i: usize| found[i]["score"].as_f64().unwrap();
+        assert!((1..3).all(|i| score(i - 1) >= score(i)), "{json}");
+        for hypothesis in found.as_array().unwrap() {
+            let (tokens, log_p) = (tokens(hypothesis), hypothesis["log_probability"].as_f64().unwrap());
+            assert_eq!(hypothesis["ended"], *tokens.last().unwrap() == 48);
+            let penalty = ((5.0 + tokens.len() as f64) / 6.0).powf(0.6);
+            assert!((hypothesis["score"].as_f64().unwrap() - log_p / penalty).abs() < 1e-12, "{hypothesis}");
+        }
+        assert_eq!(json["beam"], json!({"width": 3, "length_penalty": 0.6, "rule": "flax"}));
+    }
+}
+
+#[test]
+fn samplers_limits_and_ensembles_do_as_they_are_told() {
+    let plain = decoded(&golden("concat", "--prompt 1,2,3 --steps 6"));
+    let one =
+        decoded(&golden("concat", "--prompt 1,2,3 --steps 6 --sampler top-k --top-k 1 --temperature 9"));
+    assert_eq!(tokens(&one), tokens(&plain), "the likeliest one is greedy");
+    let draw = |seed| format!("--prompt 1,2,3 --steps 12 --sampler temperature --sampling-seed {seed}");
+    let [first, again, other] = [("padded", 1), ("naive", 1), ("padded", 2)]
+        .map(|(s, seed)| tokens(&decoded(&golden(s, &draw(seed)))));
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    let end = tokens(&plain)[0];
+    let ended = decoded(&golden("padded", &format!("--prompt 1,2,3 --max-len 6 --eos {end}")));
+    assert_eq!(tokens(&ended), [end], "a decode stops when it has ended");
+    let forced =
+        golden("padded", &format!("--prompt 1,2,3 --max-len 6 --eos {end} --min-len 4 --prefix 5,6"));
+    let forced = tokens(&decoded(&forced));
+    assert_eq!(forced[..2], [5, 6]);
+    assert!(!forced[..4].contains(&end), "{forced:?}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").display().to_string();
+    let twice = decoded(&golden("concat", &format!("--prompt 1,2,3 --steps 6 --ensemble {folder},{folder}")));
+    assert_eq!(tokens(&twice), tokens(&plain));
+    assert_eq!(twice["ensemble"], json!([folder, folder]));
+}
+
+#[test]
+fn text_goes_in_and_comes_out() {
+    let mut args = golden("padded", &format!("--steps 5 --tokenizer {TOKENIZER}"));
+    args.extend(["--text", "the cat sat"].map(String::from));
+    let json = decoded(&args);
+    assert_eq!(json["prompt"], json!([30, 40, 42]));
+    assert!(json["text"].is_string());
+    let ids =
+        decoded(&golden("padded", &format!("--steps 5 --tokenizer {TOKENIZER} --prompt 30,40,42 --beam 2")));
+    assert!(ids["hypotheses"][0][1]["text"].is_string());
+    golden_refused("--steps 5 --text the", &["--tokenizer", "tokenizer.json"]);
+    golden_refused("--steps 5 --prompt 1 --tokenizer none.json", &["none.json"]);
+    golden_refused("--steps 5 --prompt 1 --tokenizer Cargo.toml", &["Cargo.toml"]);
+    golden_refused(
+        &format!("--steps 5 --tokenizer {TOKENIZER} --text the --prompt 1"),
+        &["--text", "--prompt"],
+    );
+    // the checkpoint's own is taken when there is one
+    let folder = tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").join(file);
+        fs::copy(from, folder.path().join(file)).unwrap();
+    }
+    fs::copy(TOKENIZER, folder.path().join("tokenizer.json")).unwrap();
+    let path = folder.path().to_str().unwrap();
+    let line =
+        format!("decode --model transformer --strategy padded --steps 5 --text the --checkpoint {path}");
+    assert_eq!(
+        decoded(&words(&line).iter().map(|w| w.to_string()).collect::<Vec<_>>())["prompt"],
+        json!([30])
+    );
+}
+
+#[test]
+fn choices_that_make_no_sense_are_refused() {
+    for (more, named) in [
+        ("--steps 5", &["--prompt", "--text"][..]),
+        ("--steps 5 --prompt 1 --prompt 1,61", &["token 61"]),
+        ("--steps 30 --prompt 1 --prompt 1,2,3", &["3 tokens", "30", "33", "32"]),
+        ("--steps 5 --prompt 1,2 --prompt 1 --prefill token-by-token", &["token-by-token", "one length"]),
+        ("--steps 5 --prompt 1 --eos 61", &["end token 61", "61"]),
+        ("--steps 5 --prompt 1 --eos -1", &["--eos"]),
+        ("--steps 5 --prompt 1 --eos 3 --min-len 6", &["6", "at most 5"]),
+        ("--steps 5 --prompt 1 --min-len 3", &["--eos"]),
+        ("--steps 5 --prompt 1 --prefix 1,2,3,4,5,6", &["prefix of 6", "at most 5"]),
+        ("--steps 5 --prompt 1 --prefix 61", &["token 61 of the prefix"]),
+        ("--steps 5 --prompt 1 --prefix 2,3 --eos 3", &["prefix", "end token 3"]),
+        ("--steps 5 --prompt 1 --beam 0", &["--beam"]),
+        ("--steps 5 --prompt 1 --beam 62", &["beam of 62", "vocabulary of 61"]),
+        ("--steps 5 --prompt 1 --beam 2 --sampler greedy", &["--beam", "--sampler"]),
+        ("--steps 5 --prompt 1 --beam 2 --temperature 1", &["--beam", "--temperature"]),
+        ("--steps 5 --prompt 1 --beam 2 --length-penalty nan", &["length penalty of NaN"]),
+        ("--steps 5 --prompt 1 --length-penalty 1", &["--beam"]),
+        ("--steps 5 --prompt 1 --beam-rule flax", &["--beam"]),
+        ("--steps 5 --prompt 1 --temperature 2", &["--temperature", "--sampler greedy", "`top-p`"]),
+        ("--steps 5 --prompt 1 --sampler top-k", &["--sampler top-k needs --top-k"]),
+        ("--steps 5 --prompt 1 --sampler top-p", &["--sampler top-p needs --top-p"]),
+        ("--steps 5 --prompt 1 --sampler top-p --top-p 0.5 --top-k 4", &["--top-k", "--sampler top-p"]),
+        ("--steps 5 --prompt 1 --sampler top-k --top-k 0", &["likeliest 0"]),
+        ("--steps 5 --prompt 1 --sampler top-p --top-p 0", &["probability 0"]),
+        ("--steps 5 --prompt 1 --sampler top-p --top-p 1.01", &["probability 1.01"]),
+        ("--steps 5 --prompt 1 --sampler temperature --temperature 0", &["temperature of 0"]),
+        ("--steps 5 --prompt 1 --sampler temperature --temperature -1", &["temperature of -1"]),
+        ("--steps 5 --prompt 1 --sampler best", &["--sampler", "greedy", "top-p"]),
+        ("--steps 5 --prompt 1 --logits x --beam 2", &["--logits", "one --prompt"]),
+        ("--steps 5 --prompt 1 --logits x --prompt 2", &["--logits", "one --prompt"]),
+        ("--steps 5 --prompt 1 --logits x --eos 3", &["--logits", "--eos"]),
+        ("--steps 5 --prompt 1 --ensemble /no/such", &["/no/such"]),
+        ("--steps 5 --prompt 1 --ensemble tests/golden/gpt2_tiny_odd", &["gpt2_tiny_odd", "13 tokens", "61"]),
+        ("--steps 5 --prompt 1 --ensemble x --weights-out y", &["--ensemble", "--weights-out"]),
+    ] {
+        golden_refused(more, named);
+    }
+}
+
 // ---- outputs that cannot be written
 
 fn decode_to(more: &[&str], named: &[&str]) {

@@ -37,6 +37,38 @@ fn every_backend_generates_the_same_tokens() {
     }
 }
 
+#[test]
+fn every_backend_finds_the_same_beams() {
+    if let Err(why) = Device::open(0) {
+        return skipped(why);
+    }
+    let checkpoint = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/gpt2");
+    let beams = |backend: &str| -> Vec<serde_json::Value> {
+        let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+        command.args([
+            "decode",
+            "--model",
+            "transformer",
+            "--checkpoint",
+            checkpoint,
+            "--strategy",
+            "padded",
+        ]);
+        command.args(["--backend", backend, "--prompt", "1,2,3", "--prompt", "9,8,7", "--max-len", "7"]);
+        command.args(["--eos", "48", "--beam", "3"]); // the second prompt's beams end before the first's
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = json["hypotheses"].as_array().unwrap().iter();
+        found.flat_map(|found| found.as_array().unwrap()).map(|found| found["tokens"].clone()).collect()
+    };
+    let want = beams("cpu");
+    assert_eq!(want.len(), 6);
+    for &backend in BackendName::OURS {
+        assert_eq!(beams(backend.name()), want, "{backend}");
+    }
+}
+
 /// One line that says what is missing, exit code 2, nothing on standard output; never a panic.
 #[test]
 fn a_machine_without_a_device_says_what_is_missing() {

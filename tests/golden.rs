@@ -391,7 +391,7 @@ fn attention_with_linear_biases_is_that_of_its_formula() {
     let width = heads * size;
     let b = Cpu::new(2);
     let slopes = golden.numbers("slopes").1;
-    assert_close(&[position::alibi(heads)], &[slopes.clone()], "slopes");
+    assert_close(&[position::alibi(heads)], std::slice::from_ref(&slopes), "slopes");
     let slopes = tensor(&b, [1, 1, heads], &slopes);
     let [q, k, v] =
         [q, golden.numbers("k").1, golden.numbers("v").1].map(|x| tensor(&b, [batch, positions, width], &x));

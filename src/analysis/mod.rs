@@ -6,6 +6,7 @@
 //! - [`crossing`] turns comparisons along the positions into a [`Crossing`];
 //! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
 //! - [`compiling`] sums what a decode's shapes cost a compiler;
+//! - [`reordering`] sets what a beam search's reorders cost beside its steps;
 //! - [`findings`] answers the project's questions, each with its prediction;
 //! - [`against`] compares cases within a run and across runs;
 //! - [`citation`] names the rows behind a figure by their hash;
@@ -19,6 +20,7 @@ mod curve;
 mod estimate;
 mod finding;
 mod measurements;
+mod reordering;
 mod summary;
 mod versus;
 
@@ -30,6 +32,7 @@ pub use curve::{cumulative, floor_ns, loglog_fit, predicted_ns, tail, Fit, Floor
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{rows, Group, Measurements, Prefer, Series};
+pub use reordering::{reordering, Reordering};
 pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Line, Summary};
 pub use versus::{against, weights_differ, Base, Measured, Versus};
 

@@ -79,20 +79,20 @@ impl<T: Names> TypedValueParser for Named<T> {
 
 /// Token ids, as `1,2,3`.
 #[derive(Clone, Debug)]
-pub struct Prompt(pub Vec<u32>);
+pub struct Ids(pub Vec<u32>);
 
-impl FromStr for Prompt {
+impl FromStr for Ids {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Prompt, String> {
+    fn from_str(text: &str) -> Result<Ids, String> {
         if text.trim().is_empty() {
-            return Err("the prompt is empty; give token ids, as 1,2,3".into());
+            return Err("the list is empty; give token ids, as 1,2,3".into());
         }
         let id = |id: &str| {
             let known = id.trim().parse::<u32>();
             known.map_err(|_| format!("`{id}` is no token id; give whole numbers with commas, as 1,2,3"))
         };
-        text.split(',').map(id).collect::<Result<_, _>>().map(Prompt)
+        text.split(',').map(id).collect::<Result<_, _>>().map(Ids)
     }
 }
 

@@ -2,52 +2,20 @@
 //! and a step are three ways to call it. It says what it remembers ([`Layer::slots`]), and every
 //! [`Strategy`] of the crate keeps that for it: a layer never names one.
 //!
-//! Here is the smallest layer that remembers anything, `y[t] = x[t] + x[t-1]`, which stood as an example
-//! in a discussion of how layers should be cached (keras-hub, issue 1261). It is composed, once twice in a
-//! row and once inside of a residual, and obeys the law of all caches: what a prefill and then steps give is
-//! what a forward pass gives.
+//! The smallest layer that remembers anything stands on [the crate's front page](crate), composed,
+//! checked and timed. [`laws::hold`] checks a layer of one's own on any backend, a GPU among them.
 //!
-//! ```
-//! use decode_bench::backend::{cpu::Cpu, Backend};
-//! use decode_bench::cache::{whole, Past, Slot, Strategy};
-//! use decode_bench::error::Result;
-//! use decode_bench::layer::{laws, Layer, Residual, Sequential};
+//! | layer | |
+//! |---|---|
+//! | [`Attention`] | multi-head, grouped-query or multi-query; rotary positions, ALiBi, a sliding window |
+//! | [`Look`] | attention over a source |
+//! | [`LinearizedConvolution`] | with its gated linear unit |
+//! | [`Retention`] | a state in place of a past |
+//! | [`Mlp`], [`GatedMlp`], [`Dense`] | GELU, ReLU, SiLU; SwiGLU |
+//! | [`Norm`] | of layers, or by root mean squares |
+//! | [`Sequential`], [`Residual`], [`Parallel`] | compositions, whose caches need no word |
 //!
-//! #[derive(Clone)]
-//! struct LagAndAdd {
-//!     width: usize,
-//! }
-//!
-//! impl<B: Backend> Layer<B> for LagAndAdd {
-//!     fn slots(&self) -> Vec<Slot> {
-//!         vec![Slot::Window { width: self.width, rows: 2 }]
-//!     }
-//!
-//!     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-//!         let (b, call) = (past.backend(), past.call());
-//!         let rows = past.append(whole(b, x))?;
-//!         b.add(x, &b.lag(call, rows, 1)?, 1.0)
-//!     }
-//! }
-//!
-//! let b = Cpu::new(1);
-//! let lag = LagAndAdd { width: 3 };
-//! let twice = Sequential(vec![Box::new(lag.clone()), Box::new(Residual(lag))]);
-//!
-//! // one sentence of four rows: three at once, then one, with a cache made by a call of its own
-//! let rows: Vec<f32> = (0..12).map(|i| (i * i % 7) as f32).collect();
-//! let mut cache = twice.cache(&b, Strategy::Padded, 1, 4)?;
-//! let leading = twice.extend(&b, &mut cache, &b.upload([1, 3, 3], &rows[..9])?)?;
-//! let trailing = twice.extend(&b, &mut cache, &b.upload([1, 1, 3], &rows[9..])?)?;
-//! let all = twice.forward(&b, &b.upload([1, 4, 3], &rows)?)?;
-//! assert_eq!([b.download(&leading)?, b.download(&trailing)?].concat(), b.download(&all)?);
-//!
-//! // and the laws: caching, reordering, causality, padding, under every strategy that has a form for it
-//! laws::hold(&b, &twice, 3)?;
-//! # Ok::<(), decode_bench::error::Error>(())
-//! ```
-//!
-//! [`laws::hold`] takes any backend, so the same line checks a layer on a GPU.
+//! Positions are tables: [`position`].
 
 mod attention;
 mod conv;

@@ -13,7 +13,7 @@ use crate::model::Model;
 use crate::record::{Metric, Sample};
 
 /// How long one sample of short steps should last, so that the clock and a stray interrupt do not matter.
-const SAMPLE: Duration = Duration::from_millis(4);
+pub(super) const SAMPLE: Duration = Duration::from_millis(4);
 
 /// One round of steps of `cases`, which differ in nothing but the strategy: all of them in turn, and
 /// in turn again, so that each is also compared with itself.
@@ -52,7 +52,7 @@ pub fn against_itself<B: Backend>(rig: &Rig<B>, case: &Case, rounds: u32) -> Res
 
 /// All in turn, and in turn again. Who begins changes from round to round, and every second round
 /// runs backwards: nobody always follows the same one.
-fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
+pub(super) fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
     let turn = move |turn: usize| match round % 2 {
         0 => (turn + round as usize) % arms,
         _ => (2 * arms - 1 - turn + round as usize) % arms,

@@ -32,15 +32,27 @@ impl<B: Backend> Rig<B> {
 
     /// An empty session for a case.
     pub fn session(&self, case: &Case) -> Result<Session<'_, B, AnyModel<B>>> {
-        let capacity = capacity(case.model, case.shape);
-        let source = source_rows(case.model, case.shape);
-        Session::open_case(&self.backend, &self.model, case.strategy, case.batch, capacity, source)
+        self.open(case, case.batch)
     }
 
     /// A session that holds all positions before the case's.
     pub fn trunk(&self, case: &Case) -> Result<Trunk<'_, B>> {
+        self.poised(case, self.open(case, case.batch)?)
+    }
+
+    /// The same, the entries of whose batch are beams of one sentence.
+    pub fn beams(&self, case: &Case) -> Result<Trunk<'_, B>> {
+        self.poised(case, self.open(case, 1)?)
+    }
+
+    fn open(&self, case: &Case, sentences: usize) -> Result<Session<'_, B, AnyModel<B>>> {
+        let &Case { model, shape, strategy, batch, .. } = case;
+        let (capacity, source) = (capacity(model, shape), source_rows(model, shape));
+        Session::open_case(&self.backend, &self.model, strategy, [batch, sentences], capacity, source)
+    }
+
+    fn poised<'a>(&'a self, case: &Case, mut session: Session<'a, B, AnyModel<B>>) -> Result<Trunk<'a, B>> {
         let (vocab, last) = (self.model.vocab(), case.position - 1);
-        let mut session = self.session(case)?;
         if last > 0 {
             session.absorb(&Tokens::given(case.batch, 0, last, vocab))?;
         }

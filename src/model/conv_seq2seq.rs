@@ -41,6 +41,9 @@ pub struct ConvSeq2SeqConfig {
     pub padding: usize,
 }
 
+/// fairseq's end of a sentence, which its decoders are fed first.
+pub(super) const START: u32 = 2;
+
 /// √½
 const R: f32 = std::f32::consts::FRAC_1_SQRT_2;
 
@@ -242,7 +245,8 @@ impl<B: Backend> Model<B> for ConvSeq2Seq<B> {
         }
         let found = b.upload([call.batch, rows, e_width], &found)?;
         let rows = vec![b.duplicate(&a)?, b.duplicate(&found)?];
-        Ok(Source { call, encoded: Vec::new(), rows })
+        let sentences = (0..call.batch).collect();
+        Ok(Source { call, sentences, encoded: Vec::new(), rows })
     }
 
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {

@@ -363,7 +363,8 @@ impl<B: Backend> Model<B> for EncoderDecoder<B> {
                 }
             }
         }
-        Ok(Source { call, encoded: kept, rows })
+        let sentences = (0..call.batch).collect();
+        Ok(Source { call, sentences, encoded: kept, rows })
     }
 
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {

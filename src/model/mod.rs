@@ -200,6 +200,15 @@ impl Config {
         }
     }
 
+    /// The token that a decode from a source begins with: the configuration's, or fairseq's end of a sentence.
+    pub fn start(&self) -> u32 {
+        match self {
+            Config::EncoderDecoder(config) => config.start,
+            Config::ConvSeq2Seq(config) => conv_seq2seq::START.min(config.vocab as u32 - 1),
+            _ => 0,
+        }
+    }
+
     /// The same model with at most so many layers.
     fn with_layers_at_most(&self, most: usize) -> Config {
         let mut config = self.clone();

@@ -354,6 +354,16 @@ fn beams_share_their_source() {
             let whole = |beam: usize| Tokens(vec![vec![text.0[beam / 3][0], second[beam]]]);
             let want: Vec<f32> = (0..6).flat_map(|beam| forward(&b, &model, &whole(beam))).collect();
             assert_close(&got, &want, &format!("{config:?} {strategy} six beams"));
+            // the sentences have three beams and two, then two each
+            session.reorder(&[0, 1, 2, 4, 5]).unwrap();
+            assert_eq!(source(&session).call.batch, 5, "{strategy}");
+            session.reorder(&[1, 2, 3, 4]).unwrap();
+            assert_eq!(source(&session).call.batch, 2, "{strategy}");
+            let got = feed(&mut session, &b, &Tokens(vec![vec![4]; 4]));
+            let whole = |beam: usize| Tokens(vec![vec![text.0[beam / 3][0], second[beam], 4]]);
+            let want: Vec<f32> =
+                [1, 2, 4, 5].iter().flat_map(|&beam| forward(&b, &model, &whole(beam))).collect();
+            assert_close(&got, &want, &format!("{config:?} {strategy} four beams"));
             // the first sentence has ended
             session.reorder(&[4, 3, 5]).unwrap();
             assert_eq!(source(&session).call.batch, 1, "{strategy}");

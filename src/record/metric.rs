@@ -47,6 +47,8 @@ metrics! {
     /// bytes read and written for it.
     ReorderNs "reorder_ns" Nanoseconds,
     ReorderBytes "reorder_bytes" Bytes,
+    /// The step that follows a reorder, from the same copy of a session.
+    ReorderedStepNs "reordered_step_ns" Nanoseconds,
     /// One shape of a whole step compiled; the case's position is the first that needs it.
     CompileNs "compile_ns" Nanoseconds,
     /// Distinct shapes compiled by a whole decode up to the case's position, and their kernels.

@@ -94,6 +94,25 @@ pub(crate) fn compiled(rounds: u32) -> Run {
     }
 }
 
+/// Four beams reordered: concat in a tenth of its step, padded in half of its own, both slowing down from round to
+/// round alike.
+pub(crate) fn reordered(rounds: u32) -> Run {
+    let example: Case = "transformer-toy/padded/cpu/b4/t256".parse().unwrap();
+    let mut samples = Vec::new();
+    for (strategy, reorder, step, bytes) in
+        [(Strategy::Concat, 100_000, 1_000_000, 12_533_760), (Strategy::Padded, 450_000, 900_000, 25_165_824)]
+    {
+        let case = example.under(strategy);
+        for (round, metric, ns) in (1..=rounds)
+            .flat_map(|round| [(round, Metric::ReorderNs, reorder), (round, Metric::ReorderedStepNs, step)])
+        {
+            samples.push(Sample::value(case, metric, round, 1, ns * u64::from(round)));
+        }
+        samples.push(Sample::value(case, Metric::ReorderBytes, 0, 1, bytes));
+    }
+    Run { samples, ..compiled(0) }
+}
+
 pub(crate) fn floor_bytes(case: &Case) -> Option<u64> {
     let rows = match case.strategy {
         Strategy::Naive | Strategy::NaivePadded => 0,

@@ -8,7 +8,8 @@ pub mod compare;
 mod compiling;
 mod headline;
 mod html;
-pub(crate) mod human;
+pub mod human;
+mod reordering;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -41,6 +42,9 @@ pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
         let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
         let _ = write!(text, "\n**{group}: compiling**\n\n{}\n{notes}", cells.markdown());
     }
+    for (title, cells, note) in reordering::tables(run) {
+        let _ = write!(text, "\n**{title}**\n\n{}\n- {note}\n", cells.markdown());
+    }
     text
 }
 
@@ -56,7 +60,13 @@ pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
         let notes: String = notes.iter().map(|note| format!("  {note}\n")).collect();
         let _ = write!(text, "\n{group}: compiling\n\n{}\n{notes}", cells.aligned());
     }
-    text
+    text + &reordering(run)
+}
+
+/// The tables of reorders alone, for a terminal.
+pub fn reordering(run: &Run) -> String {
+    let tables = reordering::tables(run).into_iter();
+    tables.map(|(title, cells, note)| format!("\n{title}\n\n{}\n  {note}\n", cells.aligned())).collect()
 }
 
 /// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.

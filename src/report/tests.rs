@@ -59,6 +59,24 @@ fn cells_cannot_break_the_table() {
 }
 
 #[test]
+fn what_was_reordered_stands_beside_the_step_that_follows() {
+    let run = synthetic::reordered(7);
+    let text = markdown(&run, &synthetic::floor_bytes);
+    for wanted in [
+        "**transformer-toy, cpu: beams**",
+        "| position | beams | strategy | reorder | step | n | reorder / step | bytes |",
+        "| 256 | 4 | concat | 400 [100, 700] µs | 4 [1, 7] ms | 7 | 0.100 [0.100, 0.100] | 12.0 MiB |",
+        "| 256 | 4 | padded | 1.80 [0.450, 3.15] ms | 3.60 [0.900, 6.30] ms | 7 | 0.500 [0.500, 0.500] | 24 MiB |",
+        "- The entries of a batch put into another order",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+    assert!(!text.contains("batch 4"), "no table of steps: {text}");
+    assert!(table(&run, &synthetic::floor_bytes).ends_with(&reordering(&run)));
+    assert_eq!(reordering(&synthetic::run(2)), "");
+}
+
+#[test]
 fn what_was_compiled_is_a_table_that_says_what_it_is_of() {
     let run = synthetic::compiled(3);
     let text = markdown(&run, &synthetic::floor_bytes);

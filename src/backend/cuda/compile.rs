@@ -84,7 +84,7 @@ pub fn shapes(
 ) -> Result<Vec<NewKernels>> {
     let b = Cuda::plan();
     let model = AnyModel::load(&b, config, &Weights::seeded(config.kind(), 0))?;
-    let mut session = Session::open_case(&b, &model, strategy, batch, capacity, source)?;
+    let mut session = Session::open_case(&b, &model, strategy, [batch; 2], capacity, source)?;
     let mut known = HashSet::new();
     let mut shapes = Vec::new();
     for position in 1..=tokens {

@@ -54,7 +54,8 @@ const CASE: Case = Case {
 
 /// As many heads of keys as of queries, looking at all of the past.
 fn plain<B: Backend>(b: &B) {
-    let shapes: [(usize, usize, &[usize], usize, usize, usize); 9] = [
+    type Shape = (usize, usize, &'static [usize], usize, usize, usize);
+    let shapes: [Shape; 9] = [
         (1, 5, &[0], 1, 0, 1),
         (3, 5, &[0, 0, 0], 1, 4, 9),
         (2, 8, &[0], 1, 69, 70),

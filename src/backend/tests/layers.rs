@@ -84,7 +84,8 @@ pub fn activations<B: Backend>(b: &B) {
         let (x, weight) = (Numbers::moderate([1, n, inner], 31), Numbers::moderate([1, outs, inner], 32));
         let (x_there, layer) = (x.upload(b), Linear { weight: weight.upload(b), bias: None });
         let sum = product(&x, &weight, None);
-        let activations: [(Activation, fn(f64) -> f64); 4] = [
+        type Curve = fn(f64) -> f64;
+        let activations: [(Activation, Curve); 4] = [
             (Activation::None, |x| x),
             (Activation::Gelu, gelu),
             (Activation::Relu, |x| x.max(0.0)),

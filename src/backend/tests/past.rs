@@ -19,9 +19,12 @@ struct Convolved {
     starts: &'static [usize],
 }
 
+/// Width of a convolution, taps, new rows, position of the first, layout, rows, starts; of a lag its width,
+/// new rows, position of the first and rows back come first.
+type Rows = (usize, usize, usize, usize, Layout, usize, &'static [usize]);
+
 pub fn conv_glu<B: Backend>(b: &B) {
-    // channels, taps, new rows, position of the first, layout, rows, starts
-    let causal: [(usize, usize, usize, usize, Layout, usize, &[usize]); 13] = [
+    let causal: [Rows; 13] = [
         (5, 1, 1, 3, Layout::Tail, 1, &[0]),
         (8, 4, 1, 9, Layout::Ring, 4, &[0, 0]),
         (7, 3, 1, 1, Layout::Ring, 3, &[0, 0, 0]),
@@ -91,8 +94,9 @@ fn convolve<B: Backend>(b: &B, case: Convolved) {
 
 /// The state after one call is that before the next.
 pub fn retain<B: Backend>(b: &B) {
-    // heads, numbers of a key, of a value, new rows of two calls, position of the first, starts
-    let shapes: [(usize, usize, usize, [usize; 2], usize, &[usize]); 7] = [
+    /// Heads, numbers of a key, of a value, new rows of two calls, position of the first, starts.
+    type Calls = (usize, usize, usize, [usize; 2], usize, &'static [usize]);
+    let shapes: [Calls; 7] = [
         (1, 1, 1, [1, 1], 0, &[0]),
         (3, 5, 7, [3, 1], 0, &[0, 0]),
         (2, 16, 8, [1, 1], 4, &[0]),
@@ -112,7 +116,8 @@ pub fn retain<B: Backend>(b: &B) {
         let held = |x: &Numbers| padded_from(x, starts, at);
         for remembers in [true, false] {
             // without a memory a call has only its own rows
-            let calls = if remembers { vec![0..news[0], news[0]..n] } else { vec![0..n] };
+            let first = if remembers { news[0] } else { n };
+            let calls = [0..first, first..n].into_iter().filter(|rows| !rows.is_empty());
             let mut state = remembers.then(|| before.keep(b));
             let mut wanted =
                 if remembers { before.clone() } else { Numbers::filled(before.shape, |_, _, _| 0.0) };
@@ -175,8 +180,7 @@ fn retained(
 }
 
 pub fn lag<B: Backend>(b: &B) {
-    // width, new rows, position of the first, rows back, layout, rows, starts
-    let shapes: [(usize, usize, usize, usize, Layout, usize, &[usize]); 10] = [
+    let shapes: [Rows; 10] = [
         (5, 1, 0, 1, Layout::Tail, 1, &[0]),
         (8, 4, 0, 2, Layout::Tail, 4, &[0, 1, 4]),
         (8, 1, 7, 1, Layout::Tail, 2, &[0, 7, 8]),

@@ -19,7 +19,7 @@ const TRAVELS_IN: &str = "DECODE_BENCH_RUN";
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Args {
     pub settings: Settings,
-    /// Names the `cargo bench` that all three programs belong to.
+    /// Names the `cargo bench` that all four programs belong to.
     pub session: String,
     #[serde(skip)]
     pub filter: Option<String>,

@@ -27,7 +27,7 @@ pub fn memory(bench: &Bench) -> Result<()> {
         bench.failed(&cases, Metric::CacheLiveBytes, counted, record.as_mut())?;
     }
     println!("counted the work and the memory of every case; all as their closed forms say");
-    Ok(()) // the run is finished by `step`, the last of the three
+    Ok(()) // the run is finished by `step`, the last of the four
 }
 
 pub(in crate::measure) fn count<B: Backend>(

@@ -1,8 +1,9 @@
-//! `cargo bench`: three programs, one after the other, that write one run together.
+//! `cargo bench`: four programs, one after the other, that write one run together.
 //!
 //! | target | measures | with |
 //! |---|---|---|
 //! | `memory` | bytes, allocations, FLOPs of a step, exactly | the meter |
+//! | `reorder` | beams put into another order, and the step that follows | rounds of our own |
 //! | `startup` | phases of a cold start | criterion, around fresh child processes |
 //! | `step` | steps at the suite's positions, strategies in turn, whole decodes | criterion, and rounds of our own |
 //!
@@ -11,6 +12,7 @@
 
 mod args;
 pub(super) mod memory;
+mod reorder;
 mod startup;
 pub(super) mod step;
 
@@ -21,6 +23,7 @@ use std::time::Duration;
 use args::Args;
 pub use args::Mode;
 pub use memory::memory;
+pub use reorder::reorders;
 pub use startup::startup;
 pub use step::steps;
 
@@ -31,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::record::{Metric, Sample};
 use crate::suite;
 
-/// What one of the three programs is asked to do.
+/// What one of the four programs is asked to do.
 pub struct Bench {
     pub settings: Settings,
     machines: Machines,
@@ -74,7 +77,7 @@ impl Bench {
         self.cases.chunk_by(suite::same_rig)
     }
 
-    /// Where to write, and what is there already; `None` when nothing is measured. The three
+    /// Where to write, and what is there already; `None` when nothing is measured. The four
     /// programs of one `cargo bench` write one run.
     fn open(&self) -> Result<Option<Record>> {
         if self.mode != Mode::Measure {

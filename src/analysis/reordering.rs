@@ -1,0 +1,42 @@
+//! What it costs to put beams into another order.
+
+use super::compare::compare;
+use super::estimate::Estimate;
+use super::measurements::Measurements;
+use crate::case::Case;
+use crate::record::Metric;
+
+/// The beams of one case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reordering {
+    pub case: Case,
+    pub reorder_ns: Option<Estimate>,
+    /// Of the step that follows.
+    pub step_ns: Option<Estimate>,
+    /// The first over the second, within rounds.
+    pub ratio: Option<Estimate>,
+    pub bytes: Option<f64>,
+    /// Why there is no time.
+    pub error: Option<String>,
+}
+
+/// Of every case whose beams were reordered, by model, shape, backend, position, batch and strategy.
+pub fn reordering(found: &Measurements) -> Vec<Reordering> {
+    let line = |case: Case| {
+        let series = |metric| found.series(&case, metric);
+        let pair = series(Metric::ReorderNs).zip(series(Metric::ReorderedStepNs));
+        Reordering {
+            case,
+            reorder_ns: found.median(&case, Metric::ReorderNs),
+            step_ns: found.median(&case, Metric::ReorderedStepNs),
+            ratio: pair.and_then(|(reorder, step)| Some(compare(reorder, step)?.ratio)),
+            bytes: found.median(&case, Metric::ReorderBytes).map(|bytes| bytes.value),
+            error: found.error(&case, Metric::ReorderNs).map(String::from),
+        }
+    };
+    let mut cases: Vec<Case> =
+        found.cases(Metric::ReorderBytes).chain(found.cases(Metric::ReorderNs)).collect();
+    cases.sort_by_key(|c| (c.model, c.shape, c.backend, c.position, c.batch, c.strategy));
+    cases.dedup();
+    cases.into_iter().map(line).collect()
+}

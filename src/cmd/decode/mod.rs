@@ -1,0 +1,361 @@
+//! `decode`: the door for checks from outside. Continuations of prompts, and the logits they were chosen
+//! from.
+
+mod choosing;
+mod printed;
+
+use std::path::{Path, PathBuf};
+
+use clap::{ArgGroup, ValueEnum};
+use serde::Serialize;
+
+use decode_bench::backend::cpu::Cpu;
+use decode_bench::backend::{Backend, Tokens};
+use decode_bench::cache::Strategy;
+use decode_bench::case::{BackendName, ModelKind, ShapeName};
+use decode_bench::decoding::{sample, search, Decoder, Hypothesis, Limits, Text, TOKENIZER_FILE};
+use decode_bench::error::{Error, Result};
+use decode_bench::measure::{Machines, Settings};
+use decode_bench::model::weights::{Checkpoint, Weights, CONFIG_FILE, MODEL_FILE};
+use decode_bench::model::{AnyModel, Config};
+use decode_bench::session::Session;
+
+use super::output::{check_folder, place, LogitsFile};
+use super::parse::{self, Ids, Named};
+use super::print;
+use choosing::Choosing;
+use printed::{Answer, Asked, Decoded};
+
+/// Continue prompts, and print the tokens as one JSON object.
+#[derive(clap::Args)]
+#[command(group = ArgGroup::new("weights").required(true))]
+#[command(group = ArgGroup::new("start").required(true).multiple(true))]
+#[command(after_help = "\
+Examples:
+  decode-bench decode --model transformer --shape toy --seed 7 --strategy padded --prompt 1,2,3 --steps 5
+  decode-bench decode --model transformer --checkpoint gpt2/ --strategy concat --backend cpu \\
+      --prompt 464,3616,286 --steps 20 --logits logits.safetensors
+  decode-bench decode --model transformer --checkpoint gpt2/ --strategy padded --steps 20 \\
+      --text 'The meaning of' --sampler top-p --top-p 0.9 --temperature 0.8
+  decode-bench decode --model transformer --checkpoint gpt2/ --strategy padded --prompt 464 --prompt 3616 \\
+      --max-len 20 --eos 50256 --beam 4 --length-penalty 0.6
+  decode-bench decode --model encoder-decoder --shape tiny --strategy padded --source 5,6,7 --source 8,9 \\
+      --max-len 8 --eos 0 --beam 2
+
+Without options of its own every token is the likeliest (the lowest id, when several are). One prompt without
+a beam prints its `tokens`; several prompts, or a beam, print `hypotheses`, a list for each prompt.
+
+The logits file holds one f32 tensor `logits [steps, vocabulary]`; row i is what token i was the
+largest of.")]
+pub struct Args {
+    #[arg(long, value_parser = Named::<ModelKind>::parser())]
+    model: ModelKind,
+    /// A folder with config.json and model.safetensors
+    #[arg(long, value_name = "DIR", group = "weights", conflicts_with = "seed")]
+    checkpoint: Option<PathBuf>,
+    /// A named size, with random weights
+    #[arg(long, value_name = "NAME", group = "weights", value_parser = Named::<ShapeName>::parser())]
+    shape: Option<ShapeName>,
+    /// Of the random weights [default: 1]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Further checkpoints, whose probabilities are averaged with the first model's
+    #[arg(long, value_name = "DIR,DIR", value_delimiter = ',')]
+    ensemble: Vec<PathBuf>,
+    /// How the past is kept; chunked-N for any N
+    #[arg(long, value_parser = Named::<Strategy>::parser())]
+    strategy: Strategy,
+    #[arg(long, default_value_t = BackendName::Cpu, value_parser = Named::<BackendName>::parser())]
+    backend: BackendName,
+    /// Token ids, as 1,2,3; given several times, a batch [default with --source: the token that a decode
+    /// begins with]
+    #[arg(long, value_name = "IDS", group = "start", allow_hyphen_values = true, conflicts_with = "text")]
+    prompt: Vec<Ids>,
+    /// What an encoder reads, as token ids; given several times, a batch
+    #[arg(long, value_name = "IDS", group = "start", allow_hyphen_values = true, conflicts_with = "text")]
+    source: Vec<Ids>,
+    /// In words what is prompted with, or, with an encoder, what it reads
+    #[arg(long, value_name = "STRING", group = "start", allow_hyphen_values = true)]
+    text: Vec<String>,
+    /// A tokenizer.json, which also turns the tokens generated into text [default for --text: the checkpoint's]
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Tokens to generate; at most, where an end token may come before
+    #[arg(long, visible_alias = "max-len", value_name = "N", allow_hyphen_values = true, value_parser = parse::positive)]
+    steps: usize,
+    /// How prompts are absorbed
+    #[arg(long, value_enum, default_value_t = Prefill::Batched)]
+    prefill: Prefill,
+    /// Write the logits to this safetensors file
+    #[arg(long, value_name = "FILE")]
+    logits: Option<PathBuf>,
+    /// Write the model to this folder, as --checkpoint reads it
+    #[arg(long, value_name = "DIR", conflicts_with = "ensemble")]
+    weights_out: Option<PathBuf>,
+    /// Of the CPU; without it, one for each physical core
+    #[arg(long, value_name = "N", value_parser = parse::threads)]
+    threads: Option<usize>,
+    /// Positions of buffers of fixed shape; without it, the model's, or as many as are needed
+    #[arg(long, value_name = "M", value_parser = parse::positive)]
+    capacity: Option<usize>,
+    #[command(flatten)]
+    choosing: choosing::Flags,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Prefill {
+    /// The whole prompt in one call.
+    Batched,
+    /// As many steps as it has tokens.
+    TokenByToken,
+}
+
+/// Sequences without a model's own limit end here, before a mistyped number asks for all memory.
+const MOST_POSITIONS: usize = 1 << 20;
+
+pub fn run(args: Args) -> Result<()> {
+    let threads = args.threads.unwrap_or_else(|| Settings::default().threads);
+    let decoded = match args.backend {
+        BackendName::Cpu => decode(&args, threads, || Ok(Cpu::new(threads))),
+        name => {
+            let settings = Settings { threads, ..Settings::default() };
+            decode(&args, threads, || Machines::new(&settings).cuda(name))
+        }
+    }?;
+    print(&(serde_json::to_string(&decoded).expect("plain data prints") + "\n"))
+}
+
+/// Everything that can be refused is refused before the backend is made and the weights are loaded.
+fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Result<B>) -> Result<Decoded> {
+    let seed = args.seed.unwrap_or_else(|| Settings::default().seed);
+    let mut models = sources(args, seed)?;
+    let vocab = models[0].0.vocab();
+    let text = text(args)?;
+    let read = read(args, text.as_ref(), vocab)?;
+    let prompts = prompts(args, text.as_ref(), &models[0].0, read.as_ref())?;
+    let capacity = capacity(args, &prompts, &models)?;
+    parse::check_strategy(args.strategy, args.model, capacity)?;
+    let limits = args.choosing.limits(args.steps, vocab)?;
+    let choosing = args.choosing.choosing(vocab)?;
+    check_outputs(args, &prompts)?;
+    let create = |path: &PathBuf| LogitsFile::create(path, args.steps, vocab);
+    let mut logits = args.logits.as_ref().map(create).transpose()?;
+
+    let b = backend()?;
+    let load = |(config, weights): &(Config, Weights)| AnyModel::load(&b, config, weights);
+    let loaded = models.iter().map(load).collect::<Result<Vec<_>>>()?;
+    models.truncate(usize::from(args.weights_out.is_some())); // or let go of, mapped pages and all
+    let prompted = loaded.iter().map(|model| {
+        let mut session = match &read {
+            Some(source) => Session::from_source(&b, model, args.strategy, source, 1, capacity)?,
+            None => Session::open(&b, model, args.strategy, prompts.0.len(), capacity)?,
+        };
+        let logits = absorb(&mut session, &prompts, args.prefill)?;
+        Ok((session, logits))
+    });
+    let mut decoder = Decoder::new(&b, prompted.collect::<Result<_>>()?)?;
+    let hypotheses = generate(&mut decoder, &choosing, &limits, |row| match &mut logits {
+        Some(file) => file.push(row),
+        None => Ok(()),
+    })?;
+
+    if let (Some(folder), Some((config, weights))) = (&args.weights_out, models.pop()) {
+        weights.write(&config, folder)?;
+    }
+    logits.map_or(Ok(()), LogitsFile::commit)?;
+    let ensemble = args.ensemble.iter().map(|path| path.display().to_string()).collect();
+    Ok(Decoded {
+        answer: Answer::new(hypotheses, prompts.0, &choosing, text.as_ref())?,
+        model: args.model.to_string(),
+        shape: args.shape.map(|shape| shape.to_string()),
+        checkpoint: args.checkpoint.as_ref().map(|path| path.display().to_string()),
+        seed: args.shape.map(|_| seed),
+        strategy: args.strategy.to_string(),
+        backend: args.backend.to_string(),
+        prefill: args.prefill,
+        capacity,
+        vocabulary: vocab,
+        threads,
+        version: env!("CARGO_PKG_VERSION"),
+        asked: Asked::new(&choosing, &limits, ensemble),
+    })
+}
+
+/// The models of the ensemble: one, unless more are asked for.
+fn sources(args: &Args, seed: u64) -> Result<Vec<(Config, Weights)>> {
+    let checkpoint = |folder: &PathBuf| {
+        let (config, checkpoint) = Checkpoint::open(args.model, folder)?;
+        Ok((config, Weights::Checkpoint(Box::new(checkpoint))))
+    };
+    let first = match (&args.checkpoint, args.shape) {
+        (Some(folder), _) => checkpoint(folder)?,
+        (None, Some(shape)) => (Config::named(args.model, shape)?, Weights::seeded(args.model, seed)),
+        (None, None) => return Err(Error::Input("a --checkpoint or a --shape is needed".into())),
+    };
+    let mut models = vec![first];
+    for folder in &args.ensemble {
+        let (further, vocab) = (checkpoint(folder)?, models[0].0.vocab());
+        if further.0.vocab() != vocab {
+            return Err(Error::file(
+                folder,
+                format!(
+                    "a vocabulary of {} tokens, and the first model has {vocab}: models of one ensemble share it",
+                    further.0.vocab()
+                ),
+            ));
+        }
+        models.push(further);
+    }
+    Ok(models)
+}
+
+/// The tokenizer, if one is asked for.
+fn text(args: &Args) -> Result<Option<Text>> {
+    let beside = || args.checkpoint.as_ref().map(|folder| folder.join(TOKENIZER_FILE));
+    let usual = || beside().filter(|path| !args.text.is_empty() && path.exists());
+    match args.tokenizer.clone().or_else(usual) {
+        Some(path) => Text::open(&path).map(Some),
+        None if args.text.is_empty() => Ok(None),
+        None => Err(Error::Input(format!(
+            "--text is read with a tokenizer: give --tokenizer FILE, or a --checkpoint with {TOKENIZER_FILE}"
+        ))),
+    }
+}
+
+/// What is read by an encoder, where the model has one, with ids that it has.
+fn read(args: &Args, text: Option<&Text>, vocab: usize) -> Result<Option<Tokens>> {
+    match (args.model.has_source(), args.source.is_empty() && args.text.is_empty()) {
+        (false, _) if args.source.is_empty() => Ok(None),
+        (false, _) => {
+            Err(Error::Input(format!("--source: model `{}` decodes from a prompt alone", args.model)))
+        }
+        (true, true) => Err(Error::Input(format!(
+            "model `{}` decodes from a source: give --source or --text",
+            args.model
+        ))),
+        (true, false) => tokens(&args.source, &args.text, text, vocab).map(Some),
+    }
+}
+
+/// Of the batch, with ids that the model has.
+fn prompts(args: &Args, text: Option<&Text>, config: &Config, read: Option<&Tokens>) -> Result<Tokens> {
+    let prompts = match read {
+        Some(source) if args.prompt.is_empty() => Tokens(vec![vec![config.start()]; source.0.len()]),
+        Some(_) => tokens(&args.prompt, &[], text, config.vocab())?,
+        None => tokens(&args.prompt, &args.text, text, config.vocab())?,
+    };
+    if let Some(source) = read.filter(|source| source.0.len() != prompts.0.len()) {
+        let (sources, prompts) = (source.0.len(), prompts.0.len());
+        return Err(Error::Input(format!(
+            "{prompts} prompts for {sources} sources: give one for each, or none"
+        )));
+    }
+    let uneven = prompts.0.iter().any(|prompt| prompt.len() != prompts.0[0].len());
+    match args.prefill {
+        Prefill::TokenByToken if uneven => {
+            Err(Error::Input("--prefill token-by-token takes prompts of one length".into()))
+        }
+        Prefill::TokenByToken | Prefill::Batched => Ok(prompts),
+    }
+}
+
+fn tokens(ids: &[Ids], words: &[String], text: Option<&Text>, vocab: usize) -> Result<Tokens> {
+    let words = words.iter().filter_map(|words| text.map(|text| text.tokens(words)));
+    let ids = ids.iter().map(|Ids(ids)| Ok(ids.clone()));
+    let tokens = Tokens(ids.chain(words).collect::<Result<_>>()?);
+    match tokens.0.iter().flatten().find(|&&id| id as usize >= vocab) {
+        Some(&id) => Err(Error::TokenRange { id, vocab }),
+        None => Ok(tokens),
+    }
+}
+
+/// The positions of the sessions: the longest prompt and all steps fit in them.
+fn capacity(args: &Args, prompts: &Tokens, models: &[(Config, Weights)]) -> Result<usize> {
+    let (prompt, steps) = (prompts.0.iter().map(Vec::len).max().unwrap_or(0), args.steps);
+    let needed = prompt.checked_add(steps).filter(|&n| n <= MOST_POSITIONS).ok_or_else(|| {
+        Error::Input(format!(
+            "a prompt of {prompt} tokens and {steps} steps: at most {MOST_POSITIONS} positions are decoded"
+        ))
+    })?;
+    let of_models = models.iter().filter_map(|(config, _)| config.max_positions()).min();
+    let most = of_models.unwrap_or(MOST_POSITIONS);
+    match args.capacity {
+        Some(asked) if asked > most => {
+            Err(Error::Input(format!("--capacity {asked}: at most {most} positions are possible")))
+        }
+        asked => {
+            let capacity = asked.or(of_models).unwrap_or(needed);
+            match needed <= capacity {
+                true => Ok(capacity),
+                false => Err(Error::TooLong { prompt, steps, capacity }),
+            }
+        }
+    }
+}
+
+/// Outputs can be written, and neither over each other nor over the input.
+fn check_outputs(args: &Args, prompts: &Tokens) -> Result<()> {
+    let plain = args.choosing.is_plain() && args.ensemble.is_empty() && prompts.0.len() == 1;
+    if args.logits.is_some() && !plain {
+        return Err(Error::Input(
+            "--logits writes what each token was the largest of: it goes with one model, one --prompt and neither a sampler, a beam, --eos nor --prefix".into(),
+        ));
+    }
+    let files = |folder: &PathBuf| [CONFIG_FILE, MODEL_FILE].map(|file| folder.join(file));
+    if let Some(folder) = &args.weights_out {
+        check_folder(folder)?;
+        let is_folder = |file: &PathBuf| file.is_dir();
+        if let Some(file) = files(folder).into_iter().find(is_folder) {
+            return Err(Error::file(file, "a directory, where a file is to be written"));
+        }
+        if args.checkpoint.as_ref().is_some_and(|checkpoint| same(checkpoint, folder)) {
+            return Err(Error::file(folder, "--weights-out would replace the checkpoint it is made from"));
+        }
+    }
+    let mut taken = args.checkpoint.iter().chain(&args.weights_out).flat_map(files);
+    match &args.logits {
+        Some(logits) if taken.any(|file| same(&file, logits)) => {
+            Err(Error::file(logits, "--logits would replace a file of the model"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    one == other || place(one).is_some_and(|one| place(other) == Some(one))
+}
+
+/// Hypotheses of each prompt, the best first. `seen` gets the first model's logits before each token of a
+/// sampler's.
+fn generate<B: Backend>(
+    decoder: &mut Decoder<'_, B, AnyModel<B>>,
+    choosing: &Choosing,
+    limits: &Limits,
+    seen: impl FnMut(&[f32]) -> Result<()>,
+) -> Result<Vec<Vec<Hypothesis>>> {
+    match choosing {
+        Choosing::Sample(sampler) => {
+            let sampled = sample(decoder, sampler, limits, seen)?;
+            Ok(sampled.into_iter().map(|hypothesis| vec![hypothesis]).collect())
+        }
+        Choosing::Search(beam) => search(decoder, beam, limits),
+    }
+}
+
+/// Logits after the prompts.
+fn absorb<B: Backend>(
+    session: &mut Session<'_, B, AnyModel<B>>,
+    prompts: &Tokens,
+    prefill: Prefill,
+) -> Result<B::Tensor> {
+    if prefill == Prefill::Batched {
+        return session.feed(prompts);
+    }
+    let token = |at: usize| Tokens(prompts.0.iter().map(|prompt| vec![prompt[at]]).collect());
+    let last = prompts.0[0].len() - 1;
+    for at in 0..last {
+        session.feed(&token(at))?;
+    }
+    session.feed(&token(last))
+}

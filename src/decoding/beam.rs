@@ -1,0 +1,215 @@
+//! Beam search: the best continuations that looking at a few of them at a time finds.
+//!
+//! Each step ranks all continuations of a sentence's live hypotheses by one more token, by Σ log p, and looks at
+//! the best 2 · width: so many that `width` stay live if all the others end. Equal ones rank by the beam they
+//! continue, then by id. What ends, and when enough has, is where programs differ:
+//!
+//! | | [`BeamRule::Fairseq`] | [`BeamRule::Flax`] |
+//! |---|---|---|
+//! | score of n tokens, the end token counted | Σ log p / n^λ | Σ log p / ((5 + n) / 6)^α |
+//! | a continuation by the end token counts if it is | among the best `width` | among the best 2 · `width` |
+//! | a sentence is done when | `width` hypotheses have ended | so many have, and the worst of them beats the best live one even if that became as long as possible without another loss |
+//! | at the maximum length | live hypotheses compete with those that have ended | live ones are taken if none has ended, scored by Σ log p |
+//! | as in | fairseq's `SequenceGenerator`, and transformers with `early_stopping=True` | `beam_search` of Flax's WMT example |
+//!
+//! Where fairseq and transformers differ, this is transformers: of more than `width` ended hypotheses the best
+//! are kept, not the first; and at the maximum length no end token is forced.
+//!
+//! Hypotheses that do not exist have no entry in the batch: a sentence begins with one, for all would be the
+//! same, has one while a prefix is forced, and none when it is done.
+
+use std::cmp::Ordering;
+
+use serde::Serialize;
+
+use super::{Decoder, Hypothesis, Limits};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Beam {
+    /// Hypotheses of a sentence that are live at once, and that are returned at most.
+    pub width: usize,
+    /// λ or α, as the rule has it; 0 is none.
+    pub length_penalty: f64,
+    pub rule: BeamRule,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BeamRule {
+    Flax,
+    Fairseq,
+}
+
+impl Beam {
+    /// # Errors
+    /// No beam, one wider than the vocabulary, a penalty that is no number.
+    pub fn check(&self, vocab: usize) -> Result<()> {
+        let Beam { width, length_penalty, .. } = *self;
+        let wrong = |what: String| Err(Error::Input(what));
+        if width == 0 {
+            return wrong("a beam of 0 hypotheses finds none: give a width from 1 on".into());
+        }
+        if width > vocab {
+            return wrong(format!("a beam of {width} hypotheses is wider than the vocabulary of {vocab}"));
+        }
+        if !length_penalty.is_finite() {
+            return wrong(format!("a length penalty of {length_penalty}: give a finite number"));
+        }
+        Ok(())
+    }
+
+    fn score(&self, log_probability: f64, len: usize) -> f64 {
+        let len = len as f64;
+        let base = match self.rule {
+            BeamRule::Flax => (5.0 + len) / 6.0,
+            BeamRule::Fairseq => len,
+        };
+        log_probability / base.powf(self.length_penalty)
+    }
+}
+
+/// The hypotheses of each entry's sentence, the best first; at least one, at most `width`.
+///
+/// # Errors
+/// Limits or a beam that make no sense, logits that are no numbers, and what a session refuses.
+pub fn search<B: Backend, M: Model<B>>(
+    decoder: &mut Decoder<'_, B, M>,
+    beam: &Beam,
+    limits: &Limits,
+) -> Result<Vec<Vec<Hypothesis>>> {
+    beam.check(decoder.vocab())?;
+    limits.check(decoder.vocab())?;
+    let mut sentences: Vec<Sentence> = (0..decoder.entries()).map(|_| Sentence::new()).collect();
+    loop {
+        let mut rows = decoder.log_probabilities(1.0).into_iter();
+        let (mut order, mut tokens, mut first) = (Vec::new(), Vec::new(), 0);
+        for sentence in &mut sentences {
+            let beams = sentence.live.len();
+            sentence.step(rows.by_ref().take(beams).collect(), beam, limits);
+            for live in &sentence.live {
+                order.push(first + live.parent);
+                tokens.extend(live.tokens.last());
+            }
+            first += beams;
+        }
+        if order.is_empty() {
+            return Ok(sentences.into_iter().map(|sentence| sentence.best).collect());
+        }
+        decoder.advance(&order, &tokens)?;
+    }
+}
+
+/// The search for one sentence. It is done when nothing is live.
+struct Sentence {
+    /// The best first, all of one length.
+    live: Vec<Live>,
+    /// What is returned if nothing better comes, the best first.
+    best: Vec<Hypothesis>,
+}
+
+struct Live {
+    tokens: Vec<u32>,
+    log_probability: f64,
+    /// Which live hypothesis of the step before it continues.
+    parent: usize,
+}
+
+/// A continuation of live hypothesis `beam` by one token.
+struct Candidate {
+    log_probability: f64,
+    beam: usize,
+    token: u32,
+}
+
+impl Sentence {
+    fn new() -> Sentence {
+        Sentence {
+            live: vec![Live { tokens: Vec::new(), log_probability: 0.0, parent: 0 }],
+            best: Vec::new(),
+        }
+    }
+
+    /// One token more, given the log-probabilities `[vocab]` after each live hypothesis.
+    fn step(&mut self, mut rows: Vec<Vec<f64>>, beam: &Beam, limits: &Limits) {
+        let Some(len) = self.live.first().map(|live| live.tokens.len() + 1) else { return };
+        rows.iter_mut().for_each(|row| limits.mask(len - 1, row));
+        let mut live = Vec::new();
+        for (rank, candidate) in self.candidates(&rows, 2 * beam.width).into_iter().enumerate() {
+            let Candidate { log_probability, beam: parent, token } = candidate;
+            let mut tokens = self.live[parent].tokens.clone();
+            tokens.push(token);
+            if limits.eos != Some(token) {
+                live.push(Live { tokens, log_probability, parent });
+            } else if rank < beam.width || beam.rule == BeamRule::Flax {
+                let score = beam.score(log_probability, len);
+                self.best.push(Hypothesis { tokens, log_probability, score, ended: true });
+            }
+        }
+        live.truncate(beam.width);
+        self.live = live;
+        if len == limits.max_len {
+            self.give_up(beam, len);
+        }
+        self.best.sort_by(|a, b| b.score.total_cmp(&a.score)); // stable: of equals the earlier
+        self.best.truncate(beam.width);
+        if self.is_done(beam, limits) {
+            self.live.clear();
+        }
+    }
+
+    /// The best continuations, at most `most`.
+    fn candidates(&self, rows: &[Vec<f64>], most: usize) -> Vec<Candidate> {
+        let of_beam = |(beam, row): (usize, &Vec<f64>)| {
+            let before = self.live[beam].log_probability;
+            let all = row.iter().enumerate().filter(|(_, l)| l.is_finite());
+            let candidate =
+                |(id, l): (usize, &f64)| Candidate { log_probability: before + l, beam, token: id as u32 };
+            all.map(candidate).collect::<Vec<_>>()
+        };
+        let mut candidates: Vec<Candidate> = rows.iter().enumerate().flat_map(of_beam).collect();
+        if candidates.len() > most {
+            candidates.select_nth_unstable_by(most, Candidate::rank);
+            candidates.truncate(most);
+        }
+        candidates.sort_unstable_by(Candidate::rank);
+        candidates
+    }
+
+    /// Hypotheses that may not become longer count as they are, as far as the rule counts them.
+    fn give_up(&mut self, beam: &Beam, len: usize) {
+        let counts = beam.rule == BeamRule::Fairseq || self.best.is_empty();
+        let score = |log_probability| match beam.rule {
+            BeamRule::Flax => log_probability,
+            BeamRule::Fairseq => beam.score(log_probability, len),
+        };
+        let unended =
+            self.live.drain(..).filter(|_| counts).map(|Live { tokens, log_probability, .. }| Hypothesis {
+                tokens,
+                log_probability,
+                score: score(log_probability),
+                ended: false,
+            });
+        self.best.extend(unended);
+    }
+
+    fn is_done(&self, beam: &Beam, limits: &Limits) -> bool {
+        let (Some(worst), Some(live)) = (self.best.get(beam.width - 1), self.live.first()) else {
+            return false;
+        };
+        match beam.rule {
+            BeamRule::Fairseq => true,
+            BeamRule::Flax => worst.score > beam.score(live.log_probability, limits.max_len),
+        }
+    }
+}
+
+impl Candidate {
+    /// The best first.
+    fn rank(&self, other: &Candidate) -> Ordering {
+        let by_probability = other.log_probability.total_cmp(&self.log_probability);
+        by_probability.then(self.beam.cmp(&other.beam)).then(self.token.cmp(&other.token))
+    }
+}

@@ -1,0 +1,135 @@
+//! Beams: what it costs to reorder them, beside the step that follows. Without criterion: its pairs of times
+//! are of one copy of a session.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::{Bench, Mode, Record};
+use crate::analysis::ENOUGH;
+use crate::backend::{Backend, Metered};
+use crate::cache::Strategy;
+use crate::case::{Case, ShapeName};
+use crate::error::Result;
+use crate::measure::equality::gate;
+use crate::measure::reorder::{self, Beams};
+use crate::measure::{exact, Rig};
+use crate::record::{Metric, Run, Sample};
+use crate::{on_backend, report, suite};
+
+/// Hypotheses of one sentence.
+const WIDTHS: [usize; 3] = [2, 4, 8];
+const ROUNDS: u32 = 8;
+/// For the rounds of one width, once there are enough for an interval.
+const BUDGET: Duration = Duration::from_millis(1500);
+
+/// Times the reorders of beams where the filter selects steps of one sentence, and counts their bytes.
+pub fn reorders(bench: &Bench) -> Result<()> {
+    if bench.mode == Mode::List {
+        return Ok(()); // the ids are those of `step` with other batches
+    }
+    let mut record = bench.open()?;
+    for cases in bench.rigs() {
+        let (Case { model, shape, backend, .. }, beams) = (cases[0], beams(cases));
+        if beams.is_empty() {
+            continue;
+        }
+        eprintln!("reordering the beams of {model}-{shape} on {backend}");
+        let timed = on_backend!(bench.machines, backend, |b| {
+            let rig = Rig::load(b, model, shape, bench.settings.seed);
+            rig.and_then(|rig| time(&rig, &beams, record.as_mut()))
+        });
+        bench.failed(&beams, Metric::ReorderNs, timed, record.as_mut())?;
+        let counted = on_backend!(bench.machines, backend, |b| {
+            let rig = Rig::load(Metered(b), model, shape, bench.settings.seed);
+            rig.and_then(|rig| count(&rig, &beams, record.as_mut()))
+        });
+        bench.failed(&beams, Metric::ReorderBytes, counted, record.as_mut())?;
+    }
+    if let Some(record) = record {
+        let path = record.writer.path().to_path_buf();
+        record.writer.finish()?; // `step` goes on with it, if it follows
+        let run = Run::open(&path)?;
+        match run.refuse_emulated() {
+            Ok(()) => print!("{}", report::reordering(&run)),
+            Err(why) => println!("{why}"),
+        }
+        println!("\nwritten to {}", path.display());
+    }
+    Ok(())
+}
+
+/// The question's strategies at one or two positions, side by side for each width.
+fn beams(cases: &[Case]) -> Vec<Case> {
+    let mut beams = Vec::new();
+    for case in cases.iter().filter(|case| case.batch == 1) {
+        let small = matches!(case.shape, ShapeName::Tiny | ShapeName::Toy);
+        let position = case.position == 256 || (small && case.position == 64);
+        let strategy = match case.strategy {
+            Strategy::Concat | Strategy::Padded | Strategy::Bounded => true,
+            Strategy::Naive => case.position == 64, // nothing to reorder, and steps that take long
+            Strategy::NaivePadded
+            | Strategy::Chunked(_)
+            | Strategy::Onehot
+            | Strategy::Shift
+            | Strategy::Reprojected => false,
+        };
+        if position && strategy {
+            beams.extend(WIDTHS.map(|batch| Case { batch, ..*case }));
+        }
+    }
+    beams.sort_by_key(|case| (case.position, case.batch));
+    beams
+}
+
+fn time<B: Backend>(rig: &Rig<B>, beams: &[Case], mut record: Option<&mut Record>) -> Result<()> {
+    for group in beams.chunk_by(suite::side_by_side) {
+        let equal = gate(rig, group, record.as_deref_mut())?;
+        let rounds = missing(&equal, record.as_deref());
+        if rounds.is_empty() {
+            continue;
+        }
+        let ready = equal.iter().map(|case| Beams::new(rig, case)).collect::<Result<Vec<_>>>()?;
+        let start = Instant::now();
+        for (begun, round) in rounds.enumerate() {
+            if begun >= ENOUGH && start.elapsed() > BUDGET {
+                break;
+            }
+            reorder::round(&ready, round, |sample| match &mut record {
+                Some(record) => record.sample(sample),
+                None => Ok(()),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The rounds that a run lacks, after those it has of all cases; one, where nothing is recorded.
+fn missing(cases: &[Case], record: Option<&Record>) -> Range<u32> {
+    let Some(record) = record else { return 1..2 };
+    let last = |case: &Case| {
+        let of_case = record.done.samples.iter().filter(|s| s.case == *case && s.metric == Metric::ReorderNs);
+        of_case.map(|sample| sample.round).max().unwrap_or(0)
+    };
+    let taken = cases.iter().map(last).min().unwrap_or(ROUNDS);
+    let enough = taken as usize > ENOUGH;
+    if enough {
+        taken..taken
+    } else {
+        taken + 1..ROUNDS + 1
+    }
+}
+
+fn count<B: Backend>(rig: &Rig<Metered<B>>, beams: &[Case], mut record: Option<&mut Record>) -> Result<()> {
+    for case in beams {
+        if record.as_ref().is_some_and(|record| record.done.done(case, Metric::ReorderBytes) > 0) {
+            continue;
+        }
+        let row = reorder::count(rig, case)?;
+        exact::check(std::slice::from_ref(&row))?;
+        if let Some(record) = &mut record {
+            record.sample(&Sample::value(*case, Metric::ReorderBytes, 0, 1, row.counted))?;
+            record.writer.ledger(&row)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,43 @@
+//! The table of what was reordered.
+
+use super::human::Quantity;
+use super::Cells;
+use crate::analysis::{reordering, Estimate, Measurements, Prefer, Reordering};
+use crate::record::Run;
+use crate::suite;
+
+/// What the times are of, beside every table of them.
+const WHAT: &str =
+    "The entries of a batch put into another order, as a beam search does before each step, and the step \
+                    that follows; bytes are read and written.";
+
+/// One table for each model on each backend that reordered beams, with its title, and what has to be said
+/// below it.
+pub fn tables(run: &Run) -> Vec<(String, Cells, &'static str)> {
+    let lines = reordering(&Measurements::of(run, Prefer::InTurn));
+    let table = |lines: &[Reordering]| {
+        let case = lines[0].case;
+        (format!("{}-{}, {}: beams", case.model, case.shape, case.backend), cells(lines), WHAT)
+    };
+    lines.chunk_by(|a, b| suite::same_rig(&a.case, &b.case)).map(table).collect()
+}
+
+fn cells(lines: &[Reordering]) -> Cells {
+    let header = vec!["position", "beams", "strategy", "reorder", "step", "n", "reorder / step", "bytes"];
+    Cells { header, rows: lines.iter().map(row).collect(), words: &[2, 3, 4, 6] }
+}
+
+fn row(line: &Reordering) -> Vec<String> {
+    let time = |estimate: Option<Estimate>| estimate.map(|e| Quantity::Nanoseconds.show_estimate(e));
+    let failed = line.error.as_ref().map(|error| format!("failed: {error}"));
+    vec![
+        line.case.position.to_string(),
+        line.case.batch.to_string(),
+        line.case.strategy.to_string(),
+        [time(line.reorder_ns), failed].into_iter().flatten().collect::<Vec<_>>().join("; "),
+        time(line.step_ns).unwrap_or_default(),
+        line.reorder_ns.map(|time| time.n.to_string()).unwrap_or_default(),
+        line.ratio.map(|ratio| Quantity::Tokens.show_estimate(ratio)).unwrap_or_default(),
+        line.bytes.map(|bytes| Quantity::Bytes.show(bytes)).unwrap_or_default(),
+    ]
+}
