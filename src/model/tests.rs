@@ -365,12 +365,12 @@ fn beams_share_their_source() {
                 [1, 2, 4, 5].iter().flat_map(|&beam| forward(&b, &model, &whole(beam))).collect();
             assert_close(&got, &want, &format!("{config:?} {strategy} four beams"));
             // the first sentence has ended
-            session.reorder(&[4, 3, 5]).unwrap();
+            session.reorder(&[3, 2, 3]).unwrap();
             assert_eq!(source(&session).call.batch, 1, "{strategy}");
             let got = feed(&mut session, &b, &Tokens(vec![vec![2]; 3]));
-            let whole = |beam: usize| Tokens(vec![vec![text.0[1][0], second[beam], 2]]);
+            let whole = |beam: usize| Tokens(vec![vec![text.0[1][0], second[beam], 4, 2]]);
             let want: Vec<f32> =
-                [4, 3, 5].iter().flat_map(|&beam| forward(&b, &model, &whole(beam))).collect();
+                [5, 4, 5].iter().flat_map(|&beam| forward(&b, &model, &whole(beam))).collect();
             assert_close(&got, &want, &format!("{config:?} {strategy} three beams"));
         }
     }
