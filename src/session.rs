@@ -112,12 +112,12 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         if wanted > capacity {
             return Err(Error::CacheFull { capacity, wanted });
         }
-        let starts: Vec<usize> = new.0.iter().map(|sentence| n - sentence.len()).collect();
         if self.is_empty() {
+            let starts: Vec<usize> = new.0.iter().map(|sentence| n - sentence.len()).collect();
             self.cache.begin_at(&starts)?;
         }
-        for ((seen, new), start) in self.seen.0.iter_mut().zip(&new.0).zip(starts) {
-            seen.resize(seen.len() + start, PADDING);
+        for (seen, new) in self.seen.0.iter_mut().zip(&new.0) {
+            seen.resize(seen.len() + n - new.len(), PADDING);
             seen.extend_from_slice(new);
         }
         Ok(n)

@@ -20,7 +20,7 @@ def main():
     swiglu()
 
 
-# ---- The layers of the two models -------------------------------------------------------------------
+# ---- The layers of the first two models -------------------------------------------------------------------
 # The inputs are the ones with which another, separately written derivation of the same two layers
 # printed the rows below. Reproducing them to every printed digit is what makes these values golden.
 
