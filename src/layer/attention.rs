@@ -55,11 +55,15 @@ impl<B: Backend> Layer<B> for Attention<B> {
         vec![self.window.map_or(Slot::Rows { width }, |rows| Slot::Window { width, rows }); 2]
     }
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let h = self.attended(past, x)?;
-        past.backend().linear(&h, &self.out, Activation::None, None)
+        self.call_onto(past, x, None)
     }
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
         let h = self.attended(past, x)?;
-        past.backend().linear(&h, &self.out, Activation::None, Some(onto))
+        past.backend().linear(&h, &self.out, Activation::None, onto)
     }
 }

@@ -48,9 +48,14 @@ pub(crate) fn source<'a, B: Backend>(past: &Past<'a, B>) -> Result<&'a Source<B>
 
 impl<B: Backend> Layer<B> for Look<B> {
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        past.backend().linear(&self.found(past, x)?, &self.out, Activation::None, None)
+        self.call_onto(past, x, None)
     }
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
-        past.backend().linear(&self.found(past, x)?, &self.out, Activation::None, Some(onto))
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
+        past.backend().linear(&self.found(past, x)?, &self.out, Activation::None, onto)
     }
 }

@@ -13,10 +13,15 @@ pub struct Dense<B: Backend> {
 
 impl<B: Backend> Layer<B> for Dense<B> {
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        past.backend().linear(x, &self.linear, self.activation, None)
+        self.call_onto(past, x, None)
     }
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
-        past.backend().linear(x, &self.linear, self.activation, Some(onto))
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
+        past.backend().linear(x, &self.linear, self.activation, onto)
     }
 }
 
@@ -29,12 +34,16 @@ pub struct Mlp<B: Backend> {
 
 impl<B: Backend> Layer<B> for Mlp<B> {
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let h = past.backend().linear(x, &self.up, self.activation, None)?;
-        past.backend().linear(&h, &self.down, Activation::None, None)
+        self.call_onto(past, x, None)
     }
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
         let h = past.backend().linear(x, &self.up, self.activation, None)?;
-        past.backend().linear(&h, &self.down, Activation::None, Some(onto))
+        past.backend().linear(&h, &self.down, Activation::None, onto)
     }
 }
 
@@ -45,19 +54,18 @@ pub struct GatedMlp<B: Backend> {
     pub down: Linear<B::Tensor>,
 }
 
-impl<B: Backend> GatedMlp<B> {
-    fn gated(&self, b: &B, x: &B::Tensor) -> Result<B::Tensor> {
-        b.swiglu(&b.linear(x, &self.gate_up, Activation::None, None)?)
-    }
-}
-
 impl<B: Backend> Layer<B> for GatedMlp<B> {
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let b = past.backend();
-        b.linear(&self.gated(b, x)?, &self.down, Activation::None, None)
+        self.call_onto(past, x, None)
     }
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
         let b = past.backend();
-        b.linear(&self.gated(b, x)?, &self.down, Activation::None, Some(onto))
+        let h = b.swiglu(&b.linear(x, &self.gate_up, Activation::None, None)?)?;
+        b.linear(&h, &self.down, Activation::None, onto)
     }
 }

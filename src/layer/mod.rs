@@ -48,10 +48,19 @@ pub trait Layer<B: Backend> {
     /// The layer's one body: the new rows, with whatever it needs of those before them from `past`.
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor>;
 
-    /// `onto + call(x)`. Layers that end in a product add while they multiply.
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+    /// `call(x)`, plus `onto` if there is something. Layers that end in a product add while they multiply,
+    /// and have their body here.
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
         let y = self.call(past, x)?;
-        past.backend().add(onto, &y, 1.0)
+        match onto {
+            Some(onto) => past.backend().add(onto, &y, 1.0),
+            None => Ok(y),
+        }
     }
 
     /// An empty cache for `batch` sequences of at most `capacity` rows.
@@ -93,7 +102,12 @@ impl<B: Backend, L: Layer<B> + ?Sized> Layer<B> for Rc<L> {
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
         (**self).call(past, x)
     }
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
         (**self).call_onto(past, x, onto)
     }
 }
@@ -101,28 +115,24 @@ impl<B: Backend, L: Layer<B> + ?Sized> Layer<B> for Rc<L> {
 /// One after the other; at least one.
 pub struct Sequential<B: Backend>(pub Vec<Box<dyn Layer<B>>>);
 
-impl<B: Backend> Sequential<B> {
-    /// All but the last.
-    fn lead(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<(Option<B::Tensor>, &dyn Layer<B>)> {
-        let (last, before) = self.0.split_last().expect("a sequence has at least one layer");
-        let mut y = None;
-        for layer in before {
-            y = Some(layer.call(past, y.as_ref().unwrap_or(x))?);
-        }
-        Ok((y, &**last))
-    }
-}
-
 impl<B: Backend> Layer<B> for Sequential<B> {
     fn slots(&self) -> Vec<Slot> {
         self.0.iter().flat_map(|layer| layer.slots()).collect()
     }
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let (y, last) = self.lead(past, x)?;
-        last.call(past, y.as_ref().unwrap_or(x))
+        self.call_onto(past, x, None)
     }
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
-        let (y, last) = self.lead(past, x)?;
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
+        let (last, before) = self.0.split_last().expect("a sequence has at least one layer");
+        let mut y = None;
+        for layer in before {
+            y = Some(layer.call(past, y.as_ref().unwrap_or(x))?);
+        }
         last.call_onto(past, y.as_ref().unwrap_or(x), onto)
     }
 }
@@ -135,7 +145,7 @@ impl<B: Backend, L: Layer<B>> Layer<B> for Residual<L> {
         self.0.slots()
     }
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.0.call_onto(past, x, x)
+        self.0.call_onto(past, x, Some(x))
     }
 }
 
@@ -149,7 +159,7 @@ impl<B: Backend> Layer<B> for Parallel<B> {
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
         let (first, others) = self.0.split_first().expect("at least one branch");
         let first = first.call(past, x)?;
-        others.iter().try_fold(first, |sum, branch| branch.call_onto(past, x, &sum))
+        others.iter().try_fold(first, |sum, branch| branch.call_onto(past, x, Some(&sum)))
     }
 }
 

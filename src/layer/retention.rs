@@ -38,11 +38,15 @@ impl<B: Backend> Layer<B> for Retention<B> {
         vec![Slot::State { rows: self.heads * self.size, width: self.size }]
     }
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let h = self.retained(past, x)?;
-        past.backend().linear(&h, &self.out, Activation::None, None)
+        self.call_onto(past, x, None)
     }
-    fn call_onto(&self, past: &mut Past<'_, B>, x: &B::Tensor, onto: &B::Tensor) -> Result<B::Tensor> {
+    fn call_onto(
+        &self,
+        past: &mut Past<'_, B>,
+        x: &B::Tensor,
+        onto: Option<&B::Tensor>,
+    ) -> Result<B::Tensor> {
         let h = self.retained(past, x)?;
-        past.backend().linear(&h, &self.out, Activation::None, Some(onto))
+        past.backend().linear(&h, &self.out, Activation::None, onto)
     }
 }
