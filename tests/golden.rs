@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use decode_bench::backend::cpu::{Cpu, Tensor};
 use decode_bench::backend::{
-    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Norm, Tokens, View,
+    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Norm, Sees, Tokens, View,
 };
 use decode_bench::cache::Strategy;
 use decode_bench::case::ModelKind;
@@ -298,7 +298,8 @@ fn flax_agrees_on_attention() {
         weight: tensor(&b, [1, width, heads * size], &out),
         bias: Some(tensor(&b, [1, 1, width], &bias("out"))),
     };
-    let layer = Attention { qkv, out, heads, kv_heads: heads, size, turns: None, slopes: None, window: None };
+    let layer =
+        Attention { qkv, out, heads, kv_heads: heads, size, turns: None, slopes: None, sees: Sees::Past };
     for name in ["causal", "stepped"] {
         let expected = golden.rows(name);
         for strategy in laws::strategies(&layer).into_iter().filter(|s: &Strategy| s.remembers()) {

@@ -1,9 +1,9 @@
-//! Attention over a layer's own past: multi-head, grouped-query or multi-query, with whatever tells
+//! Attention over a layer's own rows: multi-head, grouped-query or multi-query, with whatever tells
 //! positions apart inside of it.
 
 use std::rc::Rc;
 
-use crate::backend::{Activation, Attend, Backend, Columns, Linear, Sees};
+use crate::backend::{Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
 use crate::cache::{whole, Past, Slot};
 use crate::error::Result;
 use crate::layer::Layer;
@@ -22,8 +22,9 @@ pub struct Attention<B: Backend> {
     pub turns: Option<Rc<B::Tensor>>,
     /// Scores fade with the distance: [`crate::layer::position::alibi`].
     pub slopes: Option<Rc<B::Tensor>>,
-    /// The latest rows that are seen, where not all are: a ring, in a cache of fixed shape.
-    pub window: Option<usize>,
+    /// A window is a ring, in a cache of fixed shape. [`Sees::All`] is an encoder's: all rows are there at
+    /// once, nothing is remembered, and so it is not causal.
+    pub sees: Sees,
 }
 
 impl<B: Backend> Attention<B> {
@@ -40,11 +41,14 @@ impl<B: Backend> Attention<B> {
         let (q, k) = turned.as_ref().map_or((q, k), |(q, k)| (whole(b, q), whole(b, k)));
         let attend = Attend {
             kv_heads: self.kv_heads,
-            sees: self.window.map_or(Sees::Past, Sees::Window),
+            sees: self.sees,
             slopes: self.slopes.as_deref(),
             ..Attend::causal(self.heads, self.size)
         };
-        let (k, v) = (past.append(k)?, past.append(v)?);
+        let (k, v) = match self.sees {
+            Sees::All => (View { rows: k, layout: Layout::Tail }, View { rows: v, layout: Layout::Tail }),
+            Sees::Past | Sees::Window(_) => (past.append(k)?, past.append(v)?),
+        };
         b.attention(call, q, k, v, &attend)
     }
 }
@@ -52,7 +56,11 @@ impl<B: Backend> Attention<B> {
 impl<B: Backend> Layer<B> for Attention<B> {
     fn slots(&self) -> Vec<Slot> {
         let width = self.kv_heads * self.size;
-        vec![self.window.map_or(Slot::Rows { width }, |rows| Slot::Window { width, rows }); 2]
+        match self.sees {
+            Sees::Past => vec![Slot::Rows { width }; 2],
+            Sees::Window(rows) => vec![Slot::Window { width, rows }; 2],
+            Sees::All => Vec::new(),
+        }
     }
     fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
         self.call_onto(past, x, None)

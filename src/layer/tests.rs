@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::laws;
 use super::*;
 use crate::backend::cpu::Cpu;
-use crate::backend::{Activation, Columns, Convolution, Linear};
+use crate::backend::{Activation, Columns, Convolution, Linear, Sees};
 use crate::cache::whole;
 
 const WIDTH: usize = 12;
@@ -28,7 +28,8 @@ fn attention(b: &Cpu, kv_heads: usize, window: Option<usize>) -> Attention<Cpu> 
     let (heads, size) = (4, 6);
     let qkv = linear(b, WIDTH, (heads + 2 * kv_heads) * size, 1);
     let out = linear(b, heads * size, WIDTH, 2);
-    Attention { qkv, out, heads, kv_heads, size, turns: None, slopes: None, window }
+    let sees = window.map_or(Sees::Past, Sees::Window);
+    Attention { qkv, out, heads, kv_heads, size, turns: None, slopes: None, sees }
 }
 
 fn rms(b: &Cpu) -> crate::backend::Norm<<Cpu as Backend>::Tensor> {

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
-use crate::backend::{Activation, Attend, Backend, Call, Columns, Layout, Linear, Norm, Sees, View};
+use crate::backend::{Activation, Backend, Call, Linear, Norm, Sees};
 use crate::cache::{Cache, Past, Slot, Source, Strategy};
 use crate::cost::Node;
 use crate::error::Result;
@@ -173,24 +173,13 @@ pub struct EncoderDecoder<B: Backend> {
     config: EncoderDecoderConfig,
     /// Over √d where embeddings are scaled, so that one factor serves for both.
     positions: B::Tensor,
-    encoder: Vec<EncoderLayer<B>>,
-    encoder_norm: Option<Norm<B::Tensor>>,
+    encoder: Sequential<B>,
     decoder: Sequential<B>,
     /// The same that the decoder consists of, to project the source for them.
     looks: Vec<Rc<Look<B>>>,
     norm: Option<Norm<B::Tensor>>,
     /// The table, `[1, vocab, d]`, with the bias of the logits.
     head: Linear<B::Tensor>,
-}
-
-/// Not causal, so no [`Layer`].
-struct EncoderLayer<B: Backend> {
-    qkv: Linear<B::Tensor>,
-    out: Linear<B::Tensor>,
-    attention_norm: Norm<B::Tensor>,
-    up: Linear<B::Tensor>,
-    down: Linear<B::Tensor>,
-    mlp_norm: Norm<B::Tensor>,
 }
 
 /// `norm(x + layer(x))`
@@ -225,28 +214,33 @@ impl<B: Backend> EncoderDecoder<B> {
             true => norm(b, weights, &format!("model.{side}.layer_norm"), d, EPS).map(Some),
             false => Ok(None),
         };
-        let mut encoder = Vec::with_capacity(config.encoder_layers);
+        let attention = |name: &str, heads: usize, sees| -> Result<Attention<B>> {
+            let qkv = of(name, &["q_proj", "k_proj", "v_proj"], d, d)?;
+            let (out, size) = (of(name, &["out_proj"], d, d)?, d / heads);
+            Ok(Attention { qkv, out, heads, kv_heads: heads, size, turns: None, slopes: None, sees })
+        };
+        let mlp = |name: &str, hidden| -> Result<Mlp<B>> {
+            let (up, down) = (of(name, &["fc1"], hidden, d)?, of(name, &["fc2"], d, hidden)?);
+            Ok(Mlp { up, activation, down })
+        };
+        let mut encoder: Vec<Box<dyn Layer<B>>> = Vec::new();
         for layer in 0..config.encoder_layers {
             let name = |part: &str| format!("model.encoder.layers.{layer}.{part}");
-            encoder.push(EncoderLayer {
-                qkv: of(&name("self_attn."), &["q_proj", "k_proj", "v_proj"], d, d)?,
-                out: of(&name("self_attn."), &["out_proj"], d, d)?,
-                attention_norm: norm(b, weights, &name("self_attn_layer_norm"), d, EPS)?,
-                up: of(&name("fc1"), &[""], config.encoder_hidden, d)?,
-                down: of(&name("fc2"), &[""], d, config.encoder_hidden)?,
-                mlp_norm: norm(b, weights, &name("final_layer_norm"), d, EPS)?,
-            });
+            let norm = |part: &str| norm(b, weights, &name(part), d, EPS);
+            let sees = attention(&name("self_attn."), config.encoder_heads, Sees::All)?;
+            encoder.push(part(norm_first, norm("self_attn_layer_norm")?, sees));
+            encoder.push(part(norm_first, norm("final_layer_norm")?, mlp(&name(""), config.encoder_hidden)?));
+        }
+        if let Some(norm) = last("encoder")? {
+            encoder.push(Box::new(norm));
         }
         let (mut decoder, mut looks) = (Vec::new(), Vec::new());
-        let (heads, size) = (config.decoder_heads, d / config.decoder_heads);
+        let heads = config.decoder_heads;
         for number in 0..config.decoder_layers {
             let name = |part: &str| format!("model.decoder.layers.{number}.{part}");
             let norm = |part: &str| norm(b, weights, &name(part), d, EPS);
-            let qkv = of(&name("self_attn."), &["q_proj", "k_proj", "v_proj"], d, d)?;
-            let out = of(&name("self_attn."), &["out_proj"], d, d)?;
-            let attention =
-                Attention { qkv, out, heads, kv_heads: heads, size, turns: None, slopes: None, window: None };
-            decoder.push(part(norm_first, norm("self_attn_layer_norm")?, attention));
+            let remembers = attention(&name("self_attn."), heads, Sees::Past)?;
+            decoder.push(part(norm_first, norm("self_attn_layer_norm")?, remembers));
             let look = Rc::new(Look {
                 q: of(&name("encoder_attn."), &["q_proj"], d, d)?,
                 kv: of(&name("encoder_attn."), &["k_proj", "v_proj"], d, d)?,
@@ -256,9 +250,7 @@ impl<B: Backend> EncoderDecoder<B> {
             });
             decoder.push(part(norm_first, norm("encoder_attn_layer_norm")?, look.clone()));
             looks.push(look);
-            let up = of(&name("fc1"), &[""], config.decoder_hidden, d)?;
-            let down = of(&name("fc2"), &[""], d, config.decoder_hidden)?;
-            decoder.push(part(norm_first, norm("final_layer_norm")?, Mlp { up, activation, down }));
+            decoder.push(part(norm_first, norm("final_layer_norm")?, mlp(&name(""), config.decoder_hidden)?));
         }
         let bias = match config.logits_bias {
             true => Some(b.upload([1, 1, vocab], &weights.get("final_logits_bias", &[1, vocab])?)?),
@@ -268,8 +260,7 @@ impl<B: Backend> EncoderDecoder<B> {
         Ok(EncoderDecoder {
             config: config.clone(),
             positions,
-            encoder,
-            encoder_norm: last("encoder")?,
+            encoder: Sequential(encoder),
             decoder: Sequential(decoder),
             looks,
             norm: last("decoder")?,
@@ -282,47 +273,6 @@ impl<B: Backend> EncoderDecoder<B> {
         match self.config.scaled {
             true => b.add(&x, &x, (self.config.width as f32).sqrt() / 2.0),
             false => Ok(x),
-        }
-    }
-
-    fn encoded(&self, b: &B, call: &Call<B::Input>) -> Result<B::Tensor> {
-        let mut x = self.embed(b, call)?;
-        for layer in &self.encoder {
-            x = layer.call(b, call, &self.config, x)?;
-        }
-        match &self.encoder_norm {
-            Some(norm) => b.norm(&x, norm),
-            None => Ok(x),
-        }
-    }
-}
-
-impl<B: Backend> EncoderLayer<B> {
-    fn call(
-        &self,
-        b: &B,
-        call: &Call<B::Input>,
-        config: &EncoderDecoderConfig,
-        mut x: B::Tensor,
-    ) -> Result<B::Tensor> {
-        let (width, heads) = (config.width, config.encoder_heads);
-        let first = |x: &B::Tensor, norm| config.norm_first.then(|| b.norm(x, norm)).transpose();
-        let normed = first(&x, &self.attention_norm)?;
-        let qkv = b.linear(normed.as_ref().unwrap_or(&x), &self.qkv, Activation::None, None)?;
-        let [q, k, v] = [0, 1, 2].map(|part| Columns { tensor: &qkv, from: part * width, width });
-        let [k, v] = [k, v].map(|rows| View { rows, layout: Layout::Tail });
-        let attend = Attend { sees: Sees::All, ..Attend::causal(heads, width / heads) };
-        let h = b.attention(call, q, k, v, &attend)?;
-        x = b.linear(&h, &self.out, Activation::None, Some(&x))?;
-        if !config.norm_first {
-            x = b.norm(&x, &self.attention_norm)?;
-        }
-        let normed = first(&x, &self.mlp_norm)?;
-        let h = b.linear(normed.as_ref().unwrap_or(&x), &self.up, config.activation, None)?;
-        x = b.linear(&h, &self.down, Activation::None, Some(&x))?;
-        match config.norm_first {
-            true => Ok(x),
-            false => b.norm(&x, &self.mlp_norm),
         }
     }
 }
@@ -353,7 +303,7 @@ impl<B: Backend> Model<B> for EncoderDecoder<B> {
     }
 
     fn encode(&self, b: &B, strategy: Strategy, call: Call<B::Input>) -> Result<Source<B>> {
-        let encoded = self.encoded(b, &call)?;
+        let encoded = self.encoder.call(&mut Past::none(b, &call), &self.embed(b, &call)?)?;
         let (mut kept, mut rows) = (Vec::new(), Vec::new());
         match strategy {
             Strategy::Reprojected => kept.push(b.duplicate(&encoded)?),

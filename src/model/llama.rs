@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
-use crate::backend::{Backend, Linear};
+use crate::backend::{Backend, Linear, Sees};
 use crate::cost::Node;
 use crate::error::Result;
 use crate::layer::{position, Attention, GatedMlp, Sequential};
@@ -120,7 +120,8 @@ impl LlamaConfig {
 }
 
 pub(super) fn load<B: Backend>(b: &B, config: &LlamaConfig, weights: &Weights) -> Result<Decoder<B>> {
-    let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, positions, window, .. } = config;
+    let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, positions, .. } = config;
+    let sees = config.window.map_or(Sees::Past, Sees::Window);
     let eps = config.eps as f32;
     let turns = b.upload([1, positions, size], &position::rotary(config.theta, positions, size))?;
     let turns = Rc::new(turns);
@@ -136,7 +137,7 @@ pub(super) fn load<B: Backend>(b: &B, config: &LlamaConfig, weights: &Weights) -
         let qkv = of(&[("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)], d, bias)?;
         let out = of(&[("self_attn.o", d)], q, bias)?;
         let turns = Some(turns.clone());
-        blocks.push(normed(norm, Attention { qkv, out, heads, kv_heads, size, turns, slopes: None, window }));
+        blocks.push(normed(norm, Attention { qkv, out, heads, kv_heads, size, turns, slopes: None, sees }));
         let norm = rms_norm(b, weights, &name("post_attention_layernorm"), d, eps)?;
         let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d, config.mlp_bias)?;
         let down = of(&[("mlp.down", d)], f, config.mlp_bias)?;

@@ -12,7 +12,7 @@
 use ndarray::{Array2, ArrayView2};
 use serde_json::{json, Value};
 
-use crate::backend::{Activation, Backend, Linear};
+use crate::backend::{Activation, Backend, Linear, Sees};
 use crate::cost::Node;
 use crate::error::Result;
 use crate::layer::{Attention, Mlp, Sequential};
@@ -101,7 +101,7 @@ pub(super) fn load<B: Backend>(b: &B, config: &TransformerConfig, weights: &Weig
         let out = transposed(b, weights, &name("attn.c_proj"), d, d)?;
         let (kv_heads, size) = (heads, d / heads);
         let attention =
-            Attention { qkv, out, heads, kv_heads, size, turns: None, slopes: None, window: None };
+            Attention { qkv, out, heads, kv_heads, size, turns: None, slopes: None, sees: Sees::Past };
         blocks.push(normed(norm_1, attention));
         let norm_2 = norm(b, weights, &name("ln_2"), d, EPS)?;
         let up = transposed(b, weights, &name("mlp.c_fc"), d, f)?;

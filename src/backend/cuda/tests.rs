@@ -271,7 +271,7 @@ fn a_layer_of_layers_obeys_the_laws() {
     };
     let width = 8;
     let linear = |inner, out, seed| Linear { weight: numbers([1, out, inner], seed), bias: None };
-    let attention = |kv_heads: usize, window, seed| Attention {
+    let attention = |kv_heads: usize, sees, seed| Attention {
         qkv: linear(width, (2 + 2 * kv_heads) * 4, seed),
         out: linear(8, width, seed + 1),
         heads: 2,
@@ -279,7 +279,7 @@ fn a_layer_of_layers_obeys_the_laws() {
         size: 4,
         turns: None,
         slopes: None,
-        window,
+        sees,
     };
     let turns = Some(Rc::new(b.upload([1, 12, 4], &rotary(100.0, 12, 4)).unwrap()));
     let slopes = Some(Rc::new(b.upload([1, 1, 2], &alibi(2)).unwrap()));
@@ -288,8 +288,8 @@ fn a_layer_of_layers_obeys_the_laws() {
     let decays = b.upload([1, 1, 2], &decays(2)).unwrap();
     let layer = Sequential::<Cuda>(vec![
         Box::new(Norm { gain: numbers([1, 1, width], 0), bias: None, eps: 1e-5 }),
-        Box::new(Residual(Attention { turns, ..attention(1, None, 1) })),
-        Box::new(Residual(Attention { slopes, ..attention(2, Some(3), 3) })),
+        Box::new(Residual(Attention { turns, ..attention(1, Sees::Past, 1) })),
+        Box::new(Residual(Attention { slopes, ..attention(2, Sees::Window(3), 3) })),
         Box::new(LinearizedConvolution { convolution, channels: width }),
         Box::new(Residual(Retention {
             qkv: linear(width, 24, 6),
