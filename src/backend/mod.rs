@@ -115,16 +115,6 @@ impl<T> Attend<'_, T> {
         Attend { heads, kv_heads: heads, scale: 1.0 / (size as f32).sqrt(), sees: Sees::Past, slopes: None }
     }
 
-    /// Whether a row is seen that holds position `position`, by the new row at `query`.
-    pub fn is_seen(&self, position: usize, query: usize, start: usize) -> bool {
-        position >= start
-            && match self.sees {
-                Sees::Past => position <= query,
-                Sees::Window(rows) => position <= query && position + rows > query,
-                Sees::All => true,
-            }
-    }
-
     /// Rows that new row i of an entry visits.
     pub fn visited(&self, layout: Layout, rows: usize, at: usize, start: usize, i: usize) -> usize {
         let end = at + i + 1;

@@ -151,7 +151,10 @@ pub fn sample<B: Backend, M: Model<B>>(
     for step in 0..limits.max_len {
         seen(decoder.logits())?;
         let plain = decoder.log_probabilities(1.0);
-        let mut tempered = decoder.log_probabilities(sampler.temperature());
+        let mut tempered = match sampler.temperature() {
+            1.0 => plain.clone(),
+            temperature => decoder.log_probabilities(temperature),
+        };
         let (mut order, mut tokens) = (Vec::new(), Vec::new());
         for (entry, &sentence) in sentences.iter().enumerate() {
             limits.mask(step, &mut tempered[entry]);

@@ -1,7 +1,8 @@
 //! A batch put into another order, as a beam search does before each step, and the step that follows.
 //!
-//! What a strategy keeps has to be moved; what it recomputes has not, nor a source that beams share. The order is the same for all: each
-//! entry of the batch's second half goes on twice, and the first half is dropped.
+//! What a strategy keeps has to be moved; what it recomputes has not, nor a source that beams share. The
+//! order is the same for all: each entry of the batch's second half goes on twice, and the first half is
+//! dropped.
 
 use std::time::{Duration, Instant};
 

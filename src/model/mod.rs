@@ -452,4 +452,4 @@ fn rms_norm<B: Backend>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -98,7 +98,7 @@ fn strategies(config: &Config) -> Vec<Strategy> {
     all.filter(|s| fits(s) && makes_sense(s)).collect()
 }
 
-fn load(b: &Cpu, config: &Config) -> AnyModel<Cpu> {
+pub(crate) fn load<B: Backend>(b: &B, config: &Config) -> AnyModel<B> {
     AnyModel::load(b, config, &Weights::seeded(config.kind(), 7)).unwrap()
 }
 
@@ -108,19 +108,19 @@ fn text(batch: usize, vocab: usize, salt: usize) -> Tokens {
     Tokens((0..batch).map(|b| (0..LENGTH).map(|i| id(b, i)).collect()).collect())
 }
 
-fn slice(text: &Tokens, range: std::ops::Range<usize>) -> Tokens {
+pub(crate) fn slice(text: &Tokens, range: std::ops::Range<usize>) -> Tokens {
     Tokens(text.0.iter().map(|sentence| sentence[range.clone()].to_vec()).collect())
 }
 
 /// An empty session for sentences that begin as these do: what they are decoded from, where there is
 /// something, follows from their first tokens, so that it moves with them. Sources are of several lengths.
-fn open<'a>(
-    b: &'a Cpu,
-    model: &'a AnyModel<Cpu>,
+pub(crate) fn open<'a, B: Backend>(
+    b: &'a B,
+    model: &'a AnyModel<B>,
     strategy: Strategy,
     text: &Tokens,
     capacity: usize,
-) -> Session<'a, Cpu, AnyModel<Cpu>> {
+) -> Session<'a, B, AnyModel<B>> {
     match model {
         AnyModel::Decoder(_) => Session::open(b, model, strategy, text.0.len(), capacity),
         AnyModel::EncoderDecoder(_) | AnyModel::ConvSeq2Seq(_) => {

@@ -10,9 +10,9 @@ use crate::layer::position::{alibi, rotary, Sinusoid};
 use crate::layer::{
     decays, laws, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention, Sequential,
 };
-use crate::model::weights::Weights;
+use crate::model::tests::{load, open, slice};
 use crate::model::{
-    AnyModel, Config, ConvConfig, ConvSeq2SeqConfig, EncoderDecoderConfig, LlamaConfig, RetentionConfig,
+    Config, ConvConfig, ConvSeq2SeqConfig, EncoderDecoderConfig, LlamaConfig, RetentionConfig,
     TransformerConfig,
 };
 use crate::session::Session;
@@ -124,41 +124,11 @@ fn text(batch: usize, vocab: usize) -> Tokens {
     Tokens((0..batch).map(|b| (0..CAPACITY).map(|i| id(b, i)).collect()).collect())
 }
 
-fn slice(text: &Tokens, range: std::ops::Range<usize>) -> Tokens {
-    Tokens(text.0.iter().map(|sentence| sentence[range.clone()].to_vec()).collect())
-}
-
-fn load<B: Backend>(b: &B, config: &Config) -> AnyModel<B> {
-    AnyModel::load(b, config, &Weights::seeded(config.kind(), 7)).unwrap()
-}
-
-/// An empty session for as many sentences as these, decoded from sources of several lengths where the model
-/// has one: they follow from the first tokens, so that they move with their sentences.
-fn open<'a, B: Backend>(
-    b: &'a B,
-    model: &'a AnyModel<B>,
-    strategy: Strategy,
-    text: &Tokens,
-) -> Session<'a, B, AnyModel<B>> {
-    let source = |sentence: &Vec<u32>| {
-        let first = sentence[0] as usize;
-        (0..2 + first % 5).map(|i| ((3 * i + 7 * first + i * i) % 19) as u32).collect()
-    };
-    match model {
-        AnyModel::Decoder(_) => Session::open(b, model, strategy, text.0.len(), CAPACITY),
-        AnyModel::EncoderDecoder(_) | AnyModel::ConvSeq2Seq(_) => {
-            let sources = Tokens(text.0.iter().map(source).collect());
-            Session::from_source(b, model, strategy, &sources, 1, CAPACITY)
-        }
-    }
-    .unwrap()
-}
-
 /// Logits of the last token, recomputed from nothing on the CPU.
 fn forward(config: &Config, text: &Tokens) -> Vec<f32> {
     let b = Cpu::new(1);
     let model = load(&b, config);
-    let mut session = open(&b, &model, Strategy::Naive, text);
+    let mut session = open(&b, &model, Strategy::Naive, text, CAPACITY);
     b.download(&session.feed(text).unwrap()).unwrap()
 }
 
@@ -179,7 +149,7 @@ fn decodes_as_the_cpu_does(
     end: usize,
 ) {
     let (model, text) = (load(b, config), text(batch, config.vocab()));
-    let mut session = open(b, &model, strategy, &text);
+    let mut session = open(b, &model, strategy, &text, CAPACITY);
     for position in prompt..=end {
         let from = session.len();
         let got = b.download(&session.feed(&slice(&text, from..position)).unwrap()).unwrap();
@@ -245,7 +215,7 @@ fn a_ragged_batch_is_its_sentences() {
             Tokens(entries.iter().map(|&e| text.0[e][from.max(starts[e])..end].to_vec()).collect())
         };
         let mut entries = vec![0, 1, 2];
-        let mut session = open(&b, &model, Strategy::Padded, &from(&entries, 0, 4));
+        let mut session = open(&b, &model, Strategy::Padded, &from(&entries, 0, 4), CAPACITY);
         session.feed(&from(&entries, 0, 4)).unwrap();
         for end in 5..11 {
             if end == 7 {
@@ -425,7 +395,7 @@ fn steps_on_after_a_reorder(b: &Cuda, wanted: impl Fn(&Strategy) -> bool) {
     for config in configs() {
         let (model, text) = (load(b, &config), text(3, config.vocab()));
         for strategy in strategies(&config).into_iter().filter(&wanted) {
-            let mut session = open(b, &model, strategy, &text);
+            let mut session = open(b, &model, strategy, &text, CAPACITY);
             session.feed(&slice(&text, 0..3)).unwrap();
             for at in 3..6 {
                 session.feed(&slice(&text, at..at + 1)).unwrap();
