@@ -2,8 +2,8 @@
 //! of the crate's front page at the size of the toy models.
 
 use decode_bench::analysis::median;
-use decode_bench::backend::{cpu::Cpu, Backend};
-use decode_bench::cache::{whole, Past, Slot};
+use decode_bench::backend::{cpu::Cpu, whole, Backend};
+use decode_bench::cache::{Past, Slot};
 use decode_bench::error::Result;
 use decode_bench::layer::{laws, Layer, Residual, Sequential};
 use decode_bench::measure::layers::time_steps;

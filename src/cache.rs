@@ -10,7 +10,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::str::FromStr;
 
-use crate::backend::{Backend, Call, Columns, Layout, View};
+use crate::backend::{whole, Backend, Call, Columns, Layout, View};
 use crate::case::ModelKind;
 use crate::error::{Error, Result};
 
@@ -668,12 +668,6 @@ impl<'a, B: Backend> Past<'a, B> {
     fn next_node(&mut self) -> &'a mut History<B::Tensor> {
         self.memories.next().expect("a layer has one slot for each memory that it asks for")
     }
-}
-
-/// All columns of a tensor.
-pub fn whole<'a, B: Backend>(b: &B, tensor: &'a B::Tensor) -> Columns<'a, B::Tensor> {
-    let [_, _, width] = b.shape(tensor);
-    Columns { tensor, from: 0, width }
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@
 //!
 //! ```
 //! use decode_bench::analysis::median;
-//! use decode_bench::backend::{cpu::Cpu, Backend};
-//! use decode_bench::cache::{whole, Past, Slot, Strategy};
+//! use decode_bench::backend::{cpu::Cpu, whole, Backend};
+//! use decode_bench::cache::{Past, Slot, Strategy};
 //! use decode_bench::error::Result;
 //! use decode_bench::layer::{laws, Layer, Residual, Sequential};
 //! use decode_bench::measure::layers::time_steps;

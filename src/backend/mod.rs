@@ -40,6 +40,12 @@ impl<T> Clone for Columns<'_, T> {
 }
 impl<T> Copy for Columns<'_, T> {}
 
+/// All columns of a tensor.
+pub fn whole<'a, B: Backend>(b: &B, tensor: &'a B::Tensor) -> Columns<'a, B::Tensor> {
+    let [_, _, width] = b.shape(tensor);
+    Columns { tensor, from: 0, width }
+}
+
 /// The rows a layer may read, as its history hands them out.
 pub struct View<'a, T> {
     pub rows: Columns<'a, T>,

@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use crate::backend::{Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
-use crate::cache::{whole, Past, Slot};
+use crate::backend::{whole, Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
+use crate::cache::{Past, Slot};
 use crate::error::Result;
 use crate::layer::Layer;
 

@@ -1,8 +1,8 @@
 //! fairseq's `LinearizedConvolution`: trained as one convolution over all positions, stepped as one
 //! linear layer over the last K inputs.
 
-use crate::backend::{Backend, Convolution};
-use crate::cache::{whole, Past, Slot};
+use crate::backend::{whole, Backend, Convolution};
+use crate::cache::{Past, Slot};
 use crate::error::Result;
 use crate::layer::Layer;
 

@@ -1,7 +1,7 @@
 //! Attention over a source: what a decoder looks up in the sentence it translates.
 
-use crate::backend::{Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
-use crate::cache::{whole, Past, Source, Strategy};
+use crate::backend::{whole, Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
+use crate::cache::{Past, Source, Strategy};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
 

@@ -6,8 +6,7 @@ use std::rc::Rc;
 use super::laws;
 use super::*;
 use crate::backend::cpu::Cpu;
-use crate::backend::{Activation, Columns, Convolution, Linear, Sees};
-use crate::cache::whole;
+use crate::backend::{whole, Activation, Columns, Convolution, Linear, Sees};
 
 const WIDTH: usize = 12;
 

@@ -15,8 +15,8 @@
 
 use serde_json::{json, Value};
 
-use crate::backend::{Activation, Attend, Backend, Call, Convolution, Layout, Linear, Sees, View};
-use crate::cache::{whole, Cache, Past, Slot, Source, Strategy};
+use crate::backend::{whole, Activation, Attend, Backend, Call, Convolution, Layout, Linear, Sees, View};
+use crate::cache::{Cache, Past, Slot, Source, Strategy};
 use crate::cost::Node;
 use crate::error::Result;
 use crate::layer::{source, Layer, LinearizedConvolution};
