@@ -64,15 +64,15 @@ pub enum Question {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Answer {
-    /// From here on: not yet at `lo` (or that is the first position there is), surely at `hi`. Where the
-    /// two cannot be told apart before, `value` is the first position at which they can.
-    At { value: f64, lo: f64, hi: f64 },
+    /// From here on: not before `lo`, surely from `hi` on. An end that is absent lies outside of what was
+    /// measured.
+    At { value: f64, lo: Option<f64>, hi: Option<f64> },
     /// At every position measured.
     Always,
-    /// At none of them: slower, or slower until the two cannot be told apart.
+    /// At none of them.
     Never,
-    /// Up to here only.
-    Until { value: f64, lo: f64, hi: f64 },
+    /// Up to here only; the ends likewise.
+    Until { value: f64, lo: Option<f64>, hi: Option<f64> },
     /// Nothing tells the two apart.
     Undecided,
 }
@@ -140,20 +140,16 @@ fn beats_from(run: &Run, floor_bytes: FloorBytes<'_>, group: Group, line: &Cross
 }
 
 fn answer(line: &CrossingLine) -> Answer {
-    let (first, last) = (line.from as f64, line.to as f64);
     match line.crossing {
-        Crossing::At { position: value, lo, hi, after: Verdict::Faster, .. } => {
-            Answer::At { value, lo: lo as f64, hi: hi as f64 }
+        Crossing::At { position, lo, hi, after, .. } => {
+            let (value, [lo, hi]) = (position as f64, [lo, hi].map(|end| end.map(|t| t as f64)));
+            match after {
+                Verdict::Faster => Answer::At { value, lo, hi },
+                Verdict::Slower | Verdict::NotDistinguishable => Answer::Until { value, lo, hi },
+            }
         }
-        Crossing::At { position: value, lo, hi, .. } => Answer::Until { value, lo: lo as f64, hi: hi as f64 },
-        Crossing::From { from, verdict: Verdict::Faster } if from == line.from => Answer::Always,
-        Crossing::From { from, verdict: Verdict::Faster } => {
-            Answer::At { value: from as f64, lo: first, hi: from as f64 }
-        }
-        Crossing::Until { to, verdict: Verdict::Faster } => {
-            Answer::Until { value: to as f64, lo: to as f64, hi: last }
-        }
-        Crossing::From { .. } | Crossing::Until { .. } => Answer::Never,
+        Crossing::Everywhere(Verdict::Faster) => Answer::Always,
+        Crossing::Everywhere(_) => Answer::Never,
         Crossing::Undecided => Answer::Undecided,
     }
 }
@@ -178,7 +174,7 @@ fn bytes_where_beaten(beats: &Finding) -> Option<Finding> {
         Some(Step::of(&case).ok()?.live_bytes() as f64)
     };
     let Answer::At { value, lo, hi } = beats.answer else { return None };
-    let answer = Answer::At { value: bytes(value)?, lo: bytes(lo)?, hi: bytes(hi)? };
+    let answer = Answer::At { value: bytes(value)?, lo: lo.and_then(bytes), hi: hi.and_then(bytes) };
     let predicted = match beats.predicted {
         Some(Prediction::At { value }) => bytes(value).map(|value| Prediction::At { value }),
         other => other,
@@ -244,7 +240,7 @@ fn best_chunk(
     let best = candidates.iter().min_by(|a, b| a.total.value.total_cmp(&b.total.value))?;
     let equal = candidates.iter().filter(|c| c.total.lo <= best.total.hi).map(|c| c.chunk as f64);
     let (lo, hi) = equal.fold((f64::MAX, 0.0f64), |(lo, hi), chunk| (lo.min(chunk), hi.max(chunk)));
-    let answer = Answer::At { value: best.chunk as f64, lo, hi };
+    let answer = Answer::At { value: best.chunk as f64, lo: Some(lo), hi: Some(hi) };
     let known: Option<Vec<(f64, usize)>> = candidates.iter().map(|c| Some((c.predicted?, c.chunk))).collect();
     let predicted = known.and_then(|known| known.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)));
     let predicted = predicted.map(|(_, chunk)| Prediction::At { value: chunk as f64 });
@@ -289,7 +285,7 @@ mod tests {
         let found = findings(&run, &Step::floor_of);
         let (first, second) = (Strategy::Padded, Strategy::Concat);
         let beats = of(&found, Question::BeatsFrom { first, second });
-        let Answer::At { value, lo, hi } = beats.answer else { panic!("{beats:?}") };
+        let Answer::At { value, lo: Some(lo), hi: Some(hi) } = beats.answer else { panic!("{beats:?}") };
         assert!(lo <= 189.0 && 189.0 <= hi && (value / 189.0).ln().abs() < 0.15, "{beats:?}");
         assert_eq!(beats.predicted, Some(Prediction::At { value: 172.0 }));
         assert_eq!(beats.misfit, Some(value / 172.0));
@@ -334,7 +330,7 @@ mod tests {
         };
         assert!(matches!(best(even / 4.0).answer, Answer::At { value: 64.0, .. }));
         let slow = best(even * 4.0);
-        assert_eq!(slow.answer, Answer::At { value: 512.0, lo: 512.0, hi: 512.0 });
+        assert_eq!(slow.answer, Answer::At { value: 512.0, lo: Some(512.0), hi: Some(512.0) });
         assert!(slow.predicted.is_some());
     }
 

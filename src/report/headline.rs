@@ -1,5 +1,7 @@
 //! Findings in words: one sentence each, measured and predicted side by side.
 
+use std::fmt::Display;
+
 use super::human::Quantity;
 use crate::analysis::{Answer, Finding, Prediction, Question};
 
@@ -35,10 +37,20 @@ fn beats(finding: &Finding, first: &str, second: &str) -> String {
 fn number(finding: &Finding) -> String {
     match finding.answer {
         Answer::At { value, lo, hi } | Answer::Until { value, lo, hi } => {
-            let [value, lo, hi] = [value, lo, hi].map(|x| show(finding, x));
-            format!("{value} [{lo}, {hi}]")
+            let range = interval(lo.map(|lo| show(finding, lo)), hi.map(|hi| show(finding, hi)));
+            format!("{} [{range}]", show(finding, value))
         }
         Answer::Always | Answer::Never | Answer::Undecided => String::new(),
+    }
+}
+
+/// `102, 128`; an end that is absent lies outside of what was measured.
+pub fn interval<T: Display>(lo: Option<T>, hi: Option<T>) -> String {
+    match (lo, hi) {
+        (Some(lo), Some(hi)) => format!("{lo}, {hi}"),
+        (Some(lo), None) => format!("not before {lo}"),
+        (None, Some(hi)) => format!("at the latest {hi}"),
+        (None, None) => "anywhere".into(),
     }
 }
 
