@@ -31,13 +31,13 @@ impl Compiler {
     /// No NVRTC, or one that has no such target.
     pub fn find(arch: &str) -> Result<Compiler> {
         let nvrtc = Nvrtc::find()?;
-        let targets: Vec<String> = nvrtc.targets()?.iter().map(|target| format!("sm_{target}")).collect();
+        let targets: Vec<String> = nvrtc.targets.iter().map(|target| format!("sm_{target}")).collect();
         let backend = OutsideName::new(&format!("nvrtc-{arch}")).map(BackendName::Outside);
         match backend.filter(|_| targets.iter().any(|target| target == arch)) {
             Some(backend) => Ok(Compiler { nvrtc, arch: arch.into(), backend }),
             None => Err(Error::Input(format!(
                 "--arch {arch}: NVRTC {} makes machine code for {}",
-                nvrtc.version_text(),
+                nvrtc.version,
                 targets.join(", ")
             ))),
         }
