@@ -133,3 +133,23 @@ fn gpu(device: &Device, cold_l2: bool) -> Gpu {
         ..Gpu::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::tests::device;
+
+    /// Which NVRTC of those found, and what it made, without a folder of the user's.
+    #[test]
+    fn the_compiler_is_recorded_as_it_was_chosen() {
+        let Some(device) = device() else { return };
+        let gpu = gpu(&device, false);
+        assert_eq!(gpu.nvrtc, Some(device.nvrtc.version.to_string()));
+        let place = gpu.nvrtc_place.unwrap();
+        let folder = device.nvrtc.path.parent().unwrap().display().to_string();
+        assert!(place.contains(": ") && !place.contains(&folder), "{place}");
+        let (major, minor) = device.info.compute_capability;
+        let prefix = if device.info.emulated { "compute" } else { "sm" };
+        assert!(gpu.kernel_target.unwrap().starts_with(&format!("{prefix}_{major}")), "{major}.{minor}");
+    }
+}

@@ -215,6 +215,23 @@ mod tests {
     const ADD: Variant =
         Variant { kernel: Kernel::Add, vec: 1, head: 0, lengths: [0; super::super::MOST_LENGTHS] };
 
+    #[test]
+    fn a_gpu_is_given_machine_code_and_an_emulator_ptx() {
+        let info = |emulated| DeviceInfo {
+            name: "NVIDIA H100".into(),
+            emulated,
+            compute_capability: (9, 0),
+            memory_bytes: 0,
+            multiprocessors: 132,
+            driver: CudaVersion { major: 13, minor: 0 },
+            ecc: true,
+            l2_bytes: 0,
+            pci_bus_id: None,
+        };
+        let target = |emulated| info(emulated).need().target(&[75, 80, 90, 100]);
+        assert_eq!((target(false).as_deref(), target(true).as_deref()), (Some("sm_90"), Some("compute_90")));
+    }
+
     /// As on a real device, which takes machine code: an emulated one refuses it, and the line says what was
     /// made for what by which NVRTC, and which would do.
     #[test]

@@ -27,9 +27,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use device::{Device, DeviceInfo};
+pub use driver::CudaVersion;
 pub use kernels::{Kernel, Variant};
 pub use memory::Tensor;
-pub use nvrtc::{Nvrtc, Survey, Verdict};
+pub use nvrtc::{Image, Need, Nvrtc, Survey, Verdict};
 
 use super::{
     bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, Layout,
