@@ -263,7 +263,7 @@ const NVRTC: &str = "
 /// A library at this place that says that it is such an NVRTC; `None` without a C compiler.
 fn pretend(path: &Path, major: u32, minor: u32) -> Option<()> {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let source = path.with_extension("c");
+    let source = path.with_file_name("nvrtc.c");
     std::fs::write(&source, NVRTC).unwrap();
     let mut cc = std::process::Command::new("cc");
     cc.args(["-shared", "-fPIC", "-o"]).arg(path).arg(&source);

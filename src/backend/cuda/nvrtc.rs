@@ -6,6 +6,7 @@
 mod choice;
 mod places;
 
+use std::error::Error as _;
 use std::ffi::{c_char, c_int, c_void, CStr, CString};
 use std::path::PathBuf;
 use std::ptr::{null, null_mut};
@@ -96,6 +97,11 @@ impl Survey {
     }
 }
 
+/// The loader's own words.
+fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |why| why.to_string())
+}
+
 /// The file that the system's loader finds under this name.
 fn path_by_name(name: &str) -> Option<PathBuf> {
     // SAFETY: as in `Nvrtc::open`.
@@ -137,7 +143,7 @@ impl Nvrtc {
     fn open(Candidate { path, place }: &Candidate) -> Result<Nvrtc, String> {
         // SAFETY: opening runs the library's initialisers; under these names it is NVIDIA's
         // compiler, whose initialisers ask nothing of us.
-        let library = unsafe { Library::new(path) }.map_err(|e| format!("does not open: {e}"))?;
+        let library = unsafe { Library::new(path) }.map_err(|e| format!("does not open: {}", reason(&e)))?;
         let mut nvrtc = Nvrtc {
             library,
             path: path.clone(),
@@ -163,7 +169,7 @@ impl Nvrtc {
         // SAFETY: the callers below name each function with the type of nvrtc.h, which has not
         // changed since CUDA 7; `self` keeps the library open while they call it.
         let function = unsafe { self.library.get::<F>(name) };
-        function.map(|f| *f).map_err(|e| failed(format!("NVRTC ({}): {e}", self.place)))
+        function.map(|f| *f).map_err(|e| failed(format!("NVRTC ({}): {}", self.place, reason(&e))))
     }
 
     fn ask_targets(&self) -> Option<Vec<i32>> {
