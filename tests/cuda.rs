@@ -183,6 +183,24 @@ fn compile_keeps_a_row_for_every_shape_and_resumes() {
     assert!(run.path.join("plots/compile-transformer-tiny-nvrtc-sm_90-b1.svg").is_file());
 }
 
+/// Where the loader does not look: what the library opens besides itself is found too.
+#[cfg(unix)]
+#[test]
+fn an_nvrtc_outside_of_the_loaders_folders_compiles() {
+    let nvrtc = match Nvrtc::find() {
+        Ok(nvrtc) => nvrtc,
+        Err(why) => return skipped(why),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(nvrtc.path.parent().unwrap(), folder.path().join("lib64")).unwrap();
+    let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+    command.args("compile --arch sm_90 --shape tiny --tokens 1 --rounds 1 --strategy padded".split(' '));
+    command.current_dir(folder.path()).env_remove("LD_LIBRARY_PATH").env("CUDA_HOME", folder.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || said.contains("stands in for NVRTC"), "{said}");
+}
+
 /// The newest of those that know it.
 #[test]
 fn an_architecture_is_compiled_for_by_an_nvrtc_that_knows_it() {

@@ -25,6 +25,8 @@ type Program = *mut c_void;
 /// The functions used of the library, which stays open as long as this lives.
 pub struct Nvrtc {
     library: Library,
+    /// What the library opens by name when it compiles, and since CUDA 13 does not look for beside itself.
+    _builtins: Vec<Library>,
     pub path: PathBuf,
     /// What led to it, without the names of a user's folders.
     pub place: String,
@@ -144,8 +146,11 @@ impl Nvrtc {
         // SAFETY: opening runs the library's initialisers; under these names it is NVIDIA's
         // compiler, whose initialisers ask nothing of us.
         let library = unsafe { Library::new(path) }.map_err(|e| format!("does not open: {}", reason(&e)))?;
+        let builtins = places::builtins(path).into_iter();
         let mut nvrtc = Nvrtc {
             library,
+            // SAFETY: as above; of the same package.
+            _builtins: builtins.filter_map(|path| unsafe { Library::new(path) }.ok()).collect(),
             path: path.clone(),
             place: place.clone(),
             version: CudaVersion { major: 0, minor: 0 },

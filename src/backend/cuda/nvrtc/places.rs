@@ -101,6 +101,12 @@ fn libraries(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The libraries that belong to this one: `libnvrtc-builtins.so.13.0`, beside the file itself.
+pub fn builtins(library: &Path) -> Vec<PathBuf> {
+    let file = fs::canonicalize(library).unwrap_or_else(|_| library.into());
+    file.parent().map(|folder| entries(folder, "libnvrtc-builtins.so")).unwrap_or_default()
+}
+
 /// What lies in a folder and begins like this, in reverse order; nothing where there is no folder.
 fn entries(folder: &Path, beginning: &str) -> Vec<PathBuf> {
     let begins =
