@@ -280,13 +280,50 @@ const NVRTC: &str = "
 
 /// A library at this place that says that it is such an NVRTC; `None` without a C compiler.
 fn pretend(path: &Path, major: u32, minor: u32) -> Option<()> {
+    library(path, NVRTC, &[format!("-DMAJOR={major}"), format!("-DMINOR={minor}")])
+}
+
+fn library(path: &Path, text: &str, defines: &[String]) -> Option<()> {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let source = path.with_file_name("nvrtc.c");
-    std::fs::write(&source, NVRTC).unwrap();
+    let source = path.with_file_name("source.c");
+    std::fs::write(&source, text).unwrap();
     let mut cc = std::process::Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-o"]).arg(path).arg(&source);
-    let done = cc.args([format!("-DMAJOR={major}"), format!("-DMINOR={minor}")]).status();
+    let done = cc.args(["-shared", "-fPIC", "-o"]).arg(path).arg(&source).args(defines).status();
     done.ok().map(|status| assert!(status.success()))
+}
+
+/// A driver of CUDA 77.1 that cannot start, for a reason that no header of today names.
+const DRIVER: &str = "
+    int cuDriverGetVersion(int* version) { return *version = 77010, 0; }
+    int cuInit(unsigned flags) { return 4242; }
+    int cuGetErrorString(int code, const char** text) { return *text = 0, 1; }
+    int cuGetErrorName(int code, const char** text) { return *text = 0, 1; }
+    int cuModuleLoadData(void) { return 4242; }
+    int cuModuleGetFunction(void) { return 4242; }
+    int cuModuleUnload(void) { return 4242; }
+    int cuLaunchKernel(void) { return 4242; }
+    ";
+
+#[test]
+fn a_drivers_code_that_nobody_knows_is_said_as_a_number() {
+    let folder = tempfile::tempdir().unwrap();
+    if library(&folder.path().join("libcuda.so"), DRIVER, &[]).is_none() {
+        return skipped("no C compiler to make a library with");
+    }
+    let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+    command.arg("devices").env("LD_LIBRARY_PATH", folder.path()).env("PATH", "");
+    command.env_remove("VIRTUAL_ENV").env_remove("CUDA_HOME").env("HOME", folder.path());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    let said = "cuda   not found: cannot start the driver: error 4242 of CUDA\n";
+    assert!(text.contains(said), "{text}");
+    if let Some(none) = text.lines().find(|line| line.contains("no NVRTC library")) {
+        assert!(
+            none.contains("for this driver (CUDA 77.1): pip install 'nvidia-cuda-nvrtc==77.1.*'"),
+            "{text}"
+        );
+    }
 }
 
 /// With a driver or without, and on a machine that has others.
