@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use cudarc::driver::{result, sys, CudaContext, DriverError};
 
-use super::driver::{self, broken, CudaVersion, Function};
+pub(super) use super::driver::broken;
+use super::driver::{self, CudaVersion, Function};
 use super::failed;
 use super::kernels::Variant;
 use super::nvrtc::{advice, Image, Need, Nvrtc, Survey};

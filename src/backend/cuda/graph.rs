@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use cudarc::driver::CudaGraph;
 
-use super::driver::broken;
+use super::device::broken;
 use super::memory::Scratch;
 use super::{failed, Cuda, Tensor};
 use crate::backend::{bytes, Backend};

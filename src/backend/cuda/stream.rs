@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use cudarc::driver::{result, sys, CudaGraph, CudaStream};
 
-use super::device::Device;
-use super::driver::{self, broken, Function};
+use super::device::{broken, Device};
+use super::driver::{self, Function};
 use super::failed;
 use super::memory::Pointer;
 use crate::backend::CaptureTimes;
