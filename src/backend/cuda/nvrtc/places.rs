@@ -171,7 +171,7 @@ fn home_of(pyvenv: &str) -> Option<PathBuf> {
         .map(|(_, v)| v.into())
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::symlink;
 
