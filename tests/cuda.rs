@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use decode_bench::backend::cuda::{compile, Device, Nvrtc};
+use decode_bench::backend::cuda::{compile, CudaVersion, Device, Nvrtc};
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::model::Config;
@@ -111,8 +111,7 @@ fn shapes_compile_without_a_device() {
     };
     let config = Config::named(ModelKind::LinearizedConv, ShapeName::Tiny).unwrap();
     let shapes = compile::shapes(&config, Strategy::Padded, 1, 2, 64, 0).unwrap();
-    let target =
-        if nvrtc.targets().is_ok_and(|targets| targets.contains(&90)) { "sm_90" } else { "compute_90" };
+    let target = if nvrtc.targets.contains(&90) { "sm_90" } else { "compute_90" };
     match shapes[0].compile(&nvrtc, target) {
         Ok(compiled) => assert!(compiled.compile_ns > 0 && compiled.kernels == shapes[0].kernels.len()),
         // a stand-in for the compiler makes no machine code
@@ -165,6 +164,10 @@ fn compile_keeps_a_row_for_every_shape_and_resumes() {
     assert_eq!(counted.map(|s| (s.case.position, s.value)), Some((12, Some(2))));
     let gpu = run.environment.gpu.clone().unwrap();
     assert!(gpu.name.is_none() && gpu.nvrtc.is_some());
+    let place = gpu.nvrtc_place.clone().unwrap();
+    assert!(place.contains(": ") && place.contains("libnvrtc.so"), "{place}");
+    let private = Nvrtc::find().unwrap().path.parent().unwrap().display().to_string();
+    assert!(!std::fs::read_to_string(run.path.join("environment.json")).unwrap().contains(&private));
     assert!(gpu.nvrtc_options.contains(&"--gpu-architecture=sm_90".to_string()), "{gpu:?}");
 
     let samples = run.path.join("samples.csv");
@@ -180,10 +183,54 @@ fn compile_keeps_a_row_for_every_shape_and_resumes() {
     assert!(run.path.join("plots/compile-transformer-tiny-nvrtc-sm_90-b1.svg").is_file());
 }
 
+/// Where the loader does not look: what the library opens besides itself is found too.
+#[cfg(unix)]
+#[test]
+fn an_nvrtc_outside_of_the_loaders_folders_compiles() {
+    let nvrtc = match Nvrtc::find() {
+        Ok(nvrtc) => nvrtc,
+        Err(why) => return skipped(why),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(nvrtc.path.parent().unwrap(), folder.path().join("lib64")).unwrap();
+    let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+    command.args("compile --arch sm_90 --shape tiny --tokens 1 --rounds 1 --strategy padded".split(' '));
+    command.current_dir(folder.path()).env_remove("LD_LIBRARY_PATH").env("CUDA_HOME", folder.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || said.contains("stands in for NVRTC"), "{said}");
+}
+
+/// The newest of those that know it.
+#[test]
+fn an_architecture_is_compiled_for_by_an_nvrtc_that_knows_it() {
+    let nvrtc = match Nvrtc::find() {
+        Ok(nvrtc) => nvrtc,
+        Err(why) => return skipped(why),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    if !nvrtc.targets.contains(&80) || pretend(&folder.path().join("lib64/libnvrtc.so"), 99, 0).is_none() {
+        return skipped("no NVRTC for sm_80, or no C compiler to make a library with");
+    }
+    let compile = |arch: &str| {
+        let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+        command
+            .args("compile --shape tiny --tokens 1 --rounds 1 --strategy padded --arch".split(' '))
+            .arg(arch);
+        let output = command.current_dir(folder.path()).env("CUDA_HOME", folder.path()).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(compile("sm_90").contains("NVRTC"), "the newest knows it, and hands out nothing");
+    if !compile("sm_80").contains("stands in for NVRTC") {
+        let run = only_run(folder.path());
+        assert_eq!(run.environment.gpu.unwrap().nvrtc, Some(nvrtc.version.to_string()));
+    }
+}
+
 #[test]
 fn an_architecture_that_nvrtc_does_not_know_is_answered_with_those_it_knows() {
     let Ok(nvrtc) = Nvrtc::find() else { return skipped("no NVRTC") };
-    let Some(target) = nvrtc.targets().unwrap().pop() else { return skipped("NVRTC names no target") };
+    let Some(target) = nvrtc.targets.last() else { return skipped("NVRTC names no target") };
     let folder = tempfile::tempdir().unwrap();
     for arch in ["sm_1", "compute_90", "sm_90;-D", ""] {
         let output = program(&["compile", "--arch", arch, "--tokens", "2"], folder.path());
@@ -203,9 +250,16 @@ fn devices_are_listed_or_what_is_missing_is_said() {
     assert!(output.status.success() && output.stderr.is_empty(), "{text}");
     let line = |what: &str| text.lines().find(|line| line.starts_with(what)).unwrap().to_string();
     assert!(line("cpu ").contains("cores"), "{text}");
-    match Nvrtc::find() {
-        Ok(nvrtc) => assert!(line("nvrtc ").contains(&nvrtc.path.display().to_string()), "{text}"),
-        Err(_) => assert!(line("nvrtc ").contains("not found: no NVRTC library"), "{text}"),
+    let survey = Device::compilers();
+    match survey.chosen.map(|index| &survey.found[index].0) {
+        Some(nvrtc) => {
+            let chosen = line(&format!("nvrtc  {} chosen: ", nvrtc.version));
+            assert!(chosen.contains(&nvrtc.path.display().to_string()), "{text}");
+        }
+        None if survey.found.is_empty() => {
+            assert!(line("nvrtc ").contains("not found: no NVRTC library"), "{text}")
+        }
+        None => assert!(line("nvrtc  none of these will do; ").contains("for this driver"), "{text}"),
     }
     match (Device::count(), Device::open(0)) {
         (Err(_), _) => assert!(line("cuda ").contains("not found: "), "{text}"),
@@ -215,4 +269,155 @@ fn devices_are_listed_or_what_is_missing_is_said() {
         }
         (Ok(_), Err(_)) => assert!(line("cuda ").contains("0: "), "{text}"),
     }
+}
+
+/// What an NVRTC says of itself, and nothing that it does.
+const NVRTC: &str = "
+    int nvrtcVersion(int* major, int* minor) { return *major = MAJOR, *minor = MINOR, 0; }
+    int nvrtcGetNumSupportedArchs(int* n) { return *n = 1, 0; }
+    int nvrtcGetSupportedArchs(int* archs) { return *archs = 90, 0; }
+    ";
+
+/// A library at this place that says that it is such an NVRTC; `None` without a C compiler.
+fn pretend(path: &Path, major: u32, minor: u32) -> Option<()> {
+    library(path, NVRTC, &[format!("-DMAJOR={major}"), format!("-DMINOR={minor}")])
+}
+
+fn library(path: &Path, text: &str, defines: &[String]) -> Option<()> {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let source = path.with_file_name("source.c");
+    std::fs::write(&source, text).unwrap();
+    let mut cc = std::process::Command::new("cc");
+    let done = cc.args(["-shared", "-fPIC", "-o"]).arg(path).arg(&source).args(defines).status();
+    done.ok().map(|status| assert!(status.success()))
+}
+
+/// A driver of CUDA 77.1 that cannot start, for a reason that no header of today names.
+const DRIVER: &str = "
+    int cuDriverGetVersion(int* version) { return *version = 77010, 0; }
+    int cuInit(unsigned flags) { return 4242; }
+    int cuGetErrorString(int code, const char** text) { return *text = 0, 1; }
+    int cuGetErrorName(int code, const char** text) { return *text = 0, 1; }
+    int cuModuleLoadData(void) { return 4242; }
+    int cuModuleGetFunction(void) { return 4242; }
+    int cuModuleUnload(void) { return 4242; }
+    int cuLaunchKernel(void) { return 4242; }
+    ";
+
+#[test]
+fn a_drivers_code_that_nobody_knows_is_said_as_a_number() {
+    let folder = tempfile::tempdir().unwrap();
+    if library(&folder.path().join("libcuda.so"), DRIVER, &[]).is_none() {
+        return skipped("no C compiler to make a library with");
+    }
+    let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+    command.arg("devices").env("LD_LIBRARY_PATH", folder.path()).env("PATH", "");
+    command.env_remove("VIRTUAL_ENV").env_remove("CUDA_HOME").env("HOME", folder.path());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    let said = "cuda   not found: cannot start the driver: error 4242 of CUDA\n";
+    assert!(text.contains(said), "{text}");
+    if let Some(none) = text.lines().find(|line| line.contains("no NVRTC library")) {
+        assert!(
+            none.contains("for this driver (CUDA 77.1): pip install 'nvidia-cuda-nvrtc==77.1.*'"),
+            "{text}"
+        );
+    }
+}
+
+/// With a driver or without, and on a machine that has others.
+#[test]
+fn every_nvrtc_is_listed_with_its_version_and_whether_it_will_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |below: &str| folder.path().join(below);
+    let (new, venv) = (at("new"), at("venv/lib/python3.12/site-packages/nvidia/cu13/lib/libnvrtc.so.13"));
+    let made = pretend(&new.join("lib64/libnvrtc.so.99"), 99, 1)
+        .and_then(|()| pretend(&venv, 13, 0))
+        .and_then(|()| {
+            pretend(&at("other/lib/python3.11/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"), 12, 0)
+        });
+    if made.is_none() {
+        return skipped("no C compiler to make libraries with");
+    }
+    std::fs::create_dir_all(at("other/bin")).unwrap();
+    std::fs::write(at("other/bin/python3"), "").unwrap();
+    std::fs::create_dir_all(at("text/lib64")).unwrap();
+    std::fs::write(at("text/lib64/libnvrtc.so.12"), "no library").unwrap();
+
+    let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+    command.arg("devices").env("PATH", at("other/bin")).env("VIRTUAL_ENV", at("venv"));
+    let output = command.env("CUDA_HOME", &new).env("CUDA_PATH", at("text")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    let line = |end: &str| {
+        let found = text.lines().find(|line| line.starts_with("nvrtc  ") && line.contains(end));
+        found.unwrap_or_else(|| panic!("no line of {end}: {text}")).trim_start_matches("nvrtc  ").to_string()
+    };
+    let newest = line("CUDA_HOME: lib64/libnvrtc.so.99");
+    match text.contains("no NVIDIA driver") {
+        true => assert!(newest.starts_with("99.1 chosen: compiles, and there is no driver"), "{text}"),
+        false => {
+            assert!(newest.starts_with("99.1 will not do: newer than the driver (CUDA "), "{text}");
+            assert!(newest.contains("which loads nothing of CUDA 99"), "{text}");
+        }
+    }
+    let wheels = "site-packages/nvidia";
+    assert!(line(&format!("VIRTUAL_ENV: lib/python3.12/{wheels}/cu13/lib")).starts_with("13.0 "), "{text}");
+    let of_path = line(&format!("python3 on PATH: lib/python3.11/{wheels}/cuda_nvrtc/lib"));
+    assert!(of_path.starts_with("12.0 would do: ") || of_path.starts_with("12.0 chosen: "), "{text}");
+    assert!(line("text/lib64/libnvrtc.so.12 does not open").starts_with("unusable: "), "{text}");
+    assert_eq!(text.matches(" chosen: ").count(), 1, "{text}");
+}
+
+/// One that is found first, and that the driver cannot follow, is not taken.
+#[test]
+fn an_nvrtc_newer_than_the_driver_is_passed_over() {
+    if let Err(why) = Device::open(0) {
+        return skipped(why);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    if pretend(&folder.path().join("libnvrtc.so.13"), 99, 0).is_none() {
+        return skipped("no C compiler to make a library with");
+    }
+    let searched = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let searched: Vec<_> =
+        [folder.path().into()].into_iter().chain(std::env::split_paths(&searched)).collect();
+    let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+    command.args("decode --model transformer --shape tiny --seed 3 --prompt 5,6 --steps 5".split(' '));
+    command.args("--capacity 16 --backend cuda --strategy padded".split(' '));
+    command.env("LD_LIBRARY_PATH", std::env::join_paths(searched).unwrap());
+    assert_eq!(tokens(&command.output().unwrap()), tokens(&decode("cpu", "padded")));
+}
+
+/// One line names the wheel to install, and `devices` is no failure.
+#[test]
+fn a_driver_older_than_every_nvrtc_is_answered_with_its_wheel() {
+    match Device::open(0) {
+        Ok(device) if device.info.emulated => {}
+        Ok(_) => return, // a real driver has the age it has
+        Err(why) => return skipped(why),
+    }
+    let follows = |version: CudaVersion| version <= CudaVersion { major: 12, minor: 4 };
+    if Device::compilers().found.iter().any(|(nvrtc, _)| follows(nvrtc.version)) {
+        return; // it can follow one of those here
+    }
+    let old = |args: &str| {
+        let mut command = assert_cmd::Command::cargo_bin("decode-bench").unwrap();
+        command.args(args.split(' ')).env("CUDA_EMU_DRIVER", "12040").output().unwrap()
+    };
+    let advice = "for this driver (CUDA 12.4): pip install 'nvidia-cuda-nvrtc-cu12==12.4.*'";
+    let refused = old(
+        "decode --model transformer --shape tiny --prompt 5,6 --steps 2 --backend cuda --strategy padded",
+    );
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!((refused.status.code(), said.trim_end().lines().count()), (Some(2), 1), "{said}");
+    assert!(
+        said.contains("newer than the driver (CUDA 12.4)") && said.trim_end().ends_with(advice),
+        "{said}"
+    );
+    let listed = old("devices");
+    let text = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.status.success() && text.contains("will not do: newer than the driver"), "{text}");
+    assert!(text.contains(&format!("nvrtc  none of these will do; {advice}\n")), "{text}");
 }

@@ -109,13 +109,20 @@ pub struct Gpu {
     pub pci_bus_id: Option<String>,
     pub driver: Option<String>,
     pub cuda: Option<String>,
+    /// The version.
     pub nvrtc: Option<String>,
+    /// What led to it: `VIRTUAL_ENV: lib/python3.12/site-packages/nvidia/cu13/lib/libnvrtc.so.13`.
+    pub nvrtc_place: Option<String>,
+    /// What kernels were compiled for and loaded as: machine code of `sm_90`, PTX of `compute_90`.
+    pub kernel_target: Option<String>,
     /// Of a run that measures compiling: what every kernel was compiled with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nvrtc_options: Vec<String>,
     /// At the start of the run.
     pub sm_clock_mhz: Option<u64>,
     pub sm_clock_most_mhz: Option<u64>,
+    /// Why clocks were lower than they could be, or none; `null`: nobody can say, and no sample is marked
+    /// `throttled`.
     pub throttle_reasons: Option<String>,
     pub memory_clock_mhz: Option<u64>,
     pub memory_bytes: Option<u64>,
@@ -289,10 +296,12 @@ impl Environment {
         let shown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
         let gpu = |e: &Environment| e.gpu.as_ref().and_then(|gpu| gpu.name.clone()).unwrap_or("none".into());
         let nvrtc = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.nvrtc.clone()));
+        let target = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.kernel_target.clone()));
         let pairs = [
             ("CPU", shown(&self.cpu_model), shown(&now.cpu_model)),
             ("GPU", gpu(self), gpu(now)),
             ("NVRTC", nvrtc(self), nvrtc(now)),
+            ("kernels' target", target(self), target(now)),
             ("threads", self.threads.to_string(), now.threads.to_string()),
             ("seed", self.seed.to_string(), now.seed.to_string()),
             ("tool version", self.tool_version.clone(), now.tool_version.clone()),

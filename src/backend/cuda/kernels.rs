@@ -1,6 +1,5 @@
 //! The kernels: their sources, and what fixes one compiled variant of a source.
 
-use super::failed;
 use super::nvrtc::{Compiled, Nvrtc};
 use crate::error::Result;
 
@@ -87,17 +86,4 @@ impl Variant {
         }
         defines
     }
-}
-
-/// The architecture to compile PTX for: the newest that both the device and the compiler know.
-pub fn ptx_target(nvrtc: &Nvrtc, (major, minor): (i32, i32)) -> Result<String> {
-    let device = 10 * major + minor;
-    let newest = nvrtc.targets()?.into_iter().filter(|&target| target <= device).max();
-    newest.map(|target| format!("compute_{target}")).ok_or_else(|| {
-        failed(format!(
-            "NVRTC {} ({}) cannot compile for a device of compute capability {major}.{minor}",
-            nvrtc.version_text(),
-            nvrtc.path.display()
-        ))
-    })
 }

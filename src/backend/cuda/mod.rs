@@ -14,6 +14,7 @@
 mod ceiling;
 pub mod compile;
 mod device;
+mod driver;
 mod graph;
 mod kernels;
 mod memory;
@@ -25,18 +26,18 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cudarc::driver::CudaFunction;
-
 pub use device::{Device, DeviceInfo};
+pub use driver::CudaVersion;
 pub use kernels::{Kernel, Variant};
 pub use memory::Tensor;
-pub use nvrtc::Nvrtc;
+pub use nvrtc::{Image, Need, Nvrtc, Survey, Verdict};
 
 use super::{
     bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, Layout,
     Linear, Meter, Norm, Prepared, Sees, Shape, View,
 };
 use crate::error::{Error, Result};
+use driver::Function;
 use graph::Recorder;
 use kernels::MOST_LENGTHS;
 use memory::{kept, weights, Pointer, Scratch};
@@ -62,7 +63,7 @@ pub struct Cuda {
     meter: Rc<Meter>,
     /// The pool in use: while a step is recorded, the recording's own.
     scratch: RefCell<Rc<Scratch>>,
-    kernels: RefCell<HashMap<Variant, Option<CudaFunction>>>,
+    kernels: RefCell<HashMap<Variant, Option<Arc<Function>>>>,
     compiled: RefCell<Vec<(Variant, u64)>>,
     captures: RefCell<Vec<CaptureTimes>>,
     /// Written before every timed step, where the second-level cache is to be cold.
@@ -125,8 +126,8 @@ impl Cuda {
         self.kernels.borrow().keys().copied().collect()
     }
 
-    /// Kernels compiled for this backend, in order, and how long each took: NVRTC, and the driver's
-    /// assembler when it loads what NVRTC made. In one process, kernels for run-time lengths are compiled
+    /// Kernels compiled for this backend, in order, and how long each took, by NVRTC and by the driver when it
+    /// loads what NVRTC made. In one process, kernels for run-time lengths are compiled
     /// once for all backends of a device.
     pub fn compiled(&self) -> Ref<'_, Vec<(Variant, u64)>> {
         self.compiled.borrow()
@@ -181,7 +182,7 @@ impl Cuda {
         }
     }
 
-    fn kernel(&self, variant: Variant) -> Result<Option<CudaFunction>> {
+    fn kernel(&self, variant: Variant) -> Result<Option<Arc<Function>>> {
         if let Some(function) = self.kernels.borrow().get(&variant) {
             return Ok(function.clone());
         }

@@ -1,12 +1,14 @@
 //! The one stream that all work is queued on, or none: a plan asks for the same kernels in the same
 //! order and runs nothing, which is how the kernels of a whole decode are listed without a GPU.
 
+use std::ffi::c_void;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cudarc::driver::{result, sys, CudaFunction, CudaGraph, CudaStream, LaunchConfig, PushKernelArg};
+use cudarc::driver::{result, sys, CudaGraph, CudaStream};
 
 use super::device::{broken, Device};
+use super::driver::{self, Function};
 use super::failed;
 use super::memory::Pointer;
 use crate::backend::CaptureTimes;
@@ -108,25 +110,21 @@ impl Stream {
     /// the pointers name.
     pub unsafe fn launch(
         &self,
-        kernel: &CudaFunction,
+        kernel: &Function,
         grid: Grid,
         pointers: &[Pointer],
         lengths: &[i32],
     ) -> Result<()> {
         let Some(stream) = self.open()? else { return Ok(()) };
-        let mut launch = stream.launch_builder(kernel);
-        pointers.iter().for_each(|pointer| {
-            launch.arg(pointer);
-        });
-        lengths.iter().for_each(|length| {
-            launch.arg(length);
-        });
-        let [x, y, z] = grid.blocks.map(|n| n as u32);
-        let config =
-            LaunchConfig { grid_dim: (x, y, z), block_dim: (grid.threads, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: the caller's promise.
-        unsafe { launch.launch(config) }.map_err(|e| broken("launch a kernel", e))?;
-        Ok(())
+        let pointers = pointers.iter().map(|pointer| std::ptr::from_ref(pointer).cast());
+        let lengths = lengths.iter().map(|length| std::ptr::from_ref(length).cast());
+        let mut arguments: Vec<*mut c_void> =
+            pointers.chain(lengths).map(<*const c_void>::cast_mut).collect();
+        let blocks = grid.blocks.map(|n| n as u32);
+        // SAFETY: the caller's promise; the driver reads the arguments during the call.
+        let launched =
+            unsafe { driver::launch(kernel, blocks, grid.threads, stream.cu_stream(), &mut arguments) };
+        launched.map_err(|e| broken("launch a kernel", e))
     }
 
     /// Records what `work` queues instead of running it.
