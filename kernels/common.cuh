@@ -1,6 +1,7 @@
 // What every kernel shares. A kernel is compiled from this file followed by its own, with
 //   VEC      4 when every width and offset is a multiple of 4 (16-byte loads and stores), otherwise 1;
 //   HEAD     numbers of an attention head, for the kernels that keep a head in registers;
+//   ROWS     the most rows that are worked on at once, for the kernel that keeps a sum for each;
 //   LENGTHS  all run-time lengths in the order of the parameters, when they are compiled in.
 // Arguments: first the pointers, then the lengths, all `int`; a number that is none, an epsilon or a
 // scale, is passed as its bits. What changes between two steps of one shape is in `Call`, on the
@@ -71,6 +72,11 @@ __device__ inline void store(float* row, int i, Pack x) { reinterpret_cast<Pack*
 
 __device__ inline float warp_sum(float x) {
     for (int mask = 16; mask > 0; mask /= 2) x += __shfl_xor_sync(FULL, x, mask);
+    return x;
+}
+
+__device__ inline float warp_max(float x) {
+    for (int mask = 16; mask > 0; mask /= 2) x = fmaxf(x, __shfl_xor_sync(FULL, x, mask));
     return x;
 }
 

@@ -214,7 +214,7 @@ mod tests {
     use crate::backend::tests::device;
 
     const ADD: Variant =
-        Variant { kernel: Kernel::Add, vec: 1, head: 0, lengths: [0; super::super::MOST_LENGTHS] };
+        Variant { kernel: Kernel::Add, vec: 1, head: 0, rows: 0, lengths: [0; super::super::MOST_LENGTHS] };
 
     #[test]
     fn a_gpu_is_given_machine_code_and_an_emulator_ptx() {

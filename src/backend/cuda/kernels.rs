@@ -65,6 +65,8 @@ pub struct Variant {
     pub vec: u8,
     /// Numbers of an attention head, for the kernels that keep one in registers; otherwise 0.
     pub head: u16,
+    /// The most rows worked on at once, for the kernel that keeps a sum for each; otherwise 0.
+    pub rows: u8,
     /// All lengths, where they are compiled in; zeros otherwise, and behind the last.
     pub lengths: [i32; MOST_LENGTHS],
 }
@@ -79,6 +81,9 @@ impl Variant {
         let mut defines = vec![format!("VEC={}", self.vec)];
         if self.head > 0 {
             defines.push(format!("HEAD={}", self.head));
+        }
+        if self.rows > 0 {
+            defines.push(format!("ROWS={}", self.rows));
         }
         if self.lengths != [0; MOST_LENGTHS] {
             let lengths = self.lengths.map(|n| n.to_string());

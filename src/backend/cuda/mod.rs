@@ -100,6 +100,7 @@ struct Launch {
     kernel: Kernel,
     vec: usize,
     head: usize,
+    rows: usize,
     grid: Grid,
 }
 
@@ -171,8 +172,8 @@ impl Cuda {
         if self.mode == Mode::Specialised {
             fixed[..L].copy_from_slice(&lengths);
         }
-        let Launch { kernel, vec, head, grid } = launch;
-        let variant = Variant { kernel, vec: vec as u8, head: head as u16, lengths: fixed };
+        let Launch { kernel, vec, head, rows, grid } = launch;
+        let variant = Variant { kernel, vec: vec as u8, head: head as u16, rows: rows as u8, lengths: fixed };
         self.meter.count(|work| work.launches += 1);
         match self.kernel(variant)? {
             // SAFETY: the callers, one for each kernel, pass what its file declares, and tensors of
@@ -215,7 +216,7 @@ fn vec_of<const N: usize>(widths: [usize; N]) -> usize {
 
 impl Launch {
     fn new(kernel: Kernel, vec: usize, blocks: [usize; 3], threads: u32) -> Launch {
-        Launch { kernel, vec, head: 0, grid: Grid { blocks, threads } }
+        Launch { kernel, vec, head: 0, rows: 0, grid: Grid { blocks, threads } }
     }
 
     /// One thread for each pack of `numbers` numbers of each batch entry.
@@ -277,17 +278,30 @@ fn as_length(number: f32) -> usize {
     number.to_bits() as usize
 }
 
+/// Rows of keys that a block of attention works on at once, as `kernels/attention.cu` has it: of narrow heads
+/// four to a group of lanes, of wide ones two.
+fn rows_in_flight(head: usize, vec: usize) -> usize {
+    let packs = head / vec;
+    let lanes = packs.next_power_of_two().min(32);
+    128 / lanes * if packs > lanes { 2 } else { 4 }
+}
+
 /// Rows a block of attention visits, and how many blocks share a head: enough blocks to occupy a large
-/// device twice over, each with enough rows to be worth a block.
-fn spans(rows: usize, heads_and_queries: usize) -> (usize, usize) {
-    let wanted = 256usize.div_ceil(heads_and_queries).min(64);
-    let span = rows.div_ceil(wanted).max(32);
+/// device twice over, each with whole iterations of its loop.
+fn spans(rows: usize, heads_and_queries: usize, at_once: usize) -> (usize, usize) {
+    let wanted = 264usize.div_ceil(heads_and_queries).min(MOST_SPLITS);
+    let span = rows.div_ceil(wanted).next_multiple_of(at_once);
     (span, rows.div_ceil(span))
 }
 
-/// Rows up to which a product reads the weights once for each: below, the tiles of a matrix product
-/// would be mostly empty.
+/// As many as the kernel that combines them has room for.
+const MOST_SPLITS: usize = 64;
+
+/// Rows up to which a product reads the weights once for all of them and keeps a sum for each: beyond, the
+/// tiles of a matrix product serve better.
 const FEW_ROWS: usize = 8;
+/// Numbers in a row of weights up to which one warp makes an output, as in `kernels/linear_one.cu`.
+const WARP_INNER: usize = 768;
 
 impl Backend for Cuda {
     type Tensor = Tensor;
@@ -437,8 +451,10 @@ impl Backend for Cuda {
         let (pointers, vec) =
             ([x.start(), layer.weight.start(), bias, residual, out.start()], vec_of([inner]));
         if rows <= FEW_ROWS {
-            let launch = Launch::new(Kernel::LinearOne, vec, [outs.div_ceil(4), rows, 1], 128);
-            self.launch(launch, pointers, [inner, outs, activation])?;
+            let blocks = if inner > WARP_INNER { outs } else { outs.div_ceil(4) };
+            let launch = Launch::new(Kernel::LinearOne, vec, [blocks, 1, 1], 128);
+            let launch = Launch { rows: rows.next_power_of_two(), ..launch };
+            self.launch(launch, pointers, [rows, inner, outs, activation])?;
         } else {
             let launch = Launch::new(Kernel::Linear, vec, [outs.div_ceil(64), rows.div_ceil(64), 1], 256);
             self.launch(launch, pointers, [rows, inner, outs, activation])?;
@@ -497,7 +513,9 @@ impl Backend for Cuda {
             (Sees::Window(window), Layout::Tail | Layout::Bounded | Layout::Ring) => window.min(rows),
             _ => rows,
         };
-        let (span, splits) = spans(visited, queries * heads);
+        let [q_stride, k_stride, v_stride] = [q, k.rows, v.rows].map(|columns| columns.stride());
+        let vec = vec_of([head, q_stride, k_stride, v_stride, q.from, k.rows.from, v.rows.from]);
+        let (span, splits) = spans(visited, queries * heads, rows_in_flight(head, vec));
         let out = self.scratch([batch, n, q.width])?;
         let partial = match splits {
             1 => None,
@@ -505,8 +523,6 @@ impl Backend for Cuda {
         };
         let (partial, slopes) = (Tensor::or_null(partial.as_ref()), Tensor::or_null(slopes));
         let (k, v, layout) = (k.rows, v.rows, code(k.layout));
-        let [q_stride, k_stride, v_stride] = [q, k, v].map(|columns| columns.stride());
-        let vec = vec_of([head, q_stride, k_stride, v_stride, q.from, k.from, v.from]);
         let (group, share) = (heads / kv_heads, batch / entries);
         let (window, scale) = (window_code(sees), as_length(scale));
         self.launch(
@@ -516,7 +532,7 @@ impl Backend for Cuda {
         )?;
         if splits > 1 {
             self.launch(
-                Launch { head, ..Launch::new(Kernel::AttentionCombine, 1, [heads, queries, 1], 64) },
+                Launch { head, ..Launch::new(Kernel::AttentionCombine, 1, [heads, queries, 1], 128) },
                 [partial, out.start()],
                 [heads, splits],
             )?;
@@ -778,3 +794,26 @@ fn fits(call: &Call<Input>, capacity: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod shapes {
+    use super::{rows_in_flight, spans, MOST_SPLITS};
+
+    /// No block of attention has part of an iteration to do but the last, and none has nothing.
+    #[test]
+    fn spans_are_whole_iterations() {
+        for head in [8, 32, 64, 128, 160, 512] {
+            for vec in [1, 4] {
+                let at_once = rows_in_flight(head, vec);
+                for (rows, heads) in [(1, 8), (64, 8), (512, 8), (1024, 12), (1000, 1), (5000, 3), (513, 96)]
+                {
+                    let (span, splits) = spans(rows, heads, at_once);
+                    assert!(span % at_once == 0 && splits <= MOST_SPLITS, "{head} {rows} {heads}");
+                    assert!((splits - 1) * span < rows && rows <= splits * span, "{head} {rows} {heads}");
+                }
+            }
+        }
+        // as kernels/attention.cu has it: 8 groups of 16 lanes, 4 groups of 32, each four rows; wide heads two
+        assert_eq!([64, 128, 160].map(|head| rows_in_flight(head, 4)), [32, 16, 8]);
+    }
+}

@@ -55,7 +55,7 @@ const CASE: Case = Case {
 /// As many heads of keys as of queries, looking at all of the past.
 fn plain<B: Backend>(b: &B) {
     type Shape = (usize, usize, &'static [usize], usize, usize, usize);
-    let shapes: [Shape; 9] = [
+    let shapes: [Shape; 13] = [
         (1, 5, &[0], 1, 0, 1),
         (3, 5, &[0, 0, 0], 1, 4, 9),
         (2, 8, &[0], 1, 69, 70),
@@ -65,6 +65,11 @@ fn plain<B: Backend>(b: &B) {
         (1, 64, &[0, 0], 1, 5, 40),
         (1, 160, &[0], 2, 3, 6),
         (2, 7, &[0, 0], 5, 0, 5),
+        // rows that a GPU's blocks share: three of them, four, five with a short last one, as many as there may be
+        (3, 5, &[0, 0, 0], 1, 150, 190),
+        (1, 64, &[0], 1, 99, 128),
+        (2, 128, &[0, 0], 1, 68, 70),
+        (1, 160, &[0], 1, 599, 600),
     ];
     for (heads, head, starts, n, at, capacity) in shapes {
         for layout in BY_POSITION {

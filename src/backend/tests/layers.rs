@@ -57,8 +57,9 @@ pub fn product(x: &Numbers, weight: &Numbers, bias: Option<&Numbers>) -> Numbers
 }
 
 pub fn linear<B: Backend>(b: &B) {
-    let shapes = [(1, 1, 5, 7), (3, 1, 8, 6), (2, 4, 36, 10), (1, 1, 1036, 5), (3, 3, 7, 5), (1, 70, 20, 66)];
-    for (batch, n, inner, outs) in shapes {
+    let few = [(1, 1, 5, 7), (3, 1, 8, 6), (2, 4, 36, 10), (1, 1, 1036, 5), (1, 2, 768, 9), (7, 1, 772, 3)];
+    let many = [(3, 3, 7, 5), (1, 70, 20, 66)];
+    for (batch, n, inner, outs) in few.into_iter().chain(many) {
         let (x, weight) = (Numbers::random([batch, n, inner], 6), Numbers::random([1, outs, inner], 7));
         let (bias, residual) = (Numbers::random([1, 1, outs], 8), Numbers::random([batch, n, outs], 9));
         let what = format!("linear {batch} {n} {inner} {outs}");
