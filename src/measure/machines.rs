@@ -113,7 +113,7 @@ impl Machines {
 
 fn gpu(info: &DeviceInfo, cold_l2: bool) -> Gpu {
     let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
-    let l2 = if cold_l2 { "emptied before every timed step" } else { "as the step before left it" };
+    let l2 = if cold_l2 { Gpu::COLD_L2 } else { Gpu::WARM_L2 };
     Gpu {
         name: Some(info.name.clone()),
         compute_capability: Some(version(info.compute_capability)),

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, Tokens, Work};
+use crate::backend::{Backend, DeviceTime, Tokens, Work};
 use crate::case::{Case, ModelKind, ShapeName};
 use crate::error::Result;
 use crate::model::weights::Weights;
@@ -89,19 +89,32 @@ impl<'a, B: Backend> Trunk<'a, B> {
     pub fn time_steps_on_device(&self, iters: u64) -> Result<Option<Duration>> {
         let mut elapsed = Duration::ZERO;
         for _ in 0..iters {
-            let step = |copy: &mut Session<'a, B, AnyModel<B>>| {
-                self.backend.before_step()?;
-                self.backend.synchronize()?;
-                let (logits, ns) = self.backend.device_ns(|| copy.feed(&self.next))?;
-                drop(logits);
-                Ok(ns)
-            };
-            match self.on_a_copy(step)? {
+            match self.time_a_step_on_device()? {
                 Some(ns) => elapsed += Duration::from_nanos(ns),
                 None => return Ok(None),
             }
         }
         Ok(Some(elapsed))
+    }
+
+    /// Some attempts at a step all of which is queued before the device begins with it.
+    fn time_a_step_on_device(&self) -> Result<Option<u64>> {
+        const ATTEMPTS: usize = 5;
+        for _ in 0..ATTEMPTS {
+            let step = |copy: &mut Session<'a, B, AnyModel<B>>| {
+                self.backend.before_step()?;
+                self.backend.synchronize()?;
+                let (logits, time) = self.backend.device_ns(|| copy.feed(&self.next))?;
+                drop(logits);
+                Ok(time)
+            };
+            match self.on_a_copy(step)? {
+                DeviceTime::Ns(ns) => return Ok(Some(ns)),
+                DeviceTime::Unknown => return Ok(None),
+                DeviceTime::Waited => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Steps until the next is what all later ones are: buffers grown, kernels compiled, and where

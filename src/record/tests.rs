@@ -87,6 +87,7 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
         threads: 2,
         bytes_per_second: 10_000_000_000,
         pattern: "four streams".into(),
+        ..Bandwidth::default()
     };
     writer.update_environment(|e| e.read_bandwidth.push(ceiling)).unwrap();
     writer.finish().unwrap();

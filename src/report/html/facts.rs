@@ -73,13 +73,10 @@ fn cache(found: &CpuCache) -> String {
 }
 
 fn bandwidth(found: &Bandwidth) -> String {
-    let Bandwidth { model_shape, bytes: size, threads, bytes_per_second, pattern } = found;
+    let Bandwidth { model_shape, bytes: size, threads, bytes_per_second, pattern, .. } = found;
     let rate = *bytes_per_second as f64 / 1e9;
-    format!(
-        "{rate:.1} GB/s over {} ({model_shape}), {}, {pattern}",
-        bytes(*size),
-        counted(*threads, "thread")
-    )
+    let by = if *threads > 0 { format!(", {}", counted(*threads, "thread")) } else { String::new() };
+    format!("{rate:.1} GB/s{} over {} ({model_shape}){by}, {pattern}", found.of_level(), bytes(*size))
 }
 
 /// Every field by its name in the file.
