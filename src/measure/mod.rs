@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod ceilings;
+mod clocks;
 pub mod compile;
 pub mod equality;
 pub mod exact;
@@ -23,7 +24,7 @@ mod watch;
 
 pub use machines::{Machines, NO_DRIVER_CACHE};
 pub use record::Record;
-pub use rig::{Rig, Trunk};
+pub use rig::{Pipeline, Rig, Trunk};
 
 use std::path::PathBuf;
 use std::time::Duration;

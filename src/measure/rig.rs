@@ -60,6 +60,14 @@ impl<B: Backend> Rig<B> {
         Ok(Trunk { backend: &self.backend, session, next, copy: RefCell::new(None) })
     }
 
+    /// The last `steps` steps up to the case's position, ready to be queued one behind the other.
+    pub fn pipeline(&self, case: &Case, steps: usize) -> Result<Pipeline<'_, B>> {
+        let first = case.position + 1 - steps;
+        let trunk = self.trunk(&case.at(first))?;
+        let tokens = (first..=case.position).map(|position| self.token(case.batch, position)).collect();
+        Ok(Pipeline { trunk, tokens })
+    }
+
     /// The token at a position, for every batch entry.
     pub fn token(&self, batch: usize, position: usize) -> Tokens {
         Tokens::given(batch, position - 1, position, self.model.vocab())
@@ -162,6 +170,44 @@ impl<'a, B: Backend> Trunk<'a, B> {
     /// What the step feeds.
     pub fn next(&self) -> &Tokens {
         &self.next
+    }
+}
+
+/// Steps whose tokens are given, so that none has to wait for the one before it.
+pub struct Pipeline<'a, B: Backend> {
+    trunk: Trunk<'a, B>,
+    tokens: Vec<Tokens>,
+}
+
+impl<B: Backend> Pipeline<'_, B> {
+    /// How many steps there are.
+    pub fn steps(&self) -> u64 {
+        self.tokens.len() as u64
+    }
+
+    /// elapsed = Σ feed, synchronize: all steps are queued, and only the last is waited for. Logits are dropped as
+    /// they come, for a recorded step has room for one result. Copying the session is outside.
+    pub fn time(&self) -> Result<Duration> {
+        self.run(|elapsed, _| Ok(elapsed))
+    }
+
+    /// The logits of the last step, `[batch, vocab]`.
+    pub fn logits(&self) -> Result<Vec<f32>> {
+        self.run(|_, logits| self.trunk.backend.download(&logits))
+    }
+
+    fn run<R>(&self, keep: impl FnOnce(Duration, B::Tensor) -> Result<R>) -> Result<R> {
+        let b = self.trunk.backend;
+        self.trunk.on_a_copy(|copy| {
+            let (last, before) = self.tokens.split_last().expect("one step at least");
+            b.before_step()?;
+            b.synchronize()?;
+            let start = Instant::now();
+            before.iter().try_for_each(|tokens| copy.feed(tokens).map(drop))?;
+            let logits = copy.feed(last)?;
+            b.synchronize()?;
+            keep(start.elapsed(), logits)
+        })
     }
 }
 

@@ -198,6 +198,7 @@ mod tests {
         let Some(device) = device() else { return };
         let b = Cuda::new(&device, Mode::Specialised).unwrap().with_cold_l2().unwrap();
         let launches = b.meter().work().launches;
+        assert!(!b.pipelines(), "only the first of a row of steps would find a cold cache");
         b.before_step().unwrap();
         b.before_step().unwrap();
         b.synchronize().unwrap();

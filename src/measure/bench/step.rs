@@ -139,11 +139,15 @@ pub(in crate::measure) fn prefills<B: Backend>(
 ) -> Result<()> {
     let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();
     let cases: Vec<Case> = cases.iter().filter(long).copied().collect();
-    for round in 1..=PREFILL_ROUNDS {
-        let taken = |case: &Case| has_rounds(record, case, Metric::PrefillNs, round..round + 1);
-        if !cases.iter().all(taken) {
-            interleaved::prefill_round(rig, &cases, round, |sample| record.sample(sample))?;
-        }
+    let taken = |case: &Case, round| has_rounds(record, case, Metric::PrefillNs, round..round + 1);
+    let missing = |round: &u32| !cases.iter().all(|case| taken(case, *round));
+    let missing: Vec<u32> = (1..=PREFILL_ROUNDS).filter(missing).collect();
+    if !missing.is_empty() {
+        interleaved::warm_up_prefills(rig, &cases)?;
+    }
+    for round in missing {
+        interleaved::prefill_round(rig, &cases, round, |sample| record.sample(sample))?;
+        cases.first().map_or(Ok(()), |case| record.clocks(case, round))?;
     }
     Ok(())
 }
@@ -178,6 +182,7 @@ pub(in crate::measure) fn in_turn<B: Backend>(
             }
             record.sample(sample)
         })?;
+        record.clocks(&cases[0], round)?;
         if narrow(&series, enough) {
             break;
         }
