@@ -216,3 +216,46 @@ fn devices_are_listed_or_what_is_missing_is_said() {
         (Ok(_), Err(_)) => assert!(line("cuda ").contains("0: "), "{text}"),
     }
 }
+
+/// One step at one position, and several that do not wait for each other; on a device in software, said so.
+#[test]
+fn steps_are_timed_for_other_engines_to_be_compared_with() {
+    let device = match Device::open(0) {
+        Ok(device) => device,
+        Err(why) => return skipped(why),
+    };
+    for (backend, extra, key) in [
+        ("cuda", None, "step_ns"),
+        ("cuda-graph", None, "step_ns"),
+        ("cuda-graph", Some("--pipelined"), "pipelined_step_ns"),
+    ] {
+        let line = "step-time --shape tiny --strategy padded --position 6 --threads 1 --samples 3 --backend";
+        let args: Vec<&str> = line.split(' ').chain([backend]).chain(extra).collect();
+        let output = program(&args, Path::new("."));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["case"], format!("transformer-tiny/padded/{backend}/b1/t6"));
+        let samples = json[key].as_array().unwrap();
+        assert!(samples.len() == 3 && samples.iter().all(|ns| ns.as_u64() > Some(0)), "{json}");
+        assert_eq!(json["emulated"] == true, device.info.emulated, "{json}");
+        assert_eq!(json["steps"] == 6, extra.is_some(), "{json}");
+    }
+}
+
+/// Of a device in software none is shown.
+#[test]
+fn ceilings_are_those_of_a_real_device() {
+    let emulated = match Device::open(0) {
+        Ok(device) => device.info.emulated,
+        Err(why) => return skipped(why),
+    };
+    let output = program(&["ceilings", "--shape", "tiny"], Path::new("."));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.contains("emulated in software: its ceilings are not shown"), emulated, "{text}");
+    assert_eq!(text.contains("GB/s") && text.contains("launch"), !emulated, "{text}");
+    let output = program(&["ceilings", "--shape", "tiny", "--json"], Path::new("."));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["emulated"], json["launch_ns"].is_null()), (&emulated.into(), emulated), "{json}");
+    assert_eq!(json["read_bandwidth"].as_array().unwrap().is_empty(), emulated, "{json}");
+}

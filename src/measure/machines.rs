@@ -77,6 +77,11 @@ impl Machines {
         self.gpu.get_or_init(open).as_ref().map_err(String::as_str)
     }
 
+    /// Whether this backend's device is an emulator in software, whose times are not shown.
+    pub fn emulated(&self, backend: BackendName) -> bool {
+        backend.is_cuda() && self.gpu().is_ok_and(|device| device.info.emulated)
+    }
+
     /// The cases that can run here. Why others cannot is said once, on standard error.
     ///
     /// # Errors
