@@ -259,3 +259,39 @@ fn ceilings_are_those_of_a_real_device() {
     assert_eq!((&json["emulated"], json["launch_ns"].is_null()), (&emulated.into(), emulated), "{json}");
     assert_eq!(json["read_bandwidth"].as_array().unwrap().is_empty(), emulated, "{json}");
 }
+
+/// All that a GPU's cases are measured in. Of a device in software the rows are kept, marked, and not shown.
+#[test]
+fn a_run_on_a_gpu_has_every_way_to_time_a_step() {
+    let device = match Device::open(0) {
+        Ok(device) => device,
+        Err(why) => return skipped(why),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let filter = "transformer-tiny/padded/cuda(-graph)?/b1/t16";
+    let output = program(&["run", "--filter", filter, "--budget", "1", "--threads", "1"], folder.path());
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).to_string();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.contains("emulated"), device.info.emulated, "{said}");
+    let run = only_run(folder.path());
+    let gpu = run.environment.gpu.clone().unwrap();
+    assert_eq!(gpu.launch_ns.is_some() && gpu.graph_node_ns.is_some(), !device.info.emulated);
+    assert_eq!(gpu.read_bandwidth.is_empty(), device.info.emulated, "two of each shape: again, and cold");
+    let of = |backend: &str, metric| {
+        let case = format!("transformer-tiny/padded/{backend}/b1/t16").parse().unwrap();
+        let rows = run.samples.iter().filter(|s| s.case == case && s.metric == metric && s.round <= 100);
+        rows.filter_map(|sample| sample.value).collect::<Vec<u64>>()
+    };
+    for backend in ["cuda", "cuda-graph"] {
+        for metric in [Metric::StepNs, Metric::StepDeviceNs, Metric::PipelinedStepNs] {
+            assert!(of(backend, metric).len() >= 2, "{backend} {metric}: {said}");
+        }
+    }
+    let launches = of("cuda", Metric::StepLaunches);
+    assert!(of("cuda-graph", Metric::StepKernels) == launches && launches[0] > 10, "{launches:?}");
+    assert_eq!(of("cuda-graph", Metric::StepLaunches), [1]);
+    if device.info.emulated {
+        let clocks = [Metric::SmClockMhz, Metric::MemoryClockMhz, Metric::PowerMw];
+        assert!(run.samples.iter().all(|sample| !clocks.contains(&sample.metric)), "software has no clock");
+    }
+}

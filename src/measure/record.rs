@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::clocks::Clocks;
 use super::watch::Watch;
-use super::Settings;
+use super::{Budget, Settings};
 use crate::case::Case;
 use crate::cost::Step;
 use crate::error::{Error, Result};
@@ -61,6 +61,21 @@ impl Record {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Writes down and says what a budget had no time for, in place of what was said of these `kinds` of work before.
+    pub fn left_out(&mut self, budget: &Budget, kinds: &[&str]) -> Result<()> {
+        if let Some(said) = budget.said() {
+            eprintln!("{said}");
+        }
+        let known = self.writer.environment().gpu.as_ref().map_or(&[][..], |gpu| &gpu.left_out);
+        let of_these = |named: &str| kinds.iter().any(|kind| named.ends_with(&format!(": {kind}")));
+        let others = known.iter().filter(|named| !of_these(named)).cloned();
+        let now: Vec<String> = others.chain(budget.left_out()).collect();
+        if now == known {
+            return Ok(());
+        }
+        self.writer.update_environment(|environment| environment.gpu.get_or_insert_default().left_out = now)
     }
 
     /// Draws the figures and returns the tables, as printed.

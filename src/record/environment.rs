@@ -160,6 +160,9 @@ pub struct Gpu {
     /// that is replayed.
     pub launch_ns: Option<u64>,
     pub graph_node_ns: Option<u64>,
+    /// What the run had no time for, as `transformer-gpt2/padded/cuda/b1/t64: steps`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 impl Gpu {
