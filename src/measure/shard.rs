@@ -17,8 +17,8 @@ use crate::on_backend;
 use crate::shard::Group;
 use crate::suite::same_rig;
 
-/// Counts and times every group, models loaded once. The cases on a GPU may take `limit` together, a tenth of
-/// it to be counted; those that no time is left for are named at the end.
+/// Counts all groups and then times them, models loaded once for each. The cases on a GPU may take `limit`
+/// together, a tenth of it to be counted; those that no time is left for are named at the end.
 pub fn measure(
     groups: &[Group],
     machines: &Machines,
@@ -26,27 +26,27 @@ pub fn measure(
     record: &mut Record,
     limit: Option<Duration>,
 ) -> Result<()> {
-    let [counting, timing] = [1, 9].map(|tenths| Budget::of(limit.map(|limit| limit * tenths / 10)));
+    let rigs: Vec<&[Group]> = groups.chunk_by(|a, b| same_rig(&a.cases[0], &b.cases[0])).collect();
     let cases = |groups: &[Group]| -> Vec<Case> { groups.iter().flat_map(|g| g.cases.clone()).collect() };
-    for groups in groups.chunk_by(|a, b| same_rig(&a.cases[0], &b.cases[0])) {
-        let Case { model, shape, backend, .. } = groups[0].cases[0];
-        eprintln!("{model}-{shape} on {backend}: {} groups of cases", groups.len());
-        if counting.admits(&cases(groups), COUNTED) {
-            on_backend!(machines, backend, |b| {
-                let counter = Counter::new(b, &groups[0].cases[0], machines, settings.seed)?;
-                count(&counter, &cases(groups), Some(&mut *record), &counting)?;
-            });
-        }
-        if timing.admits(&cases(groups), STEPS) {
-            on_backend!(machines, backend, |b| {
-                let rig = Rig::load(b, model, shape, settings.seed)?;
-                ceilings::measure(record, &groups[0].cases[0], machines)?;
-                groups.iter().try_for_each(|group| time(&rig, group, settings.enough, record, &timing))?;
-                ceilings::measure(record, &groups[0].cases[0], machines)?;
-            });
-        }
+    let counting = Budget::of(limit.map(|limit| limit / 10));
+    for cases in rigs.iter().map(|groups| cases(groups)).filter(|cases| counting.admits(cases, COUNTED)) {
+        on_backend!(machines, cases[0].backend, |b| {
+            let counter = Counter::new(b, &cases[0], machines, settings.seed)?;
+            count(&counter, &cases, Some(&mut *record), &counting)?;
+        });
     }
     record.left_out(&counting, &[COUNTED])?;
+    let timing = Budget::of(limit.map(|limit| limit * 9 / 10));
+    for groups in rigs.into_iter().filter(|groups| timing.admits(&cases(groups), STEPS)) {
+        let Case { model, shape, backend, .. } = groups[0].cases[0];
+        eprintln!("{model}-{shape} on {backend}: {} groups of cases", groups.len());
+        on_backend!(machines, backend, |b| {
+            let rig = Rig::load(b, model, shape, settings.seed)?;
+            ceilings::measure(record, &groups[0].cases[0], machines)?;
+            groups.iter().try_for_each(|group| time(&rig, group, settings.enough, record, &timing))?;
+            ceilings::measure(record, &groups[0].cases[0], machines)?;
+        });
+    }
     record.left_out(&timing, &[STEPS, DECODES])
 }
 
