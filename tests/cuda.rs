@@ -269,7 +269,7 @@ fn a_run_on_a_gpu_has_every_way_to_time_a_step() {
     };
     let folder = tempfile::tempdir().unwrap();
     let filter = "transformer-tiny/padded/cuda(-graph)?/b3/t16"; // no whole decodes
-    let output = program(&["run", "--filter", filter, "--budget", "3", "--threads", "1"], folder.path());
+    let output = program(&["run", "--filter", filter, "--budget", "30", "--threads", "1"], folder.path());
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).to_string();
     assert!(output.status.success(), "{said}");
     assert_eq!(said.contains("emulated"), device.info.emulated, "{said}");
