@@ -153,7 +153,7 @@ mod tests {
         samples
     }
 
-    fn of<'a>(samples: &'a [Sample], metric: Metric) -> impl Iterator<Item = &'a Sample> {
+    fn of(samples: &[Sample], metric: Metric) -> impl Iterator<Item = &Sample> {
         samples.iter().filter(move |sample| sample.metric == metric)
     }
 
