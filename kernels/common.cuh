@@ -60,6 +60,13 @@ __device__ inline Pack select(bool wanted, Pack a) { return wanted ? a : 0.f; }
 __device__ inline Pack from_lane(Pack a, int mask) { return __shfl_xor_sync(FULL, a, mask); }
 #endif
 
+// A number from -1 to 1 that follows from i: the hash `lowbias32` (github.com/skeeto/hash-prospector).
+__device__ inline float random_number(unsigned i) {
+    i = (i ^ (i >> 16)) * 0x7feb352du;
+    i = (i ^ (i >> 15)) * 0x846ca68bu;
+    return (float)(int)(i ^ (i >> 16)) * 4.656612873e-10f; // 2^-31
+}
+
 // x · sigmoid(x)
 __device__ inline float silu_of(float x) { return x / (1.f + expf(-x)); }
 #if VEC == 4

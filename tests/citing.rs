@@ -21,6 +21,7 @@ fn run(results: &Path, name: &str, ns: u64, change: impl Fn(&mut Environment)) -
         threads: 2,
         bytes_per_second: 50_000_000_000,
         pattern: "four streams".into(),
+        ..Bandwidth::default()
     };
     let mut environment = Environment {
         git_revision: Some("0123456789abcdef0123456789abcdef01234567".into()),

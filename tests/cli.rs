@@ -1049,3 +1049,16 @@ fn completions_know_the_verbs_and_the_strategies() {
     assert!(printed(&["completions", "bash"]).contains("naive-padded"));
     refused(&["completions", "csh"], &["csh"]);
 }
+
+#[test]
+fn a_step_that_cannot_be_timed_is_refused() {
+    let step = |args: &[&'static str]| {
+        let all = ["step-time", "--shape", "tiny", "--position", "6", "--threads", "1", "--samples", "2"];
+        [&all[..], args].concat()
+    };
+    refused(&step(&["--strategy", "padded", "--pipelined"]), &["--pipelined", "cpu", "not queued"]);
+    refused(&step(&["--strategy", "concat", "--backend", "cuda-graph"]), &["cannot be run", "cuda-graph"]);
+    refused(&step(&["--strategy", "reprojected"]), &["transformer has no reprojected"]);
+    let json: serde_json::Value = serde_json::from_str(&printed(&step(&["--strategy", "padded"]))).unwrap();
+    assert_eq!((json["step_ns"].as_array().unwrap().len(), &json["emulated"]), (2, &serde_json::Value::Null));
+}

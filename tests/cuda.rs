@@ -421,3 +421,83 @@ fn a_driver_older_than_every_nvrtc_is_answered_with_its_wheel() {
     assert!(listed.status.success() && text.contains("will not do: newer than the driver"), "{text}");
     assert!(text.contains(&format!("nvrtc  none of these will do; {advice}\n")), "{text}");
 }
+
+/// One step at one position, and several that do not wait for each other; on a device in software, said so.
+#[test]
+fn steps_are_timed_for_other_engines_to_be_compared_with() {
+    let device = match Device::open(0) {
+        Ok(device) => device,
+        Err(why) => return skipped(why),
+    };
+    for (backend, extra, key) in [
+        ("cuda", None, "step_ns"),
+        ("cuda-graph", None, "step_ns"),
+        ("cuda-graph", Some("--pipelined"), "pipelined_step_ns"),
+    ] {
+        let line = "step-time --shape tiny --strategy padded --position 6 --threads 1 --samples 3 --backend";
+        let args: Vec<&str> = line.split(' ').chain([backend]).chain(extra).collect();
+        let output = program(&args, Path::new("."));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["case"], format!("transformer-tiny/padded/{backend}/b1/t6"));
+        let samples = json[key].as_array().unwrap();
+        assert!(samples.len() == 3 && samples.iter().all(|ns| ns.as_u64() > Some(0)), "{json}");
+        assert_eq!(json["emulated"] == true, device.info.emulated, "{json}");
+        assert_eq!(json["steps"] == 6, extra.is_some(), "{json}");
+    }
+}
+
+/// Of a device in software none is shown.
+#[test]
+fn ceilings_are_those_of_a_real_device() {
+    let emulated = match Device::open(0) {
+        Ok(device) => device.info.emulated,
+        Err(why) => return skipped(why),
+    };
+    let output = program(&["ceilings", "--shape", "tiny"], Path::new("."));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    assert_eq!(text.contains("emulated in software: its ceilings are not shown"), emulated, "{text}");
+    assert_eq!(text.contains("GB/s") && text.contains("launch"), !emulated, "{text}");
+    let output = program(&["ceilings", "--shape", "tiny", "--json"], Path::new("."));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["emulated"], json["launch_ns"].is_null()), (&emulated.into(), emulated), "{json}");
+    assert_eq!(json["read_bandwidth"].as_array().unwrap().is_empty(), emulated, "{json}");
+}
+
+/// All that a GPU's cases are measured in. Of a device in software the rows are kept, marked, and not shown.
+#[test]
+fn a_run_on_a_gpu_has_every_way_to_time_a_step() {
+    let device = match Device::open(0) {
+        Ok(device) => device,
+        Err(why) => return skipped(why),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let filter = "transformer-tiny/padded/cuda(-graph)?/b3/t16"; // no whole decodes
+    let output = program(&["run", "--filter", filter, "--budget", "30", "--threads", "1"], folder.path());
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).to_string();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.contains("emulated"), device.info.emulated, "{said}");
+    let run = only_run(folder.path());
+    let gpu = run.environment.gpu.clone().unwrap();
+    assert_eq!(gpu.launch_ns.is_some() && gpu.graph_node_ns.is_some(), !device.info.emulated);
+    assert_eq!(gpu.read_bandwidth.is_empty(), device.info.emulated, "two of each shape: again, and cold");
+    let of = |backend: &str, metric| {
+        let case = format!("transformer-tiny/padded/{backend}/b3/t16").parse().unwrap();
+        let rows = run.samples.iter().filter(|s| s.case == case && s.metric == metric && s.round <= 100);
+        rows.filter_map(|sample| sample.value).collect::<Vec<u64>>()
+    };
+    for backend in ["cuda", "cuda-graph"] {
+        for metric in [Metric::StepNs, Metric::StepDeviceNs, Metric::PipelinedStepNs] {
+            assert!(of(backend, metric).len() >= 2, "{backend} {metric}: {said}");
+        }
+    }
+    let launches = of("cuda", Metric::StepLaunches);
+    assert_eq!(of("cuda-graph", Metric::StepKernels), launches);
+    assert!(launches[0] > 10);
+    assert_eq!(of("cuda-graph", Metric::StepLaunches), [1]);
+    if device.info.emulated {
+        let clocks = [Metric::SmClockMhz, Metric::MemoryClockMhz, Metric::PowerMw];
+        assert!(run.samples.iter().all(|sample| !clocks.contains(&sample.metric)), "software has no clock");
+    }
+}

@@ -9,9 +9,10 @@ use serde::{Serialize, Serializer};
 
 use super::compare::Verdict;
 use super::crossing::Crossing;
-use super::curve::{predicted_ns, FloorBytes};
+use super::curve::FloorBytes;
 use super::estimate::{median, median_of, Estimate};
 use super::measurements::{Group, Measurements, Prefer};
+use super::prediction::Predictor;
 use super::summary::{crossing_line, CrossingLine};
 use crate::cache::Strategy;
 use crate::case::BackendName;
@@ -96,7 +97,7 @@ pub fn findings(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Finding> {
     let of_group = |group: Group| {
         let beats = pairs(&found, group).into_iter().flat_map(|(first, second)| {
             let line = crossing_line(&found, group, first, second)?;
-            Some(beats_from(run, floor_bytes, group, &line))
+            Some(beats_from(run, &found, floor_bytes, group, &line))
         });
         let beats: Vec<Finding> = beats.collect();
         let bytes: Vec<Finding> = beats.iter().filter_map(bytes_where_beaten).collect();
@@ -123,10 +124,17 @@ fn pairs(found: &Measurements, group: Group) -> Vec<(Strategy, Strategy)> {
     all.filter(|&(first, second)| is_headline(first, second)).collect()
 }
 
-fn beats_from(run: &Run, floor_bytes: FloorBytes<'_>, group: Group, line: &CrossingLine) -> Finding {
+fn beats_from(
+    run: &Run,
+    found: &Measurements,
+    floor_bytes: FloorBytes<'_>,
+    group: Group,
+    line: &CrossingLine,
+) -> Finding {
     let &CrossingLine { first, second, from, to, .. } = line;
-    let time = |strategy, t| predicted_ns(&run.environment, floor_bytes, &group.case(strategy, t));
-    let wins = |t| Some(time(first, t)? < time(second, t)?);
+    let steps = |strategy| Predictor::new(&run.environment, floor_bytes, found, group, strategy);
+    let (of_first, of_second) = (steps(first), steps(second));
+    let wins = |t| Some(of_first.ns(t)? < of_second.ns(t)?);
     let wins: Option<Vec<bool>> = (from..=to).map(wins).collect();
     let start = wins.map(|wins| from + wins.iter().rposition(|wins| !wins).map_or(0, |last| last + 1));
     let predicted = start.map(|t| match t {
@@ -229,8 +237,8 @@ fn best_chunk(
         let chunk = strategy.grows_by(capacity(group.model, group.shape))?;
         let decode = found.median(&group.case(strategy, tokens), Metric::DecodeNs)?;
         let shapes = tokens.div_ceil(chunk) as f64;
-        let step = |t| predicted_ns(&run.environment, floor_bytes, &group.case(strategy, t));
-        let steps: Option<f64> = (1..=tokens).map(step).sum();
+        let predictor = Predictor::new(&run.environment, floor_bytes, found, group, strategy);
+        let steps: Option<f64> = (1..=tokens).map(|t| predictor.ns(t)).sum();
         let total = Estimate {
             value: shapes * shape.value + decode.value,
             lo: shapes * shape.lo + decode.lo,

@@ -221,6 +221,17 @@ pub struct DeviceMemory {
     pub used_bytes: u64,
 }
 
+/// How long some work took by the clock of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceTime {
+    /// It has no such clock, or none that can be used.
+    Unknown,
+    /// The device began before all was queued, so that its time may contain the host's. It will be kept busy
+    /// for longer the next time.
+    Waited,
+    Ns(u64),
+}
+
 /// What a backend makes ready before it can run a step of some shape, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
@@ -291,10 +302,13 @@ pub trait Backend: Sized + 'static {
 
     // ---- for those who measure
 
-    /// Runs `work`, and says how long the device took for it by its own clock, where it has one. Returns
-    /// when the work is done.
-    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
-        Ok((work()?, None))
+    /// Runs `work`, and says how long the device took for it by its own clock. Returns when the work is done.
+    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, DeviceTime)> {
+        Ok((work()?, DeviceTime::Unknown))
+    }
+    /// Whether steps can be queued one behind the other, and it is asked how long they take then.
+    fn pipelines(&self) -> bool {
+        false
     }
     /// Called before every timed step, outside the clock: a device that was asked for steps with a cold
     /// cache empties it here.

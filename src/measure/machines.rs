@@ -77,6 +77,11 @@ impl Machines {
         self.gpu.get_or_init(open).as_ref().map_err(String::as_str)
     }
 
+    /// Whether this backend's device is an emulator in software, whose times are not shown.
+    pub fn emulated(&self, backend: BackendName) -> bool {
+        backend.is_cuda() && self.gpu().is_ok_and(|device| device.info.emulated)
+    }
+
     /// The cases that can run here. Why others cannot is said once, on standard error.
     ///
     /// # Errors
@@ -114,7 +119,7 @@ impl Machines {
 fn gpu(device: &Device, cold_l2: bool) -> Gpu {
     let Device { info, nvrtc, target, .. } = device;
     let (major, minor) = info.compute_capability;
-    let l2 = if cold_l2 { "emptied before every timed step" } else { "as the step before left it" };
+    let l2 = if cold_l2 { Gpu::COLD_L2 } else { Gpu::WARM_L2 };
     Gpu {
         name: Some(info.name.clone()),
         compute_capability: Some(format!("{major}.{minor}")),

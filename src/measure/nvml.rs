@@ -61,7 +61,7 @@ fn throttle_reasons(nvml: &Nvml, device: &Device) -> Option<ThrottleReasons> {
 }
 
 /// The library under the name that the driver installs; its link without a number is for developers.
-fn open() -> Option<Nvml> {
+pub(super) fn open() -> Option<Nvml> {
     Nvml::builder().lib_path(OsStr::new("libnvidia-ml.so.1")).init().or_else(|_| Nvml::init()).ok()
 }
 

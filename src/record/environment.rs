@@ -84,7 +84,7 @@ pub struct CpuCache {
 }
 
 /// One access pattern read one buffer as large as a model's weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// As a case id begins: `transformer-toy`.
     pub model_shape: String,
@@ -92,6 +92,32 @@ pub struct Bandwidth {
     pub threads: u64,
     pub bytes_per_second: u64,
     pub pattern: String,
+    /// Of a GPU: where the bytes came from. Absent from older files, and where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<MemoryLevel>,
+    /// Whether no byte was in a cache, for steps that begin with a cold one; else the same bytes were read
+    /// again and again, as steps read weights.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cold: bool,
+}
+
+impl Bandwidth {
+    /// ` of L2`, ` of DRAM`, or nothing where it is not known.
+    pub fn of_level(&self) -> &'static str {
+        match self.level {
+            Some(MemoryLevel::L2) => " of L2",
+            Some(MemoryLevel::Dram) => " of DRAM",
+            None => "",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryLevel {
+    /// The second-level cache.
+    L2,
+    Dram,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,6 +163,23 @@ pub struct Gpu {
     /// Ceilings measured in this run, as those of the CPU.
     pub read_bandwidth: Vec<Bandwidth>,
     pub peak_flops: Option<PeakFlops>,
+    /// What one kernel that does nothing costs among many: queued one after the other, and as a node of a graph
+    /// that is replayed.
+    pub launch_ns: Option<u64>,
+    pub graph_node_ns: Option<u64>,
+    /// What the run had no time for, as `transformer-gpt2/padded/cuda/b1/t64: steps`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+impl Gpu {
+    /// [`Self::l2`] of a run whose steps begin with a cold second-level cache, and of one whose steps do not.
+    pub const COLD_L2: &str = "emptied before every timed step";
+    pub const WARM_L2: &str = "as the step before left it";
+
+    pub fn is_cold(&self) -> bool {
+        self.l2.as_deref() == Some(Gpu::COLD_L2)
+    }
 }
 
 /// Which part of a plan a run is: see [`crate::shard`].
@@ -267,16 +310,23 @@ impl Environment {
 
     /// Bytes per second that the best access pattern read for this case's model and shape.
     pub fn read_ceiling(&self, case: &Case) -> Option<u64> {
+        self.best_read(case).map(|best| best.bytes_per_second)
+    }
+
+    /// The best of those that bound this case: from memory where the run's steps began with a cold cache.
+    pub fn best_read(&self, case: &Case) -> Option<&Bandwidth> {
         let name = format!("{}-{}", case.model, case.shape);
-        let of_gpu = self.gpu.iter().flat_map(|gpu| &gpu.read_bandwidth);
-        let of_cpu = self.read_bandwidth.iter().filter(|b| b.threads == self.threads);
-        let measured: Vec<&Bandwidth> = match case.backend {
-            BackendName::Cpu => of_cpu.collect(),
-            BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised => of_gpu.collect(),
-            BackendName::Outside(_) => Vec::new(), // who knows what they ran on
+        let measured: Vec<&Bandwidth> = match (case.backend, &self.gpu) {
+            (BackendName::Cpu, _) => {
+                self.read_bandwidth.iter().filter(|b| b.threads == self.threads).collect()
+            }
+            (BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised, Some(gpu)) => {
+                gpu.read_bandwidth.iter().filter(|b| b.cold == gpu.is_cold()).collect()
+            }
+            _ => Vec::new(), // who knows what others ran on
         };
-        let measured = measured.into_iter().filter(|b| b.model_shape == name);
-        measured.map(|b| b.bytes_per_second).max().filter(|&b| b > 0)
+        let measured = measured.into_iter().filter(|b| b.model_shape == name && b.bytes_per_second > 0);
+        measured.max_by_key(|b| b.bytes_per_second)
     }
 
     /// The FLOP/s of the best product on the machine that this backend runs on.
@@ -289,6 +339,19 @@ impl Environment {
             BackendName::Outside(_) => None,
         };
         peak.map(|peak| peak.flops_per_second)
+    }
+
+    /// What starting the kernels of one step costs by itself: nothing on the CPU, where they are calls.
+    pub fn launches_ns(&self, backend: BackendName, kernels: f64) -> Option<f64> {
+        let gpu = self.gpu.as_ref();
+        let [launch, node] = [gpu.and_then(|gpu| gpu.launch_ns), gpu.and_then(|gpu| gpu.graph_node_ns)]
+            .map(|ns| ns.map(|ns| ns as f64));
+        match backend {
+            BackendName::Cpu => Some(0.0),
+            BackendName::Cuda | BackendName::CudaSpecialised => Some(kernels * launch?),
+            BackendName::CudaGraph => Some(launch? + kernels * node?),
+            BackendName::Outside(_) => None,
+        }
     }
 
     /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on.
@@ -355,6 +418,47 @@ mod tests {
             "intel-xeon-e5-2690-v4-2-60ghz-14c"
         );
         assert_eq!(slug("AMD EPYC 7B13 2c ../../etc"), "amd-epyc-7b13-2c-etc");
+    }
+
+    /// Steps that begin with a cold cache are held against memory, the others against what they find.
+    #[test]
+    fn a_ceiling_is_of_the_cache_that_steps_begin_with() {
+        let mut environment = Environment::collect(1, 7);
+        let read = |bytes_per_second, level, cold| Bandwidth {
+            model_shape: "transformer-toy".into(),
+            bytes: 13_700_000,
+            bytes_per_second,
+            level: Some(level),
+            cold,
+            ..Bandwidth::default()
+        };
+        let read_bandwidth = vec![
+            read(5_000_000_000_000, MemoryLevel::L2, false),
+            read(3_000_000_000_000, MemoryLevel::Dram, true),
+            read(2_900_000_000_000, MemoryLevel::Dram, true),
+        ];
+        let case: Case = "transformer-toy/padded/cuda/b1/t64".parse().unwrap();
+        let mut best = |l2: &str| {
+            let gpu = Gpu { l2: Some(l2.into()), read_bandwidth: read_bandwidth.clone(), ..Gpu::default() };
+            environment.gpu = Some(gpu);
+            let best = environment.best_read(&case).unwrap();
+            (best.bytes_per_second, best.level.unwrap())
+        };
+        assert_eq!(best(Gpu::WARM_L2), (5_000_000_000_000, MemoryLevel::L2));
+        assert_eq!(best(Gpu::COLD_L2), (3_000_000_000_000, MemoryLevel::Dram));
+    }
+
+    /// A file from before levels, cold caches and launches had names.
+    #[test]
+    fn an_older_gpu_has_warm_ceilings_and_no_cost_of_launches() {
+        let text = r#"{"name": "H100", "read_bandwidth": [{"model_shape": "transformer-toy", "bytes": 1,
+            "threads": 0, "bytes_per_second": 7, "pattern": "132 blocks"}]}"#;
+        let gpu: Gpu = serde_json::from_str(text).unwrap();
+        assert!(!gpu.is_cold() && !gpu.read_bandwidth[0].cold && gpu.read_bandwidth[0].level.is_none());
+        let environment = Environment { gpu: Some(gpu), ..Environment::collect(1, 7) };
+        assert_eq!(environment.read_ceiling(&"transformer-toy/padded/cuda/b1/t64".parse().unwrap()), Some(7));
+        assert_eq!(environment.launches_ns(BackendName::Cuda, 34.0), None);
+        assert_eq!(environment.launches_ns(BackendName::Cpu, 34.0), Some(0.0));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub const FIRST_DECODE_ROUND: u32 = 101;
 
 pub use atomic::write_atomically;
 pub use environment::{
-    Bandwidth, CpuCache, Environment, Gpu, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
+    Bandwidth, CpuCache, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
 };
 pub use import::{import, Imported};
 pub use machine::physical_cores;

@@ -135,6 +135,7 @@ fn environment() -> Environment {
         threads: 2,
         bytes_per_second: 39_000_000_000,
         pattern: "four streams".into(),
+        ..Bandwidth::default()
     };
     let peak = PeakFlops { flops_per_second: 159_000_000_000, how: "512³ by gemm".into() };
     Environment {

@@ -50,6 +50,9 @@ kernels!(
     GatherBatch => "gather_batch",
     CeilingRead => "ceiling_read",
     CeilingFlops => "ceiling_flops",
+    FillRandom => "fill_random",
+    Spin => "spin",
+    Empty => "empty",
 );
 
 const COMMON: &str = include_str!("../../../kernels/common.cuh");

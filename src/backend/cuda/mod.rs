@@ -20,12 +20,14 @@ mod kernels;
 mod memory;
 mod nvrtc;
 mod stream;
+mod timing;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use ceiling::{Ceiling, LaunchCosts, ReadCeilings};
 pub use device::{Device, DeviceInfo};
 pub use driver::CudaVersion;
 pub use kernels::{Kernel, Variant};
@@ -33,8 +35,8 @@ pub use memory::Tensor;
 pub use nvrtc::{Image, Need, Nvrtc, Survey, Verdict};
 
 use super::{
-    bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, Layout,
-    Linear, Meter, Norm, Prepared, Sees, Shape, View,
+    bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, DeviceTime,
+    Layout, Linear, Meter, Norm, Prepared, Sees, Shape, View,
 };
 use crate::error::{Error, Result};
 use driver::Function;
@@ -42,6 +44,7 @@ use graph::Recorder;
 use kernels::MOST_LENGTHS;
 use memory::{kept, weights, Pointer, Scratch};
 use stream::{Grid, Stream};
+use timing::{Flusher, HeadStart};
 
 fn failed(what: impl Into<String>) -> Error {
     Error::Device { backend: "cuda", what: what.into() }
@@ -67,7 +70,8 @@ pub struct Cuda {
     compiled: RefCell<Vec<(Variant, u64)>>,
     captures: RefCell<Vec<CaptureTimes>>,
     /// Written before every timed step, where the second-level cache is to be cold.
-    flusher: Option<Tensor>,
+    flusher: Option<Flusher>,
+    head_start: HeadStart,
 }
 
 /// A [`Call`]'s numbers on the device, and what was recorded of the steps that read them there.
@@ -119,7 +123,18 @@ impl Cuda {
         let (stream, meter) = (Rc::new(stream), Rc::new(Meter::default()));
         let scratch = RefCell::new(Scratch::new(&stream, &meter));
         let (kernels, compiled, captures) = Default::default();
-        Cuda { mode, device, stream, meter, scratch, kernels, compiled, captures, flusher: None }
+        Cuda {
+            mode,
+            device,
+            stream,
+            meter,
+            scratch,
+            kernels,
+            compiled,
+            captures,
+            flusher: None,
+            head_start: HeadStart::default(),
+        }
     }
 
     /// Every variant asked for so far, in no order.
@@ -142,13 +157,6 @@ impl Cuda {
     /// The device that kernels run on; a plan has none.
     pub fn device(&self) -> Option<&DeviceInfo> {
         self.device.as_ref().map(|device| &device.info)
-    }
-
-    /// The same, with the device's second-level cache emptied before every timed step.
-    pub fn with_cold_l2(mut self) -> Result<Cuda> {
-        let held = self.device.as_ref().map_or(0, |device| device.info.l2_bytes);
-        self.flusher = Some(self.upload([1, 1, held / 2], &vec![0.0; held / 2])?); // twice its size
-        Ok(self)
     }
 
     fn scratch(&self, shape: Shape) -> Result<Tensor> {
@@ -387,16 +395,17 @@ impl Backend for Cuda {
         self.mode == Mode::Graph
     }
 
-    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
-        self.stream.device_ns(work)
+    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, DeviceTime)> {
+        self.timed(work)
     }
 
-    /// Writes more than the second-level cache holds.
     fn before_step(&self) -> Result<()> {
-        match &self.flusher {
-            None => Ok(()),
-            Some(flusher) => self.stream.zero(flusher.start(), bytes(flusher.shape())),
-        }
+        self.flush()
+    }
+
+    /// Where every length is compiled in, what is queued waits for a compiler.
+    fn pipelines(&self) -> bool {
+        self.mode != Mode::Specialised && self.flusher.is_none()
     }
 
     fn device_memory(&self) -> Result<Option<DeviceMemory>> {

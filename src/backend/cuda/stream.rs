@@ -146,18 +146,36 @@ impl Stream {
         Ok(Captured { graph, done, times: CaptureTimes { capture_ns, instantiate_ns } })
     }
 
-    /// Nanoseconds that the device took for what `work` queues, between two events of the stream.
-    /// Waits for the end. The first operation's launch is outside, gaps between operations are inside.
-    pub fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
+    /// What the device took for what `work` queues, between two events of the stream: gaps between operations
+    /// are inside. An event on an idle stream fires at once, so `head_start` is queued first, and is to keep
+    /// the device busy until all of `work` is queued. Waits for the end.
+    pub fn device_ns<R>(
+        &self,
+        head_start: impl FnOnce() -> Result<()>,
+        work: impl FnOnce() -> Result<R>,
+    ) -> Result<(R, Option<Timed>)> {
         let Some(stream) = self.open()? else { return Ok((work()?, None)) };
         let event = || {
             let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
             stream.record_event(flags).map_err(|e| broken("record an event", e))
         };
+        head_start()?;
         let start = event()?;
+        let queueing = Instant::now();
         let done = work()?;
         let end = event()?;
+        let queue_ns = queueing.elapsed().as_nanos() as u64;
+        let waited = start.try_is_complete().map_err(|e| broken("look at an event", e))?;
         let elapsed_ms = start.elapsed_ms(&end).map_err(|e| broken("time the device", e))?;
-        Ok((done, Some((f64::from(elapsed_ms) * 1e6) as u64)))
+        Ok((done, Some(Timed { device_ns: (f64::from(elapsed_ms) * 1e6) as u64, queue_ns, waited })))
     }
+}
+
+/// Some work by the device's clock.
+pub struct Timed {
+    pub device_ns: u64,
+    /// How long the host took to queue it.
+    pub queue_ns: u64,
+    /// Whether the device began before all was queued, so that its time may contain the host's.
+    pub waited: bool,
 }

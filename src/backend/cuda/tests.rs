@@ -451,11 +451,10 @@ fn a_full_cache_says_so_before_anything_is_launched() {
 }
 
 #[test]
-fn the_device_tells_its_time_and_its_memory() {
+fn the_device_tells_its_memory() {
     let Some(device) = device() else { return };
     let b = Cuda::new(&device, Mode::Stream).unwrap();
-    let (rows, _) = b.device_ns(|| b.zeros([1, 1000, 1])).unwrap();
-    assert_eq!(rows.shape(), [1, 1000, 1]);
+    let _rows = b.zeros([1, 1000, 1]).unwrap();
     let memory = b.device_memory().unwrap().expect("a device has some");
     assert!(memory.pool_peak_bytes >= 4000 && memory.used_bytes >= 4000, "{memory:?}");
 }

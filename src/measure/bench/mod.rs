@@ -7,6 +7,10 @@
 //! | `startup` | phases of a cold start | criterion, around fresh child processes |
 //! | `step` | steps at the suite's positions, strategies in turn, whole decodes | criterion, and rounds of our own |
 //!
+//! The cases on a GPU have a budget of their own, [`Settings::gpu_limit`], of which each program has a share:
+//! a tenth for each of the first two, a fifth for cold starts, the rest for steps. Criterion's repetitions,
+//! the loading of models and all that compiles count.
+//!
 //! Criterion itself is a dependency of the benches alone: they hand in a function that takes a
 //! [`Timing`] through it.
 
@@ -28,7 +32,7 @@ pub use startup::startup;
 pub use step::steps;
 
 use super::record::Record;
-use super::{Machines, Settings, MOST_THREADS};
+use super::{Budget, Machines, Settings, MOST_THREADS};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{Metric, Sample};
@@ -75,6 +79,12 @@ impl Bench {
     /// The cases that share a model on a backend, for each.
     fn rigs(&self) -> impl Iterator<Item = &[Case]> {
         self.cases.chunk_by(suite::same_rig)
+    }
+
+    /// So many hundredths of what the cases on a GPU may take; no limit where nothing is measured.
+    fn budget(&self, share: u32) -> Budget {
+        let limit = self.settings.gpu_limit() * share / 100;
+        Budget::of(Some(limit).filter(|_| self.mode == Mode::Measure))
     }
 
     /// Where to write, and what is there already; `None` when nothing is measured. The four
