@@ -44,6 +44,7 @@ the run names no GPU.
 import argparse
 import itertools
 import json
+import math
 import os
 import re
 import resource
@@ -68,6 +69,8 @@ MOST_STEPS = 1000
 ROUNDS = 12
 # One round of a run is below the number from which rounds are whole decodes.
 MOST_ROUNDS = 100
+# What is measured once for a GPU, in environment.json.
+CEILINGS = ("read_bandwidth", "peak_flops", "launch_ns", "graph_node_ns")
 
 
 # ---- The engines: each in a process of its own ------------------------------------------------------
@@ -115,6 +118,7 @@ class Padded(TorchArm, other_engines.TorchPadded):
         return keys, values
 
     def feed(self, token, position):
+        """The device has to be idle: it may not have read the last numbers yet."""
         self.numbers[0], self.numbers[1] = token, position
         self.fed.copy_(self.host, non_blocking=True)
 
@@ -124,6 +128,9 @@ class Padded(TorchArm, other_engines.TorchPadded):
             return self.run(cache)
 
     def run(self, cache):
+        return self.whole_step(cache)
+
+    def whole_step(self, cache):
         return self.forward(cache, self.fed[:1], self.fed[1:])
 
 
@@ -141,19 +148,16 @@ class Graph(Padded):
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARM_UP):
-                    self.run_eagerly(cache)
+                    self.whole_step(cache)
             torch.cuda.current_stream().wait_stream(side)
             torch.cuda.synchronize()
             begin = time.perf_counter_ns()
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
-                self.logits = self.run_eagerly(cache)
+                self.logits = self.whole_step(cache)
             torch.cuda.synchronize()
             self.prepared = {"capture_ns": time.perf_counter_ns() - begin}
         return cache
-
-    def run_eagerly(self, cache):
-        return super().run(cache)
 
     def run(self, cache):
         self.graph.replay()
@@ -169,7 +173,7 @@ class Compiled(Padded):
         for tensor in [*weights, *itertools.chain(*cache), self.fed, self.rows]:
             torch._dynamo.mark_static_address(tensor)
         torch._dynamo.reset()
-        self.compiled = torch.compile(self.forward, mode="reduce-overhead", fullgraph=True)
+        self.compiled = torch.compile(self.whole_step, mode="reduce-overhead", fullgraph=True)
         begin = time.perf_counter_ns()
         self.step(cache, 0, 0)
         self.wait()
@@ -184,7 +188,7 @@ class Compiled(Padded):
 
     def run(self, cache):
         self.torch.compiler.cudagraph_mark_step_begin()
-        return self.compiled(cache, self.fed[:1], self.fed[1:])
+        return self.compiled(cache)
 
 
 class Jax(other_engines.JaxPadded):
@@ -268,6 +272,7 @@ class Worker:
             if at + 1 in positions:
                 self.trunks[at + 1] = arm.fork(cache, at)
             logits = arm.step(cache, token, at)
+            arm.wait()
             if at + 1 in positions:
                 found[at + 1] = difference(logits, expected[str(at + 1)])
         return {"found": found, "prepared": getattr(arm, "prepared", {}), "remark": getattr(arm, "remark", "")}
@@ -385,10 +390,11 @@ class Process:
     def __init__(self, command, log, environment=None):
         self.log, self.rest = log, b""
         try:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("ab"),
-                start_new_session=True, env={**os.environ, **(environment or {})},
-            )  # fmt: skip
+            with log.open("ab") as errors:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                    start_new_session=True, env={**os.environ, **(environment or {})},
+                )  # fmt: skip
         except OSError as error:
             raise Failed(f"{Path(command[0]).name}: {error.strerror}") from None
 
@@ -574,6 +580,7 @@ class Stage:
         self.threads = options.threads
         self.until = time.monotonic() + 60 * options.minutes
         self.rounds = {}  # done, by shape
+        self.held = set()  # cases whose logits were compared
         self.times = {}  # {(shape, arm, position): [nanoseconds of a step]}
         self.begin_run()
         self.arms = self.make_arms()
@@ -661,10 +668,11 @@ class Stage:
             theirs = json.loads((run / "environment.json").read_text())
         except (OSError, ValueError) as error:
             return log(f"--ceilings {run}: {error}; there are none")
-        if theirs["emulated"] or not theirs["gpu"] or self.device == "cpu":
-            return log(f"--ceilings {run.name}: not of this GPU; there are none")
-        self.complete_gpu(theirs["gpu"])
-        self.environment["ceilings_of"] = run.name
+        gpu, of = self.environment["gpu"], theirs.get("gpu")
+        if theirs.get("emulated") or not gpu or not of or gpu["name"] != of["name"]:
+            return log(f"--ceilings {run.name}: not of this run's GPU; there are none")
+        gpu |= {what: of[what] for what in CEILINGS if what in of and not gpu.get(what)}
+        self.environment["ceilings_of"] = run.resolve().name
         self.write()
 
     def is_emulated(self):
@@ -691,7 +699,6 @@ class Stage:
         units = [(arms, shape) for arms in passes for shape in self.options.shapes]
         for at, (arms, name) in enumerate(units):
             left = self.until - time.monotonic()
-            end = time.monotonic() + left / (len(units) - at)
             fresh = [arm for arm in arms if (arms is passes[0]) or arm.slow]
             if left < 2:
                 for arm in fresh:
@@ -703,12 +710,18 @@ class Stage:
                 for arm in fresh:
                     self.fail(arm, name, 64, failure)
                 continue
-            self.prepare(arms, fresh, shape, end)
+            # One shape with a slow arm is worth more than none: it may take most of what is left.
+            self.prepare(arms, fresh, shape, self.share(0.5 if arms is passes[0] else 0.75))
             ready = [arm for arm in arms if arm.positions]
             if arms is passes[0] or any(arm.slow for arm in ready):
-                self.take_turns(ready, shape, end)
+                self.take_turns(ready, shape, self.share(1 / (len(units) - at)))
         for arm in self.arms:
             arm.end()
+
+    def share(self, part):
+        """The moment when this part of the time that is left is over."""
+        now = time.monotonic()
+        return now + max(0, self.until - now) * part
 
     def prepare(self, arms, fresh, shape, until):
         """All at once. `positions` are those at which an arm is right, with the steps of a sample."""
@@ -748,8 +761,10 @@ class Stage:
         right = found["max_rel"] <= TOLERANCE  # no number is not right
         error = "" if right else f"the logits differ by {found['max_rel']:.1e}, more than {TOLERANCE:.0e}"
         case = case_id(arm.strategy, arm.backend, position, shape=shape.name)
-        measured = [found[what] if right or found[what] == found[what] else "" for what in ("max_abs", "max_rel")]
-        append(self.folder / "equality.csv", [[case, *measured, found["place"], TOLERANCE, error]])
+        measured = [found[what] if math.isfinite(found[what]) else "" for what in ("max_abs", "max_rel")]
+        if error or case not in self.held:
+            self.held.add(case)
+            append(self.folder / "equality.csv", [[case, *measured, found["place"], TOLERANCE, error]])
         if not right:
             del arm.positions[position]
             self.fail(arm, shape.name, position, error)
@@ -865,6 +880,7 @@ def read_options():
 
 def main():
     options = read_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; what was measured is there"))  # the arms end, too
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="gpu-engines-") as scratch:
         try:
