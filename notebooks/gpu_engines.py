@@ -713,7 +713,7 @@ class Stage:
             # One shape with a slow arm is worth more than none: it may take most of what is left.
             self.prepare(arms, fresh, shape, self.share(0.5 if arms is passes[0] else 0.75))
             ready = [arm for arm in arms if arm.positions]
-            if arms is passes[0] or any(arm.slow for arm in ready):
+            if ready and (arms is passes[0] or any(arm.slow for arm in ready)):
                 self.take_turns(ready, shape, self.share(1 / (len(units) - at)))
         for arm in self.arms:
             arm.end()
