@@ -15,6 +15,7 @@ import time
 import unittest
 from pathlib import Path
 
+import gpu_arms
 import gpu_engines
 from gpu_engines import Failed, Process, Stage
 
@@ -146,7 +147,7 @@ class Reference(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             folder, tokens = Path(folder), [5, 3, 96, 0, 41]
             other_engines.write_random_model(folder, other_engines.Shape(2, 32, 4, 97, 16))
-            gpu_engines.reference(folder, tokens, [2, 5])
+            gpu_arms.reference(folder, tokens, [2, 5])
             found = np.load(folder / "reference.npz")
             for position in (2, 5):
                 decoder = other_engines.TorchConcat(folder, 1, "float64")
