@@ -1,28 +1,31 @@
 """Times one decode step of other public engines on a GPU, in turn with decode-bench, into a run of its own.
 
-    python3 gpu_engines.py --program ./decode-bench --out DIR --minutes 2 --shapes toy,base,gpt2
+    python3 gpu_engines.py --program ./decode-bench --out DIR --minutes 3 --shapes toy,base,gpt2
 
-Beside this file lie `gpu_arms.py`, one arm, `other_engines.py`, the engines on a CPU, and `run_files.py`. Nothing is installed: an engine
-whose library is not there is named, and gets a row that says so.
+Beside this file lie `gpu_arms.py`, which is one arm, `other_engines.py`, the engines on a CPU, and `run_files.py`.
+Nothing is installed: an engine whose library is not there is named, and gets a row that says so.
 
 **What is timed.** One interactive step of GPT-2, batch 1, f32: the device is idle (synchronised), the clock starts,
 one given token is fed at its position, the clock stops when its logits are complete on the device
-(`torch.cuda.synchronize`, `block_until_ready`). They are not copied to the host, and no token is chosen. A position is
-the number of tokens after the step. The cache is put back outside the clock, and a few steps at the same position go
-before, so that nothing is compiled, captured or first allocated in a timed step. TF32 is off in every engine.
+(`torch.cuda.synchronize`, `block_until_ready`). They are not copied to the host, and no token is chosen. A position
+is the number of tokens after the step. The cache is put back outside the clock, and a few steps at the same position
+go before, so that nothing is compiled, captured or first allocated in a timed step. TF32 is off in every engine.
+
 `step_device_ns` is the time between two events around as many steps more, one at a time, each queued behind a kernel
 that keeps the device busy until the host has queued the whole step: gaps between kernels are inside, the host is not.
-An arm that waits for the device within a step has no such time.
+An arm that waits for the device within a step has no such time, nor has JAX.
 
-| backend, strategy | what it is |
-|---|---|
-| `torch-eager-cuda`, concat | PyTorch, operation by operation; `torch.cat` makes the cache one row longer |
-| `torch-eager-cuda`, padded | the same with a cache of capacity, written in place and masked; token and position on the device |
-| `torch-graph-cuda`, padded | that step captured once in a `torch.cuda.CUDAGraph` and replayed; both numbers copied in before |
-| `torch-compile-cuda`, padded | that step under `torch.compile(mode="reduce-overhead")`; compiling is a row of its own |
-| `jax-cuda`, padded | one compiled function, the cache donated; compiling is a row of its own |
-| `transformers-cuda`, concat and padded | its GPT-2's `forward` with `DynamicCache` and `StaticCache` |
-| `cuda`, `cuda-graph` | decode-bench's own `step-time`, from this run's program |
+| backend | strategy | what it is |
+|---|---|---|
+| `torch-eager-cuda` | concat | PyTorch, operation by operation; `torch.cat` makes the cache one row longer |
+| | padded | the same with a cache of capacity, written in place, masked; token and position on the device |
+| `torch-graph-cuda` | padded | that step captured once in a `torch.cuda.CUDAGraph`, and replayed |
+| `torch-compile-cuda` | padded | that step under `torch.compile(mode="reduce-overhead")` |
+| `jax-cuda` | padded | one compiled function, the cache donated |
+| `transformers-cuda` | concat, padded | its GPT-2's `forward` with `DynamicCache`, `StaticCache`; uploads the token |
+| `cuda`, `cuda-graph` | concat, padded, bounded | decode-bench's own `step-time` |
+
+`compile_ns`, at position 1, is a compiler's first step; `capture_ns` is capturing a graph and making it ready.
 
 **What is compared with what.** All have the same weights (written by decode-bench) and the same given tokens. Every arm
 feeds itself all tokens, step by step, and its logits at each position are held against a full recompute in f64, by
@@ -31,14 +34,14 @@ its `naive`.
 
 **Turns.** Each arm is a process that lives as long as it is needed; they are asked in turn, A B C, in an order that
 changes from round to round, and only the one that is asked works: the others wait for a line, holding a CUDA context
-and their memory on the device (`gpu_states` in environment.json says how much is in use). A sample is as many steps as
-fit in 20 ms. `torch.compile` takes a minute or more: first all others take their turns at all shapes, then all
-of them once more with it, shape by shape, while the minutes last.
+and their memory on the device (`gpu_states` in environment.json says how much is in use). A sample is as many steps
+as fit in 20 ms. `torch.compile` takes a minute or more: first all others take their turns at all shapes, then all of
+them once more with it, shape by shape, while the minutes last.
 
-**What is left behind.** A run that `report`, `plot`, `cmp` and `import` read, in a folder of its own under `--out`. Every
-sample is written when it is taken, so a run that is stopped keeps what it has. Ceilings are not measured here: `--ceilings`
-names a run of the same GPU to take them from. With `--device cpu` no GPU is used, the backends are called `…-cpu`, and
-the run names no GPU.
+**What is left behind.** A run that `report`, `plot`, `cmp` and `import` read, in a folder of its own under `--out`.
+Every sample is written when it is taken, so a run that is stopped keeps what it has. Ceilings are not measured here:
+`--ceilings` names a run of the same GPU to take them from. With `--device cpu` no GPU is used, backends are called
+`torch-eager-cpu` and so on, and the run names no GPU.
 """
 
 import argparse
@@ -136,7 +139,7 @@ def last_line(log):
 
 
 class Arm:
-    """A backend and a strategy, as they are in a case's id. Ready where `positions` says how many steps a sample has."""
+    """A backend and a strategy, as in a case's id. It is ready at its `positions`: the steps that a sample has."""
 
     slow = False
 
@@ -158,7 +161,8 @@ class EngineArm(Arm):
         stage = self.stage
         if self.process is None or self.process.process.poll() is not None:
             settings = dict(engine=self.engine, strategy=self.strategy, device=stage.device, threads=stage.threads)
-            environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "HF_HUB_OFFLINE": "1", "USE_TF": "0"}
+            environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "HF_HUB_OFFLINE": "1"}
+            environment["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # compiling is a row, too
             if stage.device == "cpu":
                 environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
             log = stage.scratch / f"{self.backend}-{self.strategy}.log"
@@ -181,7 +185,7 @@ class EngineArm(Arm):
         if answer["remark"]:
             self.remarks[shape.name] = answer["remark"]
         for metric, value in answer["prepared"].items():
-            self.stage.sample(self, shape, 1, metric, 0, 1, value)
+            self.stage.prepared(self, shape, metric, value)
         return {int(position): found for position, found in answer["found"].items()}
 
     def time(self, position, steps, until, device_time=True):
@@ -235,9 +239,9 @@ class OwnArm(Arm):
 
 
 OWN = {
-    "cuda": [("cuda", "concat"), ("cuda", "padded"), ("cuda", "bounded"), ("cuda-graph", "padded"), ("cuda-graph", "bounded")],
-    "cpu": [("cpu", "concat"), ("cpu", "padded"), ("cpu", "bounded")],
-}  # fmt: skip
+    "cuda": {"cuda": ("concat", "padded", "bounded"), "cuda-graph": ("padded", "bounded")},
+    "cpu": {"cpu": ("concat", "padded", "bounded")},
+}
 
 
 class Shape:
@@ -276,7 +280,7 @@ class Stage:
         self.threads = options.threads
         self.until = time.monotonic() + 60 * options.minutes
         self.rounds = {}  # done, by shape
-        self.held = set()  # cases whose logits were compared
+        self.held = set()  # what is said once and not again: cases whose logits were compared, compilations
         self.times = {}  # {(shape, arm, position): [nanoseconds of a step]}
         self.begin_run()
         self.arms = self.make_arms()
@@ -284,8 +288,8 @@ class Stage:
     def make_arms(self):
         wanted = re.compile(self.options.arms)
         engines = [(engine, strategy) for engine, by in ENGINES.items() for strategy in by]
-        arms = [OwnArm(backend, strategy, self) for backend, strategy in OWN[self.device]]
-        arms += [EngineArm(engine, strategy, self) for engine, strategy in engines]
+        own = [(backend, strategy) for backend, by in OWN[self.device].items() for strategy in by]
+        arms = [OwnArm(*names, self) for names in own] + [EngineArm(*names, self) for names in engines]
         return [arm for arm in arms if wanted.search(str(arm))]
 
     # -- the run
@@ -379,6 +383,12 @@ class Stage:
     def sample(self, arm, shape, position, metric, round, iters, value, mark=""):
         given = arm.strategy, arm.backend, position, metric, round, iters, value, mark
         append(self.folder / "samples.csv", [row(*given, shape=shape.name)])
+
+    def prepared(self, arm, shape, metric, value):
+        """What came before the first step; of an arm that comes again, only the first time."""
+        if (str(arm), shape.name, metric) not in self.held:
+            self.held.add((str(arm), shape.name, metric))
+            self.sample(arm, shape, 1, metric, 0, 1, value)
 
     def fail(self, arm, shape_name, position, why, round=0):
         why = one_line(why)
@@ -502,7 +512,9 @@ class Stage:
         if state:
             self.complete_gpu({"name": state.pop("name"), "driver": state.pop("driver_version")})
             self.environment["gpu_states"].append({"shape": shape.name, "round": round, **state})
-        self.environment["remarks"] |= {f"{shape.name}, {arm}": arm.remarks[shape.name] for arm in self.arms if shape.name in arm.remarks}  # fmt: skip
+        for arm in self.arms:
+            if shape.name in arm.remarks:
+                self.environment["remarks"][f"{shape.name}, {arm}"] = arm.remarks[shape.name]
         self.write()
 
     def finish(self):
@@ -528,10 +540,10 @@ def in_order(arms, round):
 def gpu_state(pci_bus_id):
     """As nvidia-smi says it; None where it says nothing."""
     fields = ["name", "driver_version", "clocks.sm", "clocks.mem", "power.draw", "temperature.gpu", "memory.used"]
-    names = ["name", "driver_version", "sm_clock_mhz", "memory_clock_mhz", "power_w", "temperature_c", "memory_used_mib"]
-    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", f"--id={pci_bus_id or 0}"]
+    names = ["name", "driver_version", "sm_clock_mhz", "memory_clock_mhz", "power_w", "celsius", "memory_used_mib"]
+    asked = f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", f"--id={pci_bus_id or 0}"
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        said = subprocess.run(["nvidia-smi", *asked], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return dict(zip(names, map(str.strip, said.strip().split(","))))
@@ -551,16 +563,18 @@ def read_options():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], epilog="What is timed, and how: see the head of this file."
     )
-    parser.add_argument("--program", type=Path, required=True, help="decode-bench")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the run's folder is made")
-    parser.add_argument("--minutes", type=float, default=3, help="of all together (default 3)")
-    parser.add_argument("--shapes", type=lambda text: text.split(","), default=["toy", "base", "gpt2"], metavar="A,B,…")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"at most, and as many again with slow arms (default {ROUNDS})")
-    parser.add_argument("--position", type=int, nargs="+", metavar="P", help="(default: 64 and the capacity)")
-    parser.add_argument("--arms", default="", metavar="RE", help="only arms like this, of strategy/backend: padded/(jax|cuda)")
-    parser.add_argument("--threads", type=int, default=0, help="of the CPU (default: all)")
-    parser.add_argument("--ceilings", type=Path, metavar="RUN", help="a run of the same GPU that has them")
+    add = parser.add_argument
+    listed = dict(type=lambda text: text.split(","), metavar="A,B,…")
+    add("--program", type=Path, required=True, metavar="FILE", help="decode-bench")
+    add("--out", type=Path, required=True, metavar="DIR", help="where the run's folder is made")
+    add("--minutes", type=float, default=3, help="of all together (default 3)")
+    add("--shapes", **listed, default=["toy", "base", "gpt2"], help="(default toy,base,gpt2)")
+    add("--device", choices=("cuda", "cpu"), default="cuda")
+    add("--rounds", type=int, default=ROUNDS, help=f"at most, and as many more with slow arms (default {ROUNDS})")
+    add("--position", type=int, nargs="+", metavar="P", help="(default: 64 and the capacity)")
+    add("--arms", default="", metavar="RE", help="only arms like this, strategy/backend: padded/(jax|torch)")
+    add("--threads", type=int, default=0, metavar="N", help="of the CPU (default: all)")
+    add("--ceilings", type=Path, metavar="RUN", help="a run of the same GPU that has them")
     options = parser.parse_args()
     options.threads = options.threads or len(other_engines.available_cpus())
     if not options.program.is_file():
