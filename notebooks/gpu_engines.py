@@ -105,10 +105,10 @@ class Process:
             pass  # it has ended; whoever waits for the answer learns it
 
     def answer(self, until):
-        """The next line, waited for no longer than to that moment."""
+        """The next line, waited for no longer than to that moment; one that is there already is taken."""
         while b"\n" not in self.rest:
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+            left = max(0, until - time.monotonic())
+            if not select.select([self.process.stdout], [], [], left)[0]:
                 self.end()
                 raise Failed("its time was up")
             read = os.read(self.process.stdout.fileno(), 1 << 16)
@@ -452,7 +452,7 @@ class Stage:
         for arm in waiting:  # alone: how many steps are a sample?
             try:
                 for position in arm.positions:
-                    usual = statistics.median(arm.time(position, 5, until, device_time=False)["step_ns"])
+                    usual = statistics.median(arm.time(position, 5, self.until, device_time=False)["step_ns"])
                     arm.positions[position] = max(1, min(MOST_STEPS, int(SAMPLE_NS / usual)))
             except Failed as failure:
                 self.give_up(arm, shape, failure, arm in fresh)

@@ -102,6 +102,12 @@ class Answers(unittest.TestCase):
             process.answer(time.monotonic() + 0.5)
         self.assertIsNotNone(process.process.poll())
 
+    def test_an_answer_that_is_there_is_taken_after_its_time(self):
+        process = self.process("import sys; sys.stdout.write('{}\\n'); sys.stdout.flush(); input()")
+        self.addCleanup(process.end)
+        gpu_engines.select.select([process.process.stdout], [], [])
+        self.assertEqual(process.answer(time.monotonic() - 1), {})
+
     def test_one_that_dies_says_its_last_words(self):
         with self.assertRaisesRegex(Failed, "ValueError: no memory"):
             self.process("raise ValueError('no memory')").answer(time.monotonic() + 30)
