@@ -92,7 +92,7 @@ class Process:
             with log.open("ab") as errors:
                 self.process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                    start_new_session=True, env={**os.environ, **(environment or {})},
+                    bufsize=0, start_new_session=True, env={**os.environ, **(environment or {})},
                 )  # fmt: skip
         except OSError as error:
             raise Failed(f"{Path(command[0]).name}: {error.strerror}") from None
@@ -100,7 +100,6 @@ class Process:
     def tell(self, line):
         try:
             self.process.stdin.write(line.encode() + b"\n")
-            self.process.stdin.flush()
         except OSError:
             pass  # it has ended; whoever waits for the answer learns it
 
@@ -124,6 +123,8 @@ class Process:
 
     def end(self):
         """With all that it started."""
+        if self.process.returncode is not None:
+            return
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -413,12 +414,12 @@ class Stage:
                 continue
             try:
                 shape = Shape(name, self)
-            except Failed as failure:
+            except (Failed, OSError) as failure:
                 for arm in fresh:
                     self.fail(arm, name, first, failure)
                 continue
             # One shape with a slow arm is worth more than none: it may take most of what is left.
-            self.prepare(arms, fresh, shape, self.share(0.5 if arms is passes[0] else 0.75))
+            self.prepare(arms, fresh, shape, self.share(0.6 if arms is passes[0] else 0.75))
             ready = [arm for arm in arms if arm.positions]
             if ready and (arms is passes[0] or any(arm.slow for arm in ready)):
                 self.take_turns(ready, shape, self.share(1 / (len(units) - at)))
