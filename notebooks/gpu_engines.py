@@ -332,6 +332,7 @@ class Stage:
         self.environment |= {
             "command_line": [Path(__file__).name, *sys.argv[1:]],
             "finished_utc": None,
+            "sampling": f"{self.options.rounds} rounds, twice with slow arms; {self.options.minutes:g} minutes in all",
             "packages": {"python": sys.version.split()[0]},
             "tf32": False,
             "gpu_states": [],
