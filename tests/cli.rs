@@ -189,6 +189,25 @@ fn a_decode_may_fill_the_capacity_and_not_exceed_it() {
     refused(&words(&format!("{conv} --capacity 6")), &["2 tokens", "5", "7", "6"]);
 }
 
+// ---- step-time
+
+#[test]
+fn steps_are_timed_in_as_many_turns_as_are_asked_for() {
+    let args = words("step-time --shape tiny --strategy concat --position 4 --threads 1 --samples 2");
+    let asked = |args: &[&str], lines: &str| program(args).write_stdin(lines).output().unwrap();
+    let counts = |output: &[u8]| -> Vec<usize> {
+        let steps =
+            |line: &str| serde_json::from_str::<Value>(line).unwrap()["step_ns"].as_array().unwrap().len();
+        String::from_utf8_lossy(output).lines().map(steps).collect()
+    };
+    let in_turn = [args.clone(), vec!["--turns"]].concat();
+    assert_eq!(counts(&asked(&in_turn, "3\n1\n").stdout), [2, 3, 1]);
+    assert_eq!(counts(&asked(&args, "3\n1\n").stdout), [2], "nobody asked for turns");
+    let wrong = asked(&in_turn, "1\nmany\n1\n");
+    assert_eq!((wrong.status.code(), counts(&wrong.stdout)), (Some(2), vec![2, 1]));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`many` is no number of samples"));
+}
+
 // ---- decode: arguments that are wrong
 
 #[test]
