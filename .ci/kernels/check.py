@@ -97,8 +97,8 @@ def measure():
         for name in names:
             for vec in (4, 1):
                 for head in HEADS.get(name, (0,)):
-                    if vec == 4 and name in ("argmax", "attention_combine", "conv_gate"):
-                        continue  # these move single numbers
+                    if vec == 4 and name in ("argmax", "attention_combine", "conv_gate", "spin", "empty"):
+                        continue  # these move single numbers, or none
                     defines = [f"VEC={vec}"] + ([f"HEAD={head}"] if head else [])
                     cells = []
                     for arch in ARCHS:
