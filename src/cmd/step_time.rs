@@ -41,6 +41,10 @@ pub struct Args {
     /// How many samples to take, after a tenth as many to warm up
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     samples: u64,
+    /// Then read numbers of samples, one a line, and answer each with another line of JSON: steps in turn with
+    /// programs that live as long
+    #[arg(long)]
+    turns: bool,
 }
 
 /// Steps that are queued together.
@@ -55,32 +59,58 @@ pub fn run(args: Args) -> Result<()> {
     }
     let threads = args.threads.unwrap_or_else(default_threads);
     let machines = Machines::new(&Settings { threads, ..Settings::default() });
-    let mut line = on_backend!(machines, backend, |b| time(&Rig::load(b, model, shape, 1)?, &case, &args)?);
-    if machines.emulated(backend) {
-        line["emulated"] = true.into();
-    }
-    print(&format!("{line}\n"))
+    let emulated = machines.emulated(backend);
+    on_backend!(machines, backend, |b| time(&Rig::load(b, model, shape, 1)?, &case, &args, emulated))
 }
 
-fn time<B: Backend>(rig: &Rig<B>, case: &Case, args: &Args) -> Result<serde_json::Value> {
+fn time<B: Backend>(rig: &Rig<B>, case: &Case, args: &Args, emulated: bool) -> Result<()> {
     equality::gate(rig, &[*case], None)?;
     let trunk = rig.trunk(case)?;
     trunk.settle()?;
-    if !args.pipelined {
-        let step = || Ok(trunk.time_steps(1)?.as_nanos() as u64);
-        return Ok(json!({ "case": case.to_string(), "step_ns": samples(args.samples, step)? }));
-    }
-    let steps = PIPELINED.min(case.position);
-    if !rig.backend.pipelines() {
+    if args.pipelined && !rig.backend.pipelines() {
         return Err(Error::Input(format!("--pipelined: steps on {} are not queued", case.backend)));
     }
-    let pipeline = interleaved::pipeline(rig, case, &trunk, steps)?;
-    let step = || Ok(pipeline.time()?.as_nanos() as u64 / steps as u64);
-    Ok(json!({ "case": case.to_string(), "steps": steps, "pipelined_step_ns": samples(args.samples, step)? }))
+    let steps = PIPELINED.min(case.position);
+    let pipeline = args.pipelined.then(|| interleaved::pipeline(rig, case, &trunk, steps)).transpose()?;
+    let step = || match &pipeline {
+        Some(pipeline) => Ok(pipeline.time()?.as_nanos() as u64 / pipeline.steps()),
+        None => Ok(trunk.time_steps(1)?.as_nanos() as u64),
+    };
+    let turn = |count: u64| {
+        let mut line = json!({ "case": case.to_string() });
+        match &pipeline {
+            Some(pipeline) => {
+                line["steps"] = pipeline.steps().into();
+                line["pipelined_step_ns"] = samples(count, step)?.into();
+            }
+            None => line["step_ns"] = samples(count, step)?.into(),
+        }
+        if emulated {
+            line["emulated"] = true.into();
+        }
+        print(&format!("{line}\n"))
+    };
+    turn(args.samples)?;
+    if args.turns {
+        asked_turns(turn)?;
+    }
+    Ok(())
+}
+
+/// One for each line of standard input, until it ends.
+fn asked_turns(turn: impl Fn(u64) -> Result<()>) -> Result<()> {
+    for line in std::io::stdin().lines() {
+        let line = line.map_err(|e| Error::Input(format!("standard input: {e}")))?;
+        match line.trim().parse() {
+            Ok(samples @ 1..=1_000_000) => turn(samples)?,
+            _ => return Err(Error::Input(format!("`{line}` is no number of samples, 1 to 1000000"))),
+        }
+    }
+    Ok(())
 }
 
 /// After a tenth as many for nothing.
-fn samples(count: u64, mut sample: impl FnMut() -> Result<u64>) -> Result<Vec<u64>> {
+fn samples(count: u64, sample: impl Fn() -> Result<u64>) -> Result<Vec<u64>> {
     (0..count.div_ceil(10)).try_for_each(|_| sample().map(drop))?;
     (0..count).map(|_| sample()).collect()
 }
