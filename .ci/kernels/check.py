@@ -100,8 +100,8 @@ def measure():
         for name in names:
             for vec in (4, 1):
                 for head, rows_at_once in itertools.product(HEADS.get(name, (0,)), ROWS.get(name, (0,))):
-                    if vec == 4 and name in ("argmax", "attention_combine", "conv_gate"):
-                        continue  # these move single numbers
+                    if vec == 4 and name in ("argmax", "attention_combine", "conv_gate", "spin", "empty", "stage"):
+                        continue  # these move single numbers, or none
                     defines = [f"VEC={vec}"] + ([f"HEAD={head}"] if head else [])
                     defines += [f"ROWS={rows_at_once}"] if rows_at_once else []
                     cells = []

@@ -60,33 +60,31 @@ pub fn run(args: Args) -> Result<()> {
     let threads = args.threads.unwrap_or_else(default_threads);
     let machines = Machines::new(&Settings { threads, ..Settings::default() });
     let emulated = machines.emulated(backend);
-    on_backend!(machines, backend, |b| time(&Rig::load(b, model, shape, 1)?, &case, &args, emulated)?);
-    Ok(())
+    on_backend!(machines, backend, |b| time(&Rig::load(b, model, shape, 1)?, &case, &args, emulated))
 }
 
 fn time<B: Backend>(rig: &Rig<B>, case: &Case, args: &Args, emulated: bool) -> Result<()> {
     equality::gate(rig, &[*case], None)?;
     let trunk = rig.trunk(case)?;
     trunk.settle()?;
+    if args.pipelined && !rig.backend.pipelines() {
+        return Err(Error::Input(format!("--pipelined: steps on {} are not queued", case.backend)));
+    }
     let steps = PIPELINED.min(case.position);
-    let pipeline = match args.pipelined {
-        true if !rig.backend.pipelines() => {
-            return Err(Error::Input(format!("--pipelined: steps on {} are not queued", case.backend)));
-        }
-        true => Some(interleaved::pipeline(rig, case, &trunk, steps)?),
-        false => None,
+    let pipeline = args.pipelined.then(|| interleaved::pipeline(rig, case, &trunk, steps)).transpose()?;
+    let step = || match &pipeline {
+        Some(pipeline) => Ok(pipeline.time()?.as_nanos() as u64 / pipeline.steps()),
+        None => Ok(trunk.time_steps(1)?.as_nanos() as u64),
     };
     let turn = |count: u64| {
-        let mut line = match &pipeline {
-            None => {
-                let step = || Ok(trunk.time_steps(1)?.as_nanos() as u64);
-                json!({ "case": case.to_string(), "step_ns": samples(count, step)? })
-            }
+        let mut line = json!({ "case": case.to_string() });
+        match &pipeline {
             Some(pipeline) => {
-                let step = || Ok(pipeline.time()?.as_nanos() as u64 / steps as u64);
-                json!({ "case": case.to_string(), "steps": steps, "pipelined_step_ns": samples(count, step)? })
+                line["steps"] = pipeline.steps().into();
+                line["pipelined_step_ns"] = samples(count, step)?.into();
             }
-        };
+            None => line["step_ns"] = samples(count, step)?.into(),
+        }
         if emulated {
             line["emulated"] = true.into();
         }
@@ -112,7 +110,7 @@ fn asked_turns(turn: impl Fn(u64) -> Result<()>) -> Result<()> {
 }
 
 /// After a tenth as many for nothing.
-fn samples(count: u64, mut sample: impl FnMut() -> Result<u64>) -> Result<Vec<u64>> {
+fn samples(count: u64, sample: impl Fn() -> Result<u64>) -> Result<Vec<u64>> {
     (0..count.div_ceil(10)).try_for_each(|_| sample().map(drop))?;
     (0..count).map(|_| sample()).collect()
 }

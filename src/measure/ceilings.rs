@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emulated_gpu_bounds_nothing() {
+    fn emulated_cuda_bounds_nothing() {
         let Some(device) = device().filter(|device| device.info.emulated) else { return };
         assert!(device.info.l2_bytes > 0);
         let machines = Machines::new(&Settings { threads: 1, ..Settings::default() });

@@ -165,7 +165,7 @@ mod tests {
 
     /// Interactive, by the device's clock, and pipelined: each strategy twice a round.
     #[test]
-    fn a_gpu_s_steps_are_timed_in_three_ways() {
+    fn steps_on_cuda_are_timed_in_three_ways() {
         let Some(device) = device() else { return };
         for (mode, name) in [(Mode::Stream, "cuda"), (Mode::Graph, "cuda-graph")] {
             let cases =
@@ -183,7 +183,7 @@ mod tests {
     /// The logits of the last of them are held against those of the step by itself, also where chunks grow on the
     /// way.
     #[test]
-    fn steps_that_do_not_wait_end_at_the_same_logits() {
+    fn steps_on_cuda_that_do_not_wait_end_at_the_same_logits() {
         let Some(device) = device() else { return };
         for mode in [Mode::Stream, Mode::Graph] {
             let b = Cuda::new(&device, mode).unwrap();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn prefills_are_warm_when_they_are_timed() {
+    fn prefills_on_cuda_are_warm_when_they_are_timed() {
         let Some(_) = device() else { return };
         let cold = Device::open(0).unwrap(); // with nothing compiled
         let b = Cuda::new(&cold, Mode::Stream).unwrap();

@@ -130,7 +130,7 @@ mod tests {
 
     /// What a decode compiled within its time is a row of its own: there must be none.
     #[test]
-    fn the_first_decode_on_a_gpu_does_not_wait_for_a_compiler() {
+    fn the_first_decode_on_cuda_does_not_wait_for_a_compiler() {
         let Some(_) = device() else { return };
         let cold = Device::open(0).unwrap(); // with nothing compiled
         let b = Cuda::new(&cold, Mode::Stream).unwrap();

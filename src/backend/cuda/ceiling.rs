@@ -127,7 +127,7 @@ impl Cuda {
     /// the median of some.
     fn time_launches(&self, launches: usize, nodes: usize) -> Result<LaunchCosts> {
         const REPLAYS: usize = 20;
-        let start = || self.launch(Launch::new(Kernel::Empty, 4, [1, 1, 1], 32), [], []);
+        let start = || self.launch(Launch::new(Kernel::Empty, 1, [1, 1, 1], 32), [], []);
         let launch_ns = self.time_each(launches, || (0..launches).try_for_each(|_| start()))?;
         let recorded = self.stream.capture(|| (0..nodes).try_for_each(|_| start()))?;
         let replay = || recorded.graph.launch().map_err(|e| super::device::broken("launch a graph", e));

@@ -122,7 +122,7 @@ impl Cuda {
         let emulated = self.device().is_some_and(|device| device.emulated);
         let Some(ns) = self.head_start.ns.get() else { return Ok((work()?, DeviceTime::Unknown)) };
         let cycles = if emulated { 1 } else { ns * CYCLES_A_NS } as usize;
-        let spin = || self.start(Launch::new(Kernel::Spin, 4, [1, 1, 1], 32), [], [cycles]);
+        let spin = || self.start(Launch::new(Kernel::Spin, 1, [1, 1, 1], 32), [], [cycles]);
         let (done, timed) = self.stream.device_ns(spin, work)?;
         let Some(timed) = timed else { return Ok((done, DeviceTime::Unknown)) };
         if emulated {
@@ -167,7 +167,7 @@ mod tests {
     fn the_device_is_kept_busy_and_then_free() {
         let Some(device) = device() else { return };
         let b = Cuda::new(&device, Mode::Stream).unwrap();
-        let spin = |cycles| b.start(Launch::new(Kernel::Spin, 4, [1, 1, 1], 32), [], [cycles]);
+        let spin = |cycles| b.start(Launch::new(Kernel::Spin, 1, [1, 1, 1], 32), [], [cycles]);
         spin(1000).unwrap();
         b.synchronize().unwrap();
         let (rows, time) = b.device_ns(|| b.zeros([1, 1000, 1])).unwrap();
