@@ -152,7 +152,9 @@ fn a_checkout_that_moved_on_is_not_what_the_program_was_built_from() {
     for _ in 0..2 {
         let results = tempdir().unwrap();
         // as in a hook of another repository
-        let (run, noted) = decode(repository.path(), results.path(), |c| drop(c.env("GIT_DIR", "/nowhere")));
+        let (run, noted) = decode(repository.path(), results.path(), |program| {
+            program.env("GIT_DIR", "/nowhere");
+        });
         let head = git(repository.path(), &["rev-parse", "HEAD"]);
         let found = &run.environment;
         assert_eq!((found.git_revision.clone(), found.git_dirty), stamp());
@@ -180,7 +182,9 @@ fn a_checkout_that_git_refuses_is_said_and_not_cited() {
     let refusing = bin.path().join("git");
     fs::write(&refusing, "#!/bin/sh\necho 'fatal: detected dubious ownership' >&2\nexit 128\n").unwrap();
     fs::set_permissions(&refusing, fs::Permissions::from_mode(0o755)).unwrap();
-    let (run, noted) = decode(repository.path(), results.path(), |c| drop(c.env("PATH", bin.path())));
+    let (run, noted) = decode(repository.path(), results.path(), |program| {
+        program.env("PATH", bin.path());
+    });
     assert_eq!(run.environment.checkout, Some(Checkout::default()));
     assert!(noted.starts_with("note: ") && noted.contains("safe.directory"), "{noted}");
     let refused = cite(&run, &[]);
