@@ -22,6 +22,9 @@ pub struct Record {
 impl Record {
     /// The run that the settings name, or a new one. `here` is where its numbers will come from.
     pub fn open(settings: &Settings, here: Environment) -> Result<Record> {
+        if let Some(doubt) = here.doubtful_revision() {
+            eprintln!("note: {doubt}; `cite` will refuse this run");
+        }
         match &settings.resume {
             Some(path) => Record::resume(path, &here),
             None => Record::of(RunWriter::create(&settings.results, here)?),
@@ -32,8 +35,17 @@ impl Record {
     /// When the run was begun by another program or on another machine: its numbers would not be
     /// comparable with those it lacks.
     pub fn resume(path: &Path, here: &Environment) -> Result<Record> {
+        Record::go_on(path, |run| run.differences(here))
+    }
+
+    /// The same, of a run that another program of the same `cargo bench` began.
+    pub(super) fn join(path: &Path, here: &Environment) -> Result<Record> {
+        Record::go_on(path, |run| run.contradictions(here))
+    }
+
+    fn go_on(path: &Path, differences: impl Fn(&Environment) -> Vec<String>) -> Result<Record> {
         let writer = RunWriter::resume(path)?;
-        let differences = writer.environment().differences(here);
+        let differences = differences(writer.environment());
         match differences.is_empty() {
             true => Record::of(writer),
             false => Err(Error::file(path, format!("cannot be completed here: {}", differences.join("; ")))),

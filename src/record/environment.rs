@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::provenance::{self, Checkout};
 use super::{machine, time};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
@@ -18,9 +19,13 @@ pub(super) const FILE: &str = "environment.json";
 pub struct Environment {
     pub format_version: u32,
     pub tool_version: String,
+    /// That the program was built from, as it was told when it was built.
     pub git_revision: Option<String>,
-    /// Whether a file that the program is built from differs from that revision.
+    /// Whether a file that the program was built from differed from that revision.
     pub git_dirty: Option<bool>,
+    /// That the program runs in; `null`: in none, or the run is older than this field.
+    #[serde(default)]
+    pub checkout: Option<Checkout>,
     /// The program's name without its folder, and its arguments.
     pub command_line: Vec<String>,
     pub rustc: Option<String>,
@@ -220,13 +225,14 @@ impl Environment {
     /// This program on this machine, now. Ceilings and GPU are for those who measure to add.
     pub fn collect(threads: usize, seed: u64) -> Environment {
         let cpu = machine::Cpu::read();
-        let git = machine::Git::read();
+        let built = provenance::of_the_build();
         let clock = machine::Clock::measure();
         Environment {
             format_version: FORMAT_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),
-            git_revision: git.revision,
-            git_dirty: git.dirty,
+            git_revision: built.revision,
+            git_dirty: built.dirty,
+            checkout: Checkout::of_this_program(),
             command_line: machine::command_line(),
             rustc: known(env!("DECODE_BENCH_RUSTC")),
             target: known(env!("DECODE_BENCH_TARGET")),
@@ -354,25 +360,42 @@ impl Environment {
         }
     }
 
-    /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on.
+    /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on. What both do not know
+    /// is not the same.
     pub fn differences(&self, now: &Environment) -> Vec<String> {
+        self.differing(now, |was, is| was != is || was.is_none())
+    }
+
+    /// The same for a run that is known to be of this machine and of one build: what is known to differ.
+    pub fn contradictions(&self, now: &Environment) -> Vec<String> {
+        self.differing(now, |was, is| was != is)
+    }
+
+    fn differing(
+        &self,
+        now: &Environment,
+        differs: impl Fn(&Option<String>, &Option<String>) -> bool,
+    ) -> Vec<String> {
         let shown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
+        let dirty =
+            |e: &Environment| e.git_dirty.map(|dirty| if dirty { "some" } else { "none" }.to_string());
         let gpu = |e: &Environment| e.gpu.as_ref().and_then(|gpu| gpu.name.clone()).unwrap_or("none".into());
         let nvrtc = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.nvrtc.clone()));
         let target = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.kernel_target.clone()));
         let pairs = [
-            ("CPU", shown(&self.cpu_model), shown(&now.cpu_model)),
-            ("GPU", gpu(self), gpu(now)),
-            ("NVRTC", nvrtc(self), nvrtc(now)),
-            ("kernels' target", target(self), target(now)),
-            ("threads", self.threads.to_string(), now.threads.to_string()),
-            ("seed", self.seed.to_string(), now.seed.to_string()),
-            ("tool version", self.tool_version.clone(), now.tool_version.clone()),
-            ("revision", shown(&self.git_revision), shown(&now.git_revision)),
-            ("profile", shown(&self.profile), shown(&now.profile)),
+            ("CPU", self.cpu_model.clone(), now.cpu_model.clone()),
+            ("GPU", Some(gpu(self)), Some(gpu(now))),
+            ("NVRTC", Some(nvrtc(self)), Some(nvrtc(now))),
+            ("kernels' target", Some(target(self)), Some(target(now))),
+            ("threads", Some(self.threads.to_string()), Some(now.threads.to_string())),
+            ("seed", Some(self.seed.to_string()), Some(now.seed.to_string())),
+            ("tool version", Some(self.tool_version.clone()), Some(now.tool_version.clone())),
+            ("revision", self.git_revision.clone(), now.git_revision.clone()),
+            ("uncommitted changes", dirty(self), dirty(now)),
+            ("profile", self.profile.clone(), now.profile.clone()),
         ];
-        let differs = pairs.into_iter().filter(|(_, was, is)| was != is);
-        differs.map(|(what, was, is)| format!("{what}: {was}, now {is}")).collect()
+        let differing = pairs.into_iter().filter(|(_, was, is)| differs(was, is));
+        differing.map(|(what, was, is)| format!("{what}: {}, now {}", shown(&was), shown(&is))).collect()
     }
 
     /// What the run's folder is made as: `<UTC date-time>-<hardware>`, and of shards, many of which may

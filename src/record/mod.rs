@@ -14,9 +14,11 @@
 
 mod atomic;
 mod environment;
+mod git;
 mod import;
 mod machine;
 mod metric;
+mod provenance;
 mod rows;
 mod run;
 mod table;
@@ -35,6 +37,7 @@ pub use environment::{
 pub use import::{import, Imported};
 pub use machine::physical_cores;
 pub use metric::{Metric, Unit};
+pub use provenance::Checkout;
 pub use rows::{EqualityRow, LedgerRow, Sample};
 pub use run::Run;
 pub use table::Extra;

@@ -95,7 +95,7 @@ impl Bench {
         }
         let (marker, here) = (self.marker(), self.machines.environment(&self.cases));
         if let (None, Ok(path)) = (&self.settings.resume, std::fs::read_to_string(&marker)) {
-            return Record::resume(Path::new(&path), &here).map(Some);
+            return Record::join(Path::new(&path), &here).map(Some);
         }
         let record = Record::open(&self.settings, here)?;
         std::fs::write(&marker, record.writer.path().display().to_string()).map_err(Error::io(&marker))?;

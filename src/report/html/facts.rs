@@ -21,6 +21,10 @@ pub fn facts(environment: &Environment) -> Vec<Fact> {
         ("program", Some(format!("decode-bench {}", e.tool_version))),
         ("revision", e.git_revision.clone()),
         ("uncommitted changes", e.git_dirty.map(yes_or_no)),
+        (
+            "revision of the checkout",
+            e.checkout.as_ref().map(|checkout| or_unknown(checkout.revision.as_ref())),
+        ),
         ("command", Some(e.command_line.join(" "))),
         ("seed of the weights", Some(e.seed.to_string())),
         ("compiler", e.rustc.clone()),
