@@ -8,7 +8,7 @@ use cudarc::driver::CudaGraph;
 
 use super::device::broken;
 use super::memory::Scratch;
-use super::{failed, Cuda, Tensor};
+use super::{failed, Cuda, Input, Tensor};
 use crate::backend::{bytes, Backend};
 use crate::error::Result;
 
@@ -31,10 +31,11 @@ struct Recorded {
 impl Cuda {
     pub(super) fn replay(
         &self,
-        recorder: &mut Recorder,
+        input: &Input,
         shape: Option<usize>,
         body: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Tensor> {
+        let recorder = &mut *input.recorder.borrow_mut();
         if shape.is_none() {
             return Err(failed(
                 "cuda-graph replays one step's addresses and lengths, and this strategy has others at every step",
@@ -59,6 +60,7 @@ impl Cuda {
         let step = recorder.step.as_ref().expect("recorded above");
         step.graph.launch().map_err(|e| broken("launch a graph", e))?;
         self.meter.count(|work| work.launches += 1);
+        input.staged.borrow_mut().taken(); // the recording begins by fetching the call's numbers
         Ok(Tensor::lend(&step.logits))
     }
 

@@ -24,6 +24,7 @@ macro_rules! kernels {
 }
 
 kernels!(
+    Stage => "stage",
     Embed => "embed",
     Norm => "norm_rows",
     LinearOne => "linear_one",

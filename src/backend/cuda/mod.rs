@@ -42,7 +42,7 @@ use crate::error::{Error, Result};
 use driver::Function;
 use graph::Recorder;
 use kernels::MOST_LENGTHS;
-use memory::{kept, weights, Pointer, Scratch};
+use memory::{kept, weights, Pointer, Scratch, Slot, Slots};
 use stream::{Grid, Stream};
 use timing::{Flusher, HeadStart};
 
@@ -72,6 +72,7 @@ pub struct Cuda {
     /// Written before every timed step, where the second-level cache is to be cold.
     flusher: Option<Flusher>,
     head_start: HeadStart,
+    slots: Rc<Slots>,
 }
 
 /// A [`Call`]'s numbers on the device, and what was recorded of the steps that read them there.
@@ -81,21 +82,32 @@ pub struct Input {
     recorder: Rc<RefCell<Recorder>>,
 }
 
+/// On their way, or there.
 #[derive(Default)]
 struct Staged {
     /// `struct Call` of `kernels/common.cuh`: at, last, starts, tokens.
     numbers: Vec<i32>,
+    /// Written by the host; without one on a plan.
+    slot: Option<Slot>,
+    /// Whether the slot holds what `buffer` does not yet.
+    pending: bool,
+    /// For each entry the token that [`Backend::choose`] chose, and then the numbers.
     buffer: Option<Tensor>,
 }
 
-impl Input {
-    fn start(&self) -> Pointer {
-        self.staged
-            .borrow()
-            .buffer
-            .as_ref()
-            .expect("a call is staged before its kernels are asked for")
-            .start()
+impl Staged {
+    fn chosen(&self) -> Pointer {
+        self.buffer.as_ref().expect("a call is staged before its kernels are asked for").start()
+    }
+
+    /// A kernel that fetches what the slot holds was started.
+    fn taken(&mut self) {
+        self.pending = false;
+        self.slot.iter_mut().for_each(Slot::asked);
+    }
+
+    fn call(&self, batch: usize) -> Pointer {
+        self.chosen() + (batch * size_of::<i32>()) as Pointer
     }
 }
 
@@ -122,6 +134,7 @@ impl Cuda {
     fn on(stream: Stream, device: Option<Arc<Device>>, mode: Mode) -> Cuda {
         let (stream, meter) = (Rc::new(stream), Rc::new(Meter::default()));
         let scratch = RefCell::new(Scratch::new(&stream, &meter));
+        let slots = Slots::new(&stream, device.as_ref().is_some_and(|device| device.info.emulated));
         let (kernels, compiled, captures) = Default::default();
         Cuda {
             mode,
@@ -134,6 +147,7 @@ impl Cuda {
             captures,
             flusher: None,
             head_start: HeadStart::default(),
+            slots,
         }
     }
 
@@ -168,6 +182,24 @@ impl Cuda {
         kept(&self.stream, &self.meter, shape)
     }
 
+    /// Where the kernels read the call's numbers. Those that the host wrote last are fetched before the first
+    /// kernel that asks, in whichever way that is run: a recorded step begins with it.
+    fn numbers(&self, call: &Call<Input>) -> Result<Pointer> {
+        let mut staged = call.input.staged.borrow_mut();
+        if let (true, Some(slot)) = (staged.pending, &staged.slot) {
+            let pointers = [slot.start(), staged.chosen(), staged.call(call.batch)];
+            self.fetch(pointers, staged.numbers.len(), call.batch)?;
+            self.meter.count(|work| work.launches += 1);
+            staged.taken();
+        }
+        Ok(staged.call(call.batch))
+    }
+
+    /// The kernel that takes numbers out of a slot, to where the last pointer says.
+    fn fetch(&self, pointers: [Pointer; 3], numbers: usize, batch: usize) -> Result<()> {
+        self.start(Launch::new(Kernel::Stage, 1, [1; 3], 256), pointers, [numbers, batch])
+    }
+
     /// The one place where kernels are started: pointers first, then lengths, as every kernel takes them.
     fn launch<const P: usize, const L: usize>(
         &self,
@@ -175,7 +207,7 @@ impl Cuda {
         pointers: [Pointer; P],
         lengths: [usize; L],
     ) -> Result<()> {
-        let lengths = lengths.map(|length| length as i32);
+        let lengths = checked(lengths)?;
         let mut fixed = [0; MOST_LENGTHS];
         if self.mode == Mode::Specialised {
             fixed[..L].copy_from_slice(&lengths);
@@ -281,9 +313,32 @@ fn window_code(sees: Sees) -> usize {
     }
 }
 
-/// A number that is no length, among lengths: its bits, as the kernel takes them.
+/// A number that is no length, among lengths: its bits, as the kernel takes them, and a mark that they are.
 fn as_length(number: f32) -> usize {
-    number.to_bits() as usize
+    number.to_bits() as usize | BITS
+}
+
+const BITS: usize = 1 << 63;
+
+/// As the kernels take them.
+///
+/// # Errors
+/// When one is more than an `int` holds.
+fn checked<const L: usize>(lengths: [usize; L]) -> Result<[i32; L]> {
+    let mut taken = [0; L];
+    for (to, from) in taken.iter_mut().zip(lengths) {
+        *to = if from & BITS == 0 { length(from)? } else { from as u32 as i32 };
+    }
+    Ok(taken)
+}
+
+fn length(n: usize) -> Result<i32> {
+    i32::try_from(n).map_err(|_| {
+        failed(format!(
+            "a length of {n} was asked for, and kernels count to {}: take a smaller shape",
+            i32::MAX
+        ))
+    })
 }
 
 /// Rows of keys that a block of attention works on at once, as `kernels/attention.cu` has it: of narrow heads
@@ -365,18 +420,29 @@ impl Backend for Cuda {
 
     fn stage(&self, call: &mut Call<Input>) -> Result<()> {
         let mut staged = call.input.staged.borrow_mut();
-        let Staged { numbers, buffer } = &mut *staged;
+        let Staged { numbers, slot, pending, buffer } = &mut *staged;
         numbers.clear();
-        numbers.extend([call.at as i32, call.last as i32]);
-        numbers.extend(call.starts.iter().map(|&start| start as i32));
-        numbers.extend(call.tokens.iter().map(|&token| token as i32));
-        let held = buffer.as_ref().map_or(0, |buffer| buffer.shape()[2]);
-        if held < numbers.len() {
-            *buffer = None; // back to the pool, before a larger one is taken
-            *buffer = Some(self.scratch([1, 1, numbers.len()])?);
-            *call.input.recorder.borrow_mut() = Recorder::default(); // it reads the old one
+        numbers.extend([length(call.at)?, length(call.last)?]);
+        for &start in &call.starts {
+            numbers.push(length(start)?);
         }
-        self.stream.upload(buffer.as_ref().expect("made above").start(), numbers)
+        numbers.extend(call.tokens.iter().map(|&token| token as i32)); // NEXT is -1, as the kernel takes it
+        let held = buffer.as_ref().map_or(0, |buffer| buffer.shape()[2]);
+        if held < call.batch + numbers.len() {
+            *buffer = None; // back to the pool, before a larger one is taken
+            *buffer = Some(self.scratch([1, 1, call.batch + numbers.len()])?);
+            *slot = None;
+            *call.input.recorder.borrow_mut() = Recorder::default(); // it reads the old ones
+        }
+        if self.device.is_some() {
+            let slot = match slot {
+                Some(slot) => slot,
+                None => slot.insert(self.slots.take(numbers.len())?),
+            };
+            slot.write(numbers)?;
+            *pending = true;
+        }
+        Ok(())
     }
 
     fn step(
@@ -386,7 +452,7 @@ impl Backend for Cuda {
         body: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Tensor> {
         match self.mode {
-            Mode::Graph => self.replay(&mut input.recorder.borrow_mut(), shape, body),
+            Mode::Graph => self.replay(input, shape, body),
             Mode::Stream | Mode::Specialised => body(),
         }
     }
@@ -429,7 +495,7 @@ impl Backend for Cuda {
         let out = self.scratch([call.batch, n, width])?;
         self.launch(
             Launch::new(Kernel::Embed, vec_of([width]), [call.batch * n, 1, 1], 128),
-            [call.input.start(), table.start(), Tensor::or_null(positions), out.start()],
+            [self.numbers(call)?, table.start(), Tensor::or_null(positions), out.start()],
             [call.batch, n, width],
         )?;
         Ok(out)
@@ -500,7 +566,7 @@ impl Backend for Cuda {
         let vec = vec_of([size / 2, x.stride(), x.from]);
         self.launch(
             Launch::new(Kernel::Rotate, vec, [(x.width / 2 / vec).div_ceil(128), rows, 1], 128),
-            [call.input.start(), x.start(), turns.start(), out.start()],
+            [self.numbers(call)?, x.start(), turns.start(), out.start()],
             [n, x.width, size, x.stride()],
         )?;
         Ok(out)
@@ -536,7 +602,7 @@ impl Backend for Cuda {
         let (window, scale) = (window_code(sees), as_length(scale));
         self.launch(
             Launch { head, ..Launch::new(Kernel::Attention, vec, [splits, heads, queries], 128) },
-            [call.input.start(), q.start(), k.start(), v.start(), slopes, partial, out.start()],
+            [self.numbers(call)?, q.start(), k.start(), v.start(), slopes, partial, out.start()],
             [n, heads, group, share, rows, span, splits, q_stride, k_stride, v_stride, layout, window, scale],
         )?;
         if splits > 1 {
@@ -569,7 +635,7 @@ impl Backend for Cuda {
                 [channels.div_ceil(2), call.batch, 1],
                 128,
             ),
-            [call.input.start(), rows.rows.start(), linear.weight.start(), bias, out.start()],
+            [self.numbers(call)?, rows.rows.start(), linear.weight.start(), bias, out.start()],
             [held, channels, *taps, *ahead, usize::from(*residual), stride, code(rows.layout)],
         )?;
         Ok(out)
@@ -590,7 +656,7 @@ impl Backend for Cuda {
         let blocks = [(size / vec).div_ceil(8), heads, call.batch];
         self.launch(
             Launch { head, ..Launch::new(Kernel::Retain, vec, blocks, 128) },
-            [call.input.start(), q.start(), k.start(), v.start(), decays.start(), state, out.start()],
+            [self.numbers(call)?, q.start(), k.start(), v.start(), decays.start(), state, out.start()],
             [n, heads, size, q.stride(), k.stride(), v.stride()],
         )?;
         Ok(out)
@@ -601,7 +667,7 @@ impl Backend for Cuda {
         let out = self.scratch([call.batch, n, width])?;
         self.launch(
             Launch::elementwise(Kernel::Lag, vec_of([width, stride, rows.rows.from]), n * width, call.batch),
-            [call.input.start(), rows.rows.start(), out.start()],
+            [self.numbers(call)?, rows.rows.start(), out.start()],
             [n, held, width, stride, code(rows.layout), back],
         )?;
         Ok(out)
@@ -612,7 +678,7 @@ impl Backend for Cuda {
         let out = self.scratch([batch, 1, width])?;
         self.launch(
             Launch::elementwise(Kernel::LastRow, vec_of([width]), width, batch),
-            [call.input.start(), x.start(), out.start()],
+            [self.numbers(call)?, x.start(), out.start()],
             [n, width],
         )?;
         Ok(out)
@@ -668,7 +734,7 @@ impl Backend for Cuda {
         fits(call, capacity)?;
         self.launch(
             Launch::elementwise(Kernel::WriteRows, vec_of([width, new.stride(), new.from]), n * width, batch),
-            [call.input.start(), new.start(), rows.start()],
+            [self.numbers(call)?, new.start(), rows.start()],
             [n, capacity, width, new.stride()],
         )
     }
@@ -682,7 +748,7 @@ impl Backend for Cuda {
                 n.min(held) * width,
                 batch,
             ),
-            [call.input.start(), new.start(), rows.start()],
+            [self.numbers(call)?, new.start(), rows.start()],
             [n, held, width, new.stride()],
         )
     }
@@ -697,7 +763,7 @@ impl Backend for Cuda {
                 capacity * width,
                 batch,
             ),
-            [call.input.start(), new.start(), rows.start()],
+            [self.numbers(call)?, new.start(), rows.start()],
             [n, capacity, width, new.stride()],
         )
     }
@@ -728,7 +794,7 @@ impl Backend for Cuda {
                 (keep + n) * new.width,
                 call.batch,
             ),
-            [call.input.start(), past.rows.start(), new.start(), out.start()],
+            [self.numbers(call)?, past.rows.start(), new.start(), out.start()],
             [keep, held, n, new.width, past_stride, new.stride(), code(past.layout)],
         )?;
         Ok(out)
@@ -737,9 +803,14 @@ impl Backend for Cuda {
     fn gather_batch(&self, x: &Tensor, order: &[usize]) -> Result<Tensor> {
         let [_, rows, width] = x.shape();
         let out = self.kept([order.len(), rows, width])?;
-        let indices: Vec<i32> = order.iter().map(|&entry| entry as i32).collect();
+        let indices = order.iter().map(|&entry| length(entry)).collect::<Result<Vec<i32>>>()?;
         let on_device = self.scratch([1, 1, order.len()])?;
-        self.stream.upload(on_device.start(), &indices)?;
+        if self.device.is_some() {
+            let mut slot = self.slots.take(indices.len())?;
+            slot.write(&indices)?;
+            self.fetch([slot.start(), 0, on_device.start()], indices.len(), 0)?;
+            slot.asked();
+        }
         self.launch(
             Launch::elementwise(Kernel::GatherBatch, vec_of([width]), rows * width, order.len()),
             [on_device.start(), x.start(), out.start()],
@@ -768,7 +839,7 @@ impl Cuda {
                 n * taps * channels,
                 batch,
             ),
-            [call.input.start(), rows.rows.start(), window.start()],
+            [self.numbers(call)?, rows.rows.start(), window.start()],
             [n, held, channels, taps, ahead, stride, code(rows.layout)],
         )?;
         let u = self.linear(&window, linear, Activation::None, None)?;

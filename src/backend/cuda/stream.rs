@@ -2,6 +2,7 @@
 //! order and runs nothing, which is how the kernels of a whole decode are listed without a GPU.
 
 use std::ffi::c_void;
+use std::ptr::{from_ref, null_mut};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use cudarc::driver::{result, sys, CudaGraph, CudaStream};
 use super::device::{broken, Device};
 use super::driver::{self, Function};
 use super::failed;
+use super::kernels::MOST_LENGTHS;
 use super::memory::Pointer;
 use crate::backend::CaptureTimes;
 use crate::error::Result;
@@ -32,6 +34,30 @@ pub struct Grid {
     pub blocks: [usize; 3],
     pub threads: u32,
 }
+
+/// Pointers and lengths of one launch: no kernel has more.
+const MOST_ARGUMENTS: usize = 8 + MOST_LENGTHS;
+
+impl Grid {
+    /// Blocks as the driver takes them.
+    ///
+    /// # Errors
+    /// A grid beyond what every device has, or with more threads along x than a kernel counts.
+    fn checked(&self) -> Result<[u32; 3]> {
+        let [x, y, z] = self.blocks;
+        let threads = x.saturating_mul(self.threads as usize);
+        match threads <= i32::MAX as usize && y <= MOST_BLOCKS && z <= MOST_BLOCKS {
+            true => Ok([x as u32, y as u32, z as u32]),
+            false => Err(failed(format!(
+                "a launch of {x} x {y} x {z} blocks was asked for, and a device has at most {MOST_BLOCKS} along y \
+                 and z: take a smaller batch, or fewer tokens at once"
+            ))),
+        }
+    }
+}
+
+/// Along y and z, on every device.
+const MOST_BLOCKS: usize = 65_535;
 
 impl Stream {
     pub fn new(device: &Device) -> Result<Stream> {
@@ -63,6 +89,26 @@ impl Stream {
             // SAFETY: the caller owns the memory and queues nothing more on it. An error means that the
             // device is lost, memory and all; the next call that returns a result reports it.
             let _ = unsafe { result::free_async(start, stream.cu_stream()) };
+        }
+    }
+
+    /// Memory of the host that stays where it is and that kernels can address, zeros.
+    pub fn pin(&self, bytes: usize) -> Result<*mut i32> {
+        let Some(_) = self.open()? else { return Err(failed("a plan has no memory to pin")) };
+        let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
+        // SAFETY: the memory is written below before it is read, within its size.
+        let start = unsafe { result::malloc_host(bytes, flags) }
+            .map_err(|e| broken(&format!("pin {bytes} bytes of the host's memory"), e))?;
+        // SAFETY: so many bytes were just allocated there.
+        unsafe { start.cast::<u8>().write_bytes(0, bytes) };
+        Ok(start.cast())
+    }
+
+    pub fn unpin(&self, start: *mut i32) {
+        if let Ok(Some(_)) = self.open() {
+            // SAFETY: the caller owns the memory, and no kernel reads it any more. An error means that the
+            // device is lost, and the memory with it.
+            let _ = unsafe { result::free_host(start.cast()) };
         }
     }
 
@@ -116,11 +162,13 @@ impl Stream {
         lengths: &[i32],
     ) -> Result<()> {
         let Some(stream) = self.open()? else { return Ok(()) };
-        let pointers = pointers.iter().map(|pointer| std::ptr::from_ref(pointer).cast());
-        let lengths = lengths.iter().map(|length| std::ptr::from_ref(length).cast());
-        let mut arguments: Vec<*mut c_void> =
-            pointers.chain(lengths).map(<*const c_void>::cast_mut).collect();
-        let blocks = grid.blocks.map(|n| n as u32);
+        let mut arguments = [null_mut::<c_void>(); MOST_ARGUMENTS];
+        let pointers_at = pointers.iter().map(|pointer| from_ref(pointer).cast());
+        let lengths_at = lengths.iter().map(|length| from_ref(length).cast());
+        for (argument, at) in arguments.iter_mut().zip(pointers_at.chain(lengths_at)) {
+            *argument = <*const c_void>::cast_mut(at);
+        }
+        let blocks = grid.checked()?;
         // SAFETY: the caller's promise; the driver reads the arguments during the call.
         let launched =
             unsafe { driver::launch(kernel, blocks, grid.threads, stream.cu_stream(), &mut arguments) };

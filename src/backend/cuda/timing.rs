@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::kernels::MOST_LENGTHS;
 use super::memory::Pointer;
 use super::stream::Timed;
-use super::{failed, Cuda, Kernel, Launch, Tensor, Variant};
+use super::{checked, failed, Cuda, Kernel, Launch, Tensor, Variant};
 use crate::backend::{bytes, DeviceTime};
 use crate::error::Result;
 
@@ -97,13 +97,7 @@ impl Cuda {
     ) -> Result<()> {
         let Some(device) = &self.device else { return Ok(()) };
         let Launch { kernel, vec, head, rows, grid } = launch;
-        let lengths: Vec<i32> =
-            lengths.iter().map(|&length| i32::try_from(length)).collect::<Result<_, _>>().map_err(|_| {
-                failed(format!(
-                    "`{}` was asked for lengths {lengths:?}, which it cannot count",
-                    kernel.name()
-                ))
-            })?;
+        let lengths = checked(lengths)?;
         let variant = Variant {
             kernel,
             vec: vec as u8,
