@@ -25,7 +25,7 @@ __device__ inline Seen seen(int rows, int window, int start, int query, int held
     return {max(max(start, held), window < query + 1 ? query + 1 - window : 0), query};
 }
 
-extern "C" __global__ void __launch_bounds__(128)
+extern "C" __global__ void __launch_bounds__(128, 4)
 attention_many(const Call* __restrict__ call, const float* __restrict__ q, const float* __restrict__ k,
                const float* __restrict__ v, const float* __restrict__ slopes, float* __restrict__ partial,
                float* __restrict__ out, int n, int heads, int group, int share, int rows, int span, int splits,
@@ -83,7 +83,7 @@ attention_many(const Call* __restrict__ call, const float* __restrict__ q, const
         }
         __syncthreads();
         float score[scores] = {};
-#pragma unroll 4
+#pragma unroll 2
         for (int p = 0; p < packs; p++) {
             const Pack query = load(qs[mine], p);
 #pragma unroll
@@ -112,7 +112,7 @@ attention_many(const Call* __restrict__ call, const float* __restrict__ q, const
         __syncwarp(); // a new row's threads are of one warp
 #pragma unroll
         for (int e = 0; e < each; e++) product[e] = product[e] * fade;
-#pragma unroll 4
+#pragma unroll 2
         for (int j = 0; j < keys; j++) {
             const float p = ps[mine][j];
 #pragma unroll
