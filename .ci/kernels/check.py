@@ -19,11 +19,11 @@ NVIDIA = os.path.join(sysconfig.get_paths()["purelib"], "nvidia")
 # Threads and shared memory of a multiprocessor; all have 65 536 registers and at most 32 or 24 blocks.
 ARCHS = {"80": (2048, 164 << 10, 32), "90": (2048, 228 << 10, 32), "100": (2048, 228 << 10, 32), "120": (1536, 100 << 10, 24)}
 # Numbers of a head; the widest of attention is the one head of the convolutional model's looks.
-HEADS = {"attention": (8, 32, 64, 128, 160, 512), "attention_combine": (8, 32, 64, 128, 160, 512), "retain": (8, 32, 64, 128, 256)}
+HEADS = {"attention": (8, 32, 64, 128, 160, 512), "attention_many": (8, 32, 64, 128), "attention_combine": (8, 32, 64, 128, 160, 512), "retain": (8, 32, 64, 128, 256)}
 # The most rows at once.
 ROWS = {"linear_one": (1, 2, 4, 8)}
 # Whose hot loop streams from memory: it must move 16 bytes an instruction.
-STREAMS = {"linear_one", "linear", "attention", "conv_glu", "concat", "grow", "gather_batch", "write_onehot", "norm_rows", "ceiling_read"}
+STREAMS = {"linear_one", "linear", "linear_combine", "attention", "attention_many", "conv_glu", "concat", "grow", "gather_batch", "write_onehot", "norm_rows", "ceiling_read"}
 
 
 def tool(name):

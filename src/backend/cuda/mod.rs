@@ -243,6 +243,35 @@ impl Cuda {
         self.kernels.borrow_mut().insert(variant, function.clone());
         Ok(function)
     }
+
+    /// A product of many rows: x, weight, bias, residual, out; rows, inner, outs, activation.
+    fn linear_many(
+        &self,
+        [x, weight, bias, residual, out]: [Pointer; 5],
+        vec: usize,
+        [rows, inner, outs, activation]: [usize; 4],
+    ) -> Result<()> {
+        let [across, down] = [outs, rows].map(|length| length.div_ceil(64));
+        let (part, splits) = parts(across * down, inner);
+        let partial = match splits {
+            1 => None,
+            _ => Some(self.scratch([splits, rows, outs])?),
+        };
+        let partial = Tensor::or_null(partial.as_ref());
+        self.launch(
+            Launch::new(Kernel::Linear, vec, [across, down, splits], 256),
+            [x, weight, bias, residual, partial, out],
+            [rows, inner, outs, activation, part],
+        )?;
+        if splits > 1 {
+            self.launch(
+                Launch::elementwise(Kernel::LinearCombine, vec_of([outs]), rows * outs, 1),
+                [partial, bias, residual, out],
+                [rows, outs, activation, splits],
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// 4 when everything is a multiple of 4, so that 16 bytes can be moved at once; otherwise 1.
@@ -352,13 +381,42 @@ fn rows_in_flight(head: usize, vec: usize) -> usize {
 /// Rows a block of attention visits, and how many blocks share a head: enough blocks to occupy a large
 /// device twice over, each with whole iterations of its loop.
 fn spans(rows: usize, heads_and_queries: usize, at_once: usize) -> (usize, usize) {
-    let wanted = 264usize.div_ceil(heads_and_queries).min(MOST_SPLITS);
+    let wanted = ENOUGH_BLOCKS.div_ceil(heads_and_queries).min(MOST_SPLITS);
     let span = rows.div_ceil(wanted).next_multiple_of(at_once);
     (span, rows.div_ceil(span))
 }
 
 /// As many as the kernel that combines them has room for.
 const MOST_SPLITS: usize = 64;
+
+/// New rows of an entry from which on attention takes them in tiles, which read keys and values once.
+const MANY_QUERIES: usize = 16;
+
+/// New rows of a tile; `queries` in kernels/attention_many.cu.
+const QUERY_TILE: usize = 16;
+
+/// Of wider heads, the tiles of keys and values would not fit into 48 KiB of shared memory.
+const WIDEST_TILED_HEAD: usize = 128;
+
+/// Rows that a tile of new rows visits in one block, and how many blocks share it, as for [`spans`]: each has a
+/// few tiles of keys, of 32 rows.
+fn tile_spans(rows: usize, blocks: usize) -> (usize, usize) {
+    let wanted = (ENOUGH_BLOCKS / blocks).clamp(1, MOST_SPLITS);
+    let span = rows.div_ceil(wanted).max(64).next_multiple_of(32);
+    (span, rows.div_ceil(span))
+}
+
+/// Blocks that occupy a large device, of 132 multiprocessors, twice over.
+const ENOUGH_BLOCKS: usize = 264;
+
+/// Numbers of the inner dimension that a tile of a product goes over, and how many parts that makes: as many as
+/// occupy a large device, each of whole slices and long enough to be worth a block.
+fn parts(tiles: usize, inner: usize) -> (usize, usize) {
+    const SLICE: usize = 16; // of kernels/linear.cu
+    let wanted = (ENOUGH_BLOCKS / tiles).max(1);
+    let part = inner.div_ceil(wanted).max(64).next_multiple_of(SLICE);
+    (part, inner.div_ceil(part))
+}
 
 /// Rows up to which a product reads the weights once for all of them and keeps a sum for each: beyond, the
 /// tiles of a matrix product serve better.
@@ -523,17 +581,16 @@ impl Backend for Cuda {
         let (rows, activation) = (batch * n, activation_code(activation));
         let out = self.scratch([batch, n, outs])?;
         let (bias, residual) = (Tensor::or_null(layer.bias.as_ref()), Tensor::or_null(residual));
-        let (pointers, vec) =
-            ([x.start(), layer.weight.start(), bias, residual, out.start()], vec_of([inner]));
-        if rows <= FEW_ROWS {
-            let blocks = if inner > WARP_INNER { outs } else { outs.div_ceil(4) };
-            let launch = Launch::new(Kernel::LinearOne, vec, [blocks, 1, 1], 128);
-            let launch = Launch { rows: rows.next_power_of_two(), ..launch };
-            self.launch(launch, pointers, [rows, inner, outs, activation])?;
-        } else {
-            let launch = Launch::new(Kernel::Linear, vec, [outs.div_ceil(64), rows.div_ceil(64), 1], 256);
-            self.launch(launch, pointers, [rows, inner, outs, activation])?;
+        let vec = vec_of([inner]);
+        let pointers = [x.start(), layer.weight.start(), bias, residual, out.start()];
+        if rows > FEW_ROWS {
+            self.linear_many(pointers, vec, [rows, inner, outs, activation])?;
+            return Ok(out);
         }
+        let blocks = if inner > WARP_INNER { outs } else { outs.div_ceil(4) };
+        let launch = Launch::new(Kernel::LinearOne, vec, [blocks, 1, 1], 128);
+        let launch = Launch { rows: rows.next_power_of_two(), ..launch };
+        self.launch(launch, pointers, [rows, inner, outs, activation])?;
         Ok(out)
     }
 
@@ -584,13 +641,21 @@ impl Backend for Cuda {
         let &Attend { heads, kv_heads, scale, sees, slopes } = attend;
         debug_assert!(k.layout != Layout::Ring || n == 1, "several rows read a ring unrolled");
         let (queries, head) = (batch * n, q.width / heads);
+        let tiled = n >= MANY_QUERIES && head <= WIDEST_TILED_HEAD;
         let visited = match (sees, k.layout) {
+            (Sees::Window(window), Layout::Tail | Layout::Bounded | Layout::Ring) if tiled => {
+                rows.min(window.saturating_add(QUERY_TILE - 1))
+            }
             (Sees::Window(window), Layout::Tail | Layout::Bounded | Layout::Ring) => window.min(rows),
             _ => rows,
         };
         let [q_stride, k_stride, v_stride] = [q, k.rows, v.rows].map(|columns| columns.stride());
         let vec = vec_of([head, q_stride, k_stride, v_stride, q.from, k.rows.from, v.rows.from]);
-        let (span, splits) = spans(visited, queries * heads, rows_in_flight(head, vec));
+        let tiles = n.div_ceil(QUERY_TILE);
+        let (span, splits) = match tiled {
+            true => tile_spans(visited, tiles * heads * batch),
+            false => spans(visited, queries * heads, rows_in_flight(head, vec)),
+        };
         let out = self.scratch([batch, n, q.width])?;
         let partial = match splits {
             1 => None,
@@ -600,8 +665,12 @@ impl Backend for Cuda {
         let (k, v, layout) = (k.rows, v.rows, code(k.layout));
         let (group, share) = (heads / kv_heads, batch / entries);
         let (window, scale) = (window_code(sees), as_length(scale));
+        let (kernel, grid) = match tiled {
+            true => (Kernel::AttentionMany, [tiles * splits, heads, batch]),
+            false => (Kernel::Attention, [splits, heads, queries]),
+        };
         self.launch(
-            Launch { head, ..Launch::new(Kernel::Attention, vec, [splits, heads, queries], 128) },
+            Launch { head, ..Launch::new(kernel, vec, grid, 128) },
             [self.numbers(call)?, q.start(), k.start(), v.start(), slopes, partial, out.start()],
             [n, heads, group, share, rows, span, splits, q_stride, k_stride, v_stride, layout, window, scale],
         )?;

@@ -477,3 +477,24 @@ fn a_kernel_that_does_not_compile_shows_the_log() {
     let error = error.err().expect("that is no CUDA").to_string();
     assert!(error.contains("`broken` does not compile") && error.contains("nonsense"), "{error}");
 }
+
+/// Every number of the inner dimension, or row seen, is in one part; parts are as many as occupy a large device
+/// and no more, and none where tiles alone do.
+#[test]
+fn parts_cover_all_and_are_worth_a_block() {
+    for (tiles, length) in
+        [(1, 64), (1, 65), (4, 256), (8, 512), (12, 768), (48, 3072), (131, 768), (300, 4096)]
+    {
+        for ((part, parts), multiple) in [(parts(tiles, length), 16), (tile_spans(length, tiles), 32)] {
+            let what = format!("{tiles} tiles of {length}: {parts} parts of {part}");
+            assert!(part * parts >= length && part * (parts - 1) < length, "{what}");
+            assert!(part % multiple == 0 && part >= 64, "{what}");
+            assert!(parts == 1 || tiles * parts <= ENOUGH_BLOCKS, "{what}");
+        }
+    }
+    assert_eq!(parts(8, 512), (64, 8));
+    assert_eq!(parts(36, 768), (112, 7));
+    assert_eq!(parts(132, 768), (384, 2));
+    assert_eq!(parts(133, 768), (768, 1));
+    assert_eq!(tile_spans(4096, 12), (192, 22));
+}

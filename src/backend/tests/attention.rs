@@ -103,7 +103,7 @@ fn grouped_windowed_sloped_and_padded<B: Backend>(b: &B) {
     }
 }
 
-/// So many that a machine may take them in blocks.
+/// So many that a machine may take them in tiles, and the rows they see in several parts.
 fn many_queries<B: Backend>(b: &B) {
     for layout in BY_POSITION {
         for sees in [Sees::Past, Sees::Window(1), Sees::Window(66), Sees::All] {
@@ -111,6 +111,20 @@ fn many_queries<B: Backend>(b: &B) {
                 let rows = if layout == Layout::Tail || sees == Sees::All { at + 70 } else { 75 };
                 let case = Case { head: 4, n: 70, at, sees, layout, rows, starts, ..CASE };
                 check(b, Case { slopes: true, ..case });
+            }
+            for (n, head) in [(16, 8), (17, 32), (33, 64), (20, 7), (16, 36), (18, 128)] {
+                // the oracle's work grows with the square of a head
+                let (heads, kv_heads, share, at, starts): (_, _, _, _, &[usize]) = match head {
+                    7 | 8 => (4, 2, 2, 150, &[0, 155, 70]),
+                    _ => (1, 1, 1, 80, &[30]),
+                };
+                let rows = match (layout, sees) {
+                    (Layout::Tail, _) | (_, Sees::All) => at + n,
+                    _ => at + n + 3,
+                };
+                let case = Case { heads, kv_heads, head, n, at, sees, layout, rows, starts, ..CASE };
+                let share = if sees == Sees::All { share } else { 1 };
+                check(b, Case { share, slopes: n % 2 == 0, ..case });
             }
         }
     }
