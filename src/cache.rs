@@ -504,6 +504,11 @@ impl<B: Backend> Cache<B> {
         self.call.input.clone()
     }
 
+    /// What was staged last.
+    pub(crate) fn call(&self) -> &Call<B::Input> {
+        &self.call
+    }
+
     /// [`Strategy::step_shape`] of the next step.
     pub(crate) fn step_shape(&self) -> Option<usize> {
         self.strategy.step_shape(self.len + 1, self.capacity)

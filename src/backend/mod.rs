@@ -196,6 +196,9 @@ pub struct Call<Input> {
     pub input: Input,
 }
 
+/// In place of a token: the one that [`Backend::choose`] chose last for the entry.
+pub const NEXT: u32 = u32::MAX;
+
 impl<Input: Default> Call<Input> {
     /// `tokens` of `batch` entries side by side, the first at position `at`, without padding; the logits
     /// wanted of the last. Not staged yet.
@@ -248,6 +251,10 @@ pub struct CaptureTimes {
     pub capture_ns: u64,
     /// Making what was recorded ready to launch.
     pub instantiate_ns: u64,
+    /// Bringing it to the device.
+    pub upload_ns: u64,
+    /// The first replay, from its launch to its end: a whole step, and what is only done then.
+    pub first_replay_ns: u64,
 }
 
 /// A machine that can run the models. See the module's documentation.
@@ -402,6 +409,21 @@ pub trait Backend: Sized + 'static {
     fn last_row(&self, call: &Call<Self::Input>, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// Index of the largest number in each batch entry's first row; ties to the lowest index.
     fn argmax(&self, x: &Self::Tensor) -> Result<Vec<u32>>;
+    /// Whether [`Self::choose`] can be asked, so that a step is queued before its token is known to the host.
+    fn chooses_ahead(&self) -> bool {
+        false
+    }
+    /// [`Self::argmax`] without waiting: into row `row` of `ids` `[1, rows, batch]`, as bits, and as what tokens
+    /// that are staged as [`NEXT`] mean from now on.
+    fn choose(
+        &self,
+        _call: &Call<Self::Input>,
+        _x: &Self::Tensor,
+        _ids: &mut Self::Tensor,
+        _row: usize,
+    ) -> Result<()> {
+        unreachable!("asked only of those who choose ahead")
+    }
 
     // ---- what strategies do to the rows they keep
 

@@ -68,7 +68,7 @@ fn table(found: &Ceilings) -> String {
         cost("node of a graph", found.graph_node_ns, "an empty kernel, replayed"),
     ];
     let lines = reads.chain(peak).chain(costs.into_iter().flatten());
-    lines.map(|(what, rate, how)| format!("{what:<17} {rate:>14}  {how}\n")).collect()
+    lines.map(|(what, rate, how)| format!("{what:<17} {rate:>15}  {how}\n")).collect()
 }
 
 #[cfg(test)]
@@ -97,10 +97,10 @@ mod tests {
         assert_eq!(
             table(&found),
             "\
-read of L2           5012.3 GB/s  again and again, 1056 blocks
-read of DRAM         3000.0 GB/s  nothing in a cache, 1056 blocks
-multiply and add 60000.0 GFLOP/s  turns
-launch                   2.13 µs  an empty kernel, one queued behind the other
+read of L2            5012.3 GB/s  again and again, 1056 blocks
+read of DRAM          3000.0 GB/s  nothing in a cache, 1056 blocks
+multiply and add  60000.0 GFLOP/s  turns
+launch                    2.13 µs  an empty kernel, one queued behind the other
 "
         );
     }

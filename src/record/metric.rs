@@ -63,6 +63,9 @@ metrics! {
     /// A step recorded as a graph, and that made ready to be launched.
     CaptureNs "capture_ns" Nanoseconds,
     InstantiateNs "instantiate_ns" Nanoseconds,
+    /// That brought to the device, and replayed for the first time.
+    UploadNs "upload_ns" Nanoseconds,
+    FirstReplayNs "first_replay_ns" Nanoseconds,
     /// Rows of the cache in use.
     CacheLiveBytes "cache_live_bytes" Bytes,
     /// Rows of the cache in use, and padding.

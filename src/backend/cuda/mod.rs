@@ -754,15 +754,22 @@ impl Backend for Cuda {
     }
 
     fn argmax(&self, x: &Tensor) -> Result<Vec<u32>> {
-        let [batch, rows, width] = x.shape();
+        let [batch, _, _] = x.shape();
         let out = self.scratch([1, 1, batch])?;
-        self.launch(
-            Launch::new(Kernel::Argmax, 1, [batch, 1, 1], 1024),
-            [x.start(), out.start()],
-            [rows, width],
-        )?;
+        self.argmax_to(x, out.start())?;
         self.meter.count(|work| work.host_syncs += 1);
         self.stream.download(out.start(), batch)
+    }
+
+    fn chooses_ahead(&self) -> bool {
+        true
+    }
+
+    fn choose(&self, call: &Call<Input>, x: &Tensor, ids: &mut Tensor, row: usize) -> Result<()> {
+        let [_, _, batch] = ids.shape();
+        let to = ids.start() + (row * batch * size_of::<i32>()) as Pointer;
+        self.argmax_to(x, to)?;
+        self.stream.copy(call.input.staged.borrow().chosen(), to, batch * size_of::<i32>())
     }
 
     fn concat(
@@ -890,6 +897,12 @@ impl Backend for Cuda {
 }
 
 impl Cuda {
+    fn argmax_to(&self, x: &Tensor, to: Pointer) -> Result<()> {
+        let [batch, rows, width] = x.shape();
+        let launch = Launch::new(Kernel::Argmax, 1, [batch, 1, 1], 1024);
+        self.launch(launch, [x.start(), to], [rows, width])
+    }
+
     /// The convolution of several new rows, as a product over the rows under the taps.
     fn conv_glu_many(
         &self,

@@ -191,7 +191,15 @@ impl Stream {
         let done = done?;
         let graph = graph.map_err(|e| broken("capture a step", e))?;
         let graph = graph.ok_or_else(|| failed("nothing was recorded of a step"))?;
-        Ok(Captured { graph, done, times: CaptureTimes { capture_ns, instantiate_ns } })
+        let uploading = Instant::now();
+        graph.upload().map_err(|e| broken("upload a graph", e))?;
+        self.synchronize()?;
+        let upload_ns = uploading.elapsed().as_nanos() as u64;
+        Ok(Captured {
+            graph,
+            done,
+            times: CaptureTimes { capture_ns, instantiate_ns, upload_ns, first_replay_ns: 0 },
+        })
     }
 
     /// What the device took for what `work` queues, between two events of the stream: gaps between operations
