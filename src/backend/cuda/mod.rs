@@ -69,6 +69,8 @@ pub struct Cuda {
     kernels: RefCell<HashMap<Variant, Option<Arc<Function>>>>,
     compiled: RefCell<Vec<(Variant, u64)>>,
     captures: RefCell<Vec<CaptureTimes>>,
+    /// Of a plan: what would have been launched.
+    planned: RefCell<Vec<(Kernel, usize)>>,
     /// Written before every timed step, where the second-level cache is to be cold.
     flusher: Option<Flusher>,
     head_start: HeadStart,
@@ -135,7 +137,7 @@ impl Cuda {
         let (stream, meter) = (Rc::new(stream), Rc::new(Meter::default()));
         let scratch = RefCell::new(Scratch::new(&stream, &meter));
         let slots = Slots::new(&stream, device.as_ref().is_some_and(|device| device.info.emulated));
-        let (kernels, compiled, captures) = Default::default();
+        let (kernels, compiled, captures, planned) = Default::default();
         Cuda {
             mode,
             device,
@@ -145,10 +147,16 @@ impl Cuda {
             kernels,
             compiled,
             captures,
+            planned,
             flusher: None,
             head_start: HeadStart::default(),
             slots,
         }
+    }
+
+    /// Every launch asked for so far: its kernel and how many blocks.
+    pub fn launches_asked_for(&self) -> Vec<(Kernel, usize)> {
+        self.planned.borrow().clone()
     }
 
     /// Every variant asked for so far, in no order.
@@ -215,6 +223,9 @@ impl Cuda {
         let Launch { kernel, vec, head, rows, grid } = launch;
         let variant = Variant { kernel, vec: vec as u8, head: head as u16, rows: rows as u8, lengths: fixed };
         self.meter.count(|work| work.launches += 1);
+        if self.device.is_none() {
+            self.planned.borrow_mut().push((kernel, grid.blocks.iter().product()));
+        }
         match self.kernel(variant)? {
             // SAFETY: the callers, one for each kernel, pass what its file declares, and tensors of
             // the shapes that the lengths say.
