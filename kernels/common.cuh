@@ -1,6 +1,7 @@
 // What every kernel shares. A kernel is compiled from this file followed by its own, with
 //   VEC      4 when every width and offset is a multiple of 4 (16-byte loads and stores), otherwise 1;
 //   HEAD     numbers of an attention head, for the kernels that keep a head in registers;
+//   ROWS     the most rows that are worked on at once, for the kernel that keeps a sum for each;
 //   LENGTHS  all run-time lengths in the order of the parameters, when they are compiled in.
 // Arguments: first the pointers, then the lengths, all `int`; a number that is none, an epsilon or a
 // scale, is passed as its bits. What changes between two steps of one shape is in `Call`, on the
@@ -59,6 +60,13 @@ __device__ inline Pack select(bool wanted, Pack a) { return wanted ? a : 0.f; }
 __device__ inline Pack from_lane(Pack a, int mask) { return __shfl_xor_sync(FULL, a, mask); }
 #endif
 
+// A number from -1 to 1 that follows from i: the hash `lowbias32` (github.com/skeeto/hash-prospector).
+__device__ inline float random_number(unsigned i) {
+    i = (i ^ (i >> 16)) * 0x7feb352du;
+    i = (i ^ (i >> 15)) * 0x846ca68bu;
+    return (float)(int)(i ^ (i >> 16)) * 4.656612873e-10f; // 2^-31
+}
+
 // x · sigmoid(x)
 __device__ inline float silu_of(float x) { return x / (1.f + expf(-x)); }
 #if VEC == 4
@@ -71,6 +79,11 @@ __device__ inline void store(float* row, int i, Pack x) { reinterpret_cast<Pack*
 
 __device__ inline float warp_sum(float x) {
     for (int mask = 16; mask > 0; mask /= 2) x += __shfl_xor_sync(FULL, x, mask);
+    return x;
+}
+
+__device__ inline float warp_max(float x) {
+    for (int mask = 16; mask > 0; mask /= 2) x = fmaxf(x, __shfl_xor_sync(FULL, x, mask));
     return x;
 }
 

@@ -1,42 +1,59 @@
 // out = activation(x · weightᵀ + bias) (+ residual), for few rows of x: a matrix-vector product
-// x [rows, inner], weight [outs, inner], bias [outs] or null, residual, out [rows, outs]
-// grid (outs / 4, rows), 128 threads: a block takes four rows of the weight, its threads lie side by
-// side along them, and the loop is unrolled twice: eight 16-byte loads of weights in flight a thread.
-// Bytes: outs · inner · 4 of weights, once a row of x (from L2 after the first). The floor of a step:
-// these bytes at the bandwidth of the memory.
-#define OUTS 4
+// x [rows, inner], weight [outs, inner], bias [outs] or null, residual, out [rows, outs]; rows at most ROWS
+// grid (outs / 4), 128 threads, a warp an output, where a row of the weight is short (up to WARP_INNER);
+// grid (outs), 128 threads, all four warps an output, where it is long: a narrow layer then still has a
+// block for each of its outputs (split-K within the block). AHEAD packs of weights are in flight a thread.
+// Each weight is read once for all rows of x, which come from L1 and L2; bias and residual are asked for
+// before the weights, so that nothing is waited for at the end.
+// Bytes: outs · inner · 4 of weights. The floor of a step: these bytes at the bandwidth of the memory.
+#define WARP_INNER 768
+#define AHEAD 4
 extern "C" __global__ void __launch_bounds__(128)
 linear_one(const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
-           const float* __restrict__ residual, float* __restrict__ out, int inner, int outs, int activation) {
-    LENGTH(0, inner);
-    LENGTH(1, outs);
-    LENGTH(2, activation);
-    __shared__ float sums[4][OUTS];
-    const int first = blockIdx.x * OUTS;
-    const float* row = x + (size_t)blockIdx.y * inner;
-    const float* w[OUTS];
-    float sum[OUTS];
+           const float* __restrict__ residual, float* __restrict__ out, int rows, int inner, int outs,
+           int activation) {
+    LENGTH(0, rows);
+    LENGTH(1, inner);
+    LENGTH(2, outs);
+    LENGTH(3, activation);
+    __shared__ float sums[4][ROWS];
+    const int warps = inner > WARP_INNER ? 4 : 1, threads = 32 * warps; // that share an output
+    const int lane = threadIdx.x % threads, o = blockIdx.x * (4 / warps) + threadIdx.x / threads;
+    const bool writes = lane < rows && o < outs; // thread r writes row r
+    const size_t at = (size_t)lane * outs + o;
+    const float shift = writes && bias ? bias[o] : 0.f, kept = writes && residual ? residual[at] : 0.f;
+
+    const float* w = weight + (size_t)min(o, outs - 1) * inner;
+    const int packs = inner / VEC;
+    float sum[ROWS] = {};
+    for (int base = lane; base < packs; base += AHEAD * threads) {
+        Pack weights[AHEAD];
 #pragma unroll
-    for (int j = 0; j < OUTS; j++) {
-        w[j] = weight + (size_t)min(first + j, outs - 1) * inner;
-        sum[j] = 0.f;
-    }
-#pragma unroll 2
-    for (int k = threadIdx.x; k < inner / VEC; k += 128) {
-        const Pack a = load(row, k);
+        for (int a = 0; a < AHEAD; a++) {
+            const int k = base + a * threads;
+            weights[a] = k < packs ? load(w, k) : zeros();
+        }
 #pragma unroll
-        for (int j = 0; j < OUTS; j++) sum[j] = dot(load(w[j], k), a, sum[j]);
-    }
+        for (int a = 0; a < AHEAD; a++) {
+            const int k = min(base + a * threads, packs - 1); // past the end: some number times zero
 #pragma unroll
-    for (int j = 0; j < OUTS; j++) {
-        sum[j] = warp_sum(sum[j]);
-        if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32][j] = sum[j];
+            for (int r = 0; r < ROWS; r++)
+                sum[r] = dot(weights[a], load(x + (size_t)min(r, rows - 1) * inner, k), sum[r]);
+        }
     }
-    __syncthreads();
-    const int j = threadIdx.x, o = first + j;
-    if (j >= OUTS || o >= outs) return;
-    const float sum_of_warps = (sums[0][j] + sums[1][j]) + (sums[2][j] + sums[3][j]);
-    const float y = activated(activation, sum_of_warps + (bias ? bias[o] : 0.f));
-    const size_t at = (size_t)blockIdx.y * outs + o;
-    out[at] = residual ? y + residual[at] : y;
+
+    float mine = 0.f;
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        sum[r] = warp_sum(sum[r]);
+        if (lane == r) mine = sum[r];
+        if (warps > 1 && threadIdx.x % 32 == 0) sums[threadIdx.x / 32][r] = sum[r];
+    }
+    if (warps > 1) { // so for the whole grid
+        __syncthreads();
+        if (lane < ROWS) mine = (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]);
+    }
+    if (!writes) return;
+    const float y = activated(activation, mine + shift);
+    out[at] = residual ? y + kept : y;
 }

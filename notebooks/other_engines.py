@@ -121,14 +121,16 @@ def samples(sample, seconds):
 class Gpt2(Stepwise):
     """GPT-2 in eager PyTorch, as one would write it for one sequence. Subclasses keep the cache."""
 
-    def __init__(self, folder, threads, dtype="float32"):
+    def __init__(self, folder, threads, dtype="float32", device="cpu"):
         import torch
 
-        self.torch = torch
+        self.torch, self.device = torch, device
         torch.set_num_threads(threads)
         self.config, weights = read_model(folder)
         # Cloned: into memory that PyTorch itself allocated and aligned.
-        weights = {name: torch.from_numpy(array).clone().to(getattr(torch, dtype)) for name, array in weights.items()}
+        weights = {
+            name: torch.from_numpy(array).clone().to(device, getattr(torch, dtype)) for name, array in weights.items()
+        }
         self.wte, self.wpe = weights["wte.weight"], weights["wpe.weight"]
         self.final = weights["ln_f.weight"], weights["ln_f.bias"]
         self.layers = [
@@ -140,6 +142,11 @@ class Gpt2(Stepwise):
         ]
 
     def step(self, cache, token, position):
+        with self.torch.inference_mode():
+            return self.forward(cache, token, position)
+
+    def forward(self, cache, token, position):
+        """`token` and `position` are numbers, or tensors `[1]` on the device."""
         torch, functional = self.torch, self.torch.nn.functional
         width, heads = self.config.n_embd, self.config.n_head
 
@@ -150,22 +157,21 @@ class Gpt2(Stepwise):
             weight, bias = weight_bias
             return torch.addmm(bias, x, weight)
 
-        with torch.inference_mode():
-            mask = self.mask(position)
-            x = (self.wte[token] + self.wpe[position]).view(1, width)
-            for layer, (ln_1, c_attn, c_proj, ln_2, c_fc, mlp_proj) in enumerate(self.layers):
-                q, k, v = linear(norm(x, ln_1), c_attn).view(3, 1, heads, 1, width // heads)
-                k, v = self.append(cache, layer, k, v, position)
-                attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-                x = x + linear(attended.view(1, width), c_proj)
-                x = x + linear(functional.gelu(linear(norm(x, ln_2), c_fc), approximate="tanh"), mlp_proj)
-            return functional.linear(norm(x, self.final), self.wte)
+        mask = self.mask(position)
+        x = (self.wte[token] + self.wpe[position]).view(1, width)
+        for layer, (ln_1, c_attn, c_proj, ln_2, c_fc, mlp_proj) in enumerate(self.layers):
+            q, k, v = linear(norm(x, ln_1), c_attn).view(3, 1, heads, 1, width // heads)
+            k, v = self.append(cache, layer, k, v, position)
+            attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+            x = x + linear(attended.view(1, width), c_proj)
+            x = x + linear(functional.gelu(linear(norm(x, ln_2), c_fc), approximate="tanh"), mlp_proj)
+        return functional.linear(norm(x, self.final), self.wte)
 
 
 class TorchConcat(Gpt2):
     def empty(self):
         config = self.config
-        none = self.torch.empty(1, config.n_head, 0, config.n_embd // config.n_head, dtype=self.wte.dtype)
+        none = self.wte.new_empty(1, config.n_head, 0, config.n_embd // config.n_head)
         return [(none, none)] * config.n_layer
 
     def fork(self, cache, length):
@@ -183,9 +189,9 @@ class TorchConcat(Gpt2):
 class TorchPadded(Gpt2):
     def empty(self):
         torch, config = self.torch, self.config
-        self.rows = torch.arange(config.n_positions).view(1, 1, 1, -1)
+        self.rows = torch.arange(config.n_positions, device=self.device).view(1, 1, 1, -1)
         shape = 1, config.n_head, config.n_positions, config.n_embd // config.n_head
-        return [(torch.zeros(shape), torch.zeros(shape)) for _ in range(config.n_layer)]
+        return [(self.wte.new_zeros(shape), self.wte.new_zeros(shape)) for _ in range(config.n_layer)]
 
     def fork(self, cache, length):
         return cache
@@ -203,16 +209,17 @@ class TorchPadded(Gpt2):
 class Transformers(Stepwise):
     """Hugging Face transformers' own GPT-2, one `forward` a step, its default attention."""
 
-    def __init__(self, folder, threads):
+    def __init__(self, folder, threads, device="cpu"):
         import torch
 
-        self.torch = torch
+        self.torch, self.device = torch, device
         torch.set_num_threads(threads)
-        self.model = transformers_model(folder)
+        self.model = transformers_model(folder).to(device)
 
     def step(self, cache, token, position):
         with self.torch.inference_mode():
-            return self.model(self.torch.tensor([[token]]), past_key_values=cache, use_cache=True).logits
+            fed = self.torch.tensor([[token]], device=self.device)
+            return self.model(fed, past_key_values=cache, use_cache=True).logits
 
 
 class TransformersDynamic(Transformers):
@@ -234,8 +241,9 @@ class TransformersStatic(Transformers):
         return StaticCache(config=self.model.config, max_cache_len=self.model.config.n_positions)
 
     def fork(self, cache, length):
-        for layer in cache.layers:
-            layer.cumulative_length.fill_(length)
+        with self.torch.inference_mode():  # on a GPU it was made in this mode
+            for layer in cache.layers:
+                layer.cumulative_length.fill_(length)
         return cache
 
 

@@ -8,7 +8,6 @@ A step is sampled in three ways, which are different quantities and never mixed:
 ('alone', 'in turn', 'in turn', 'decode')
 """
 
-import csv
 import io
 import json
 import math
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from run_files import append, row  # noqa: F401: to write what is read here
 
 FIRST_DECODE_ROUND = 101
 CONFIDENCE = 0.95
@@ -146,19 +147,3 @@ def newest(results):
         if {"in turn", "decode"} <= set(run.samples.kind) and "cache_live_bytes" in set(run.samples.metric):
             return folder.parent
     raise FileNotFoundError(f"no complete run under {Path(results).name}/: cargo bench makes one")
-
-
-def row(strategy, backend, position, metric, round, iters, value, mark="", model="transformer", shape="toy"):
-    """One line of samples.csv.
-
-    >>> row("padded", "jax", 64, "step_ns", 1, 8, 4000)[:2]
-    ['transformer-toy/padded/jax/b1/t64', 'transformer']
-    """
-    case = f"{model}-{shape}/{strategy}/{backend}/b1/t{position}"
-    return [case, model, shape, strategy, backend, 1, position, metric, round, iters, value, "", mark]
-
-
-def append(path, rows):
-    """Adds rows to a table of a run, at once: a run that is stopped keeps what it has."""
-    with Path(path).open("a", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)

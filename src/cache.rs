@@ -504,6 +504,11 @@ impl<B: Backend> Cache<B> {
         self.call.input.clone()
     }
 
+    /// What was staged last.
+    pub(crate) fn call(&self) -> &Call<B::Input> {
+        &self.call
+    }
+
     /// [`Strategy::step_shape`] of the next step.
     pub(crate) fn step_shape(&self) -> Option<usize> {
         self.strategy.step_shape(self.len + 1, self.capacity)
@@ -569,7 +574,11 @@ impl<B: Backend> Cache<B> {
             }
         }
         self.call.starts.clone_from(&other.call.starts);
-        self.source.clone_from(&other.source);
+        let of_source = |cache: &Cache<B>| cache.source.as_ref().map(Rc::as_ptr);
+        if of_source(self) != of_source(other) {
+            self.call.input = B::Input::default(); // what was recorded of steps reads the other source
+            self.source.clone_from(&other.source);
+        }
         self.len = other.len;
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::backend::{Backend, Call, Tokens};
+use crate::backend::{Backend, Call, Tokens, NEXT};
 use crate::cache::{Cache, Strategy};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -94,6 +94,54 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
     pub fn feed(&mut self, new: &Tokens) -> Result<B::Tensor> {
         let n = self.take(new)?;
         self.run(n).inspect_err(|_| self.seen.0.iter_mut().for_each(|seen| seen.truncate(seen.len() - n)))
+    }
+
+    /// Goes on greedily: of `logits`, and then of those after each token fed, the arg-max of each entry, `count`
+    /// tokens of each. The last is not fed. Where the device chooses, the next step is queued with a token that
+    /// only the device knows, and the host waits once, for all of them.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub fn generate(&mut self, logits: B::Tensor, count: usize) -> Result<Tokens> {
+        let (batch, seen) = (self.seen.0.len(), self.len());
+        let (capacity, wanted) = (self.cache.capacity(), seen + count.saturating_sub(1));
+        if wanted > capacity {
+            return Err(Error::CacheFull { capacity, wanted });
+        }
+        if !self.b.chooses_ahead() || !self.cache.strategy().remembers() {
+            return self.generate_one_by_one(logits, count);
+        }
+        let mut ids = self.b.zeros([1, count.max(1), batch])?;
+        let mut logits = Some(logits);
+        for row in 0..count {
+            let last = logits.take().expect("there are some before every token");
+            self.b.choose(self.cache.call(), &last, &mut ids, row)?;
+            drop(last); // a recorded step writes its logits where they were
+            if row + 1 < count {
+                self.seen.0.iter_mut().for_each(|seen| seen.push(NEXT));
+                logits = Some(self.run(1)?);
+            }
+        }
+        let ids = self.b.download(&ids)?;
+        let chosen = |entry: usize| (0..count).map(|row| ids[row * batch + entry].to_bits()).collect();
+        let chosen: Vec<Vec<u32>> = (0..batch).map(chosen).collect();
+        for (seen_by, chosen) in self.seen.0.iter_mut().zip(&chosen) {
+            let fed = seen_by.len() - seen;
+            seen_by[seen..].copy_from_slice(&chosen[..fed]);
+        }
+        Ok(Tokens(chosen))
+    }
+
+    fn generate_one_by_one(&mut self, mut logits: B::Tensor, count: usize) -> Result<Tokens> {
+        let mut chosen = vec![Vec::with_capacity(count); self.seen.0.len()];
+        for row in 0..count {
+            let ids = self.b.argmax(&logits)?;
+            chosen.iter_mut().zip(&ids).for_each(|(chosen, id)| chosen.push(*id));
+            if row + 1 < count {
+                logits = self.feed(&Tokens(ids.into_iter().map(|id| vec![id]).collect()))?;
+            }
+        }
+        Ok(Tokens(chosen))
     }
 
     /// Feeds tokens whose logits nobody wants. A strategy that remembers nothing has nothing to do:

@@ -11,7 +11,10 @@
 //! filter names them.
 //!
 //! Every case exists on the CPU and in the three ways of CUDA, except those that a recording cannot
-//! replay. On a machine without a GPU, the CPU's are measured.
+//! replay. On a machine without a GPU, the CPU's are measured. By default a GPU measures what answers the
+//! question, on the transformer of three sizes (`toy`, `base`, `gpt2`) with one launch an operation and with one
+//! a step; all else there when a filter names it. The cases on a GPU come last, the most important first: they
+//! have a [budget](crate::measure::Settings::gpu_limit), and who is late may be left out.
 //!
 //! Positions are a quarter of the way, or less, where a growing cache is small; and the capacity,
 //! where padding costs nothing any more. A step at position t feeds the t-th token.
@@ -24,14 +27,16 @@ use crate::error::{Error, Result};
 use crate::model::{capacity, shapes};
 
 /// The cases that a filter selects, a regular expression searched in the ids as criterion does;
-/// without one, the default suite.
+/// without one, the default suite. Those on a GPU come last, in the order of their importance.
 pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
+    let mut cases = all();
+    cases.sort_by_key(importance);
     let Some(filter) = filter else {
-        return Ok(all().into_iter().filter(in_default).collect());
+        cases.retain(in_default);
+        return Ok(cases);
     };
     let matches = matcher(filter)?;
-    let wanted = |case: &Case| in_default(case) || is_named(case, filter);
-    let cases: Vec<Case> = all().into_iter().filter(|case| wanted(case) && matches(case)).collect();
+    cases.retain(|case| (in_default(case) || is_named(case, filter)) && matches(case));
     if cases.is_empty() {
         let known = all().iter().map(Case::to_string).collect();
         return Err(Error::NoMatch { filter: filter.into(), known });
@@ -76,8 +81,29 @@ pub fn side_by_side(a: &Case, b: &Case) -> bool {
     same_rig(a, b) && (a.batch, a.position) == (b.batch, b.position)
 }
 
+/// Of less importance, a larger one; the same for all cases of one model on one backend, which stay together.
+fn importance(case: &Case) -> (bool, bool, bool, ShapeName) {
+    let Case { model, shape, backend, .. } = *case;
+    match backend.is_cuda() {
+        false => (false, false, false, ShapeName::Tiny),
+        true => (true, backend == BackendName::CudaSpecialised, model != ModelKind::Transformer, shape),
+    }
+}
+
 fn in_default(case: &Case) -> bool {
+    if case.backend.is_cuda() {
+        return answers_on_a_gpu(case);
+    }
     is_usual(case.model) && matches!(case.shape, ShapeName::Toy | ShapeName::Base)
+}
+
+/// What does a cache buy, and which kind: without criterion's and a compiler's minutes.
+fn answers_on_a_gpu(case: &Case) -> bool {
+    let asked = [Strategy::Naive, Strategy::Concat, Strategy::Padded, Strategy::Bounded];
+    case.model == ModelKind::Transformer
+        && matches!(case.shape, ShapeName::Toy | ShapeName::Base | ShapeName::Gpt2)
+        && matches!(case.backend, BackendName::Cuda | BackendName::CudaGraph)
+        && asked.contains(&case.strategy)
 }
 
 fn is_usual(model: ModelKind) -> bool {
@@ -128,9 +154,8 @@ mod tests {
             select(filter).unwrap().iter().map(Case::to_string).collect()
         };
         assert!(ids(Some("toy/padded")).iter().all(|id| id.contains("-toy/padded/")));
-        assert!(ids(None)
-            .iter()
-            .all(|id| !id.contains("gpt2") && !id.contains("large") && !id.contains("tiny")));
+        let small = |id: &String| !["gpt2", "large", "tiny"].iter().any(|shape| id.contains(shape));
+        assert!(ids(None).iter().filter(|id| id.contains("/cpu/")).all(small));
         assert!(ids(Some("transformer-gpt2/concat"))
             .iter()
             .all(|id| id.starts_with("transformer-gpt2/concat/")));
@@ -142,6 +167,29 @@ mod tests {
         let error = select(Some("toy/paded")).unwrap_err().to_string();
         assert!(error.contains("toy/padded"), "{error}");
         assert!(select(Some("(")).unwrap_err().to_string().contains("no pattern"));
+    }
+
+    /// Small before large, since that is where a budget ends; a launch an operation before a launch a step.
+    #[test]
+    fn a_gpu_s_cases_come_last_and_the_question_s_first() {
+        let cases = select(None).unwrap();
+        let first = cases.iter().position(|case| case.backend.is_cuda()).unwrap();
+        assert!(cases[first..].iter().all(|case| case.backend.is_cuda()));
+        let rigs: Vec<String> = cases[first..]
+            .chunk_by(same_rig)
+            .map(|rig| format!("{}-{} {}", rig[0].model, rig[0].shape, rig[0].backend))
+            .collect();
+        let want = ["toy", "base", "gpt2"]
+            .map(|shape| ["cuda", "cuda-graph"].map(|backend| format!("transformer-{shape} {backend}")));
+        assert_eq!(rigs, want.concat());
+        let named = select(Some("cuda")).unwrap();
+        assert_eq!(named[0], cases[first], "a filter keeps what comes first");
+        assert!(named.last().unwrap().backend == BackendName::CudaSpecialised);
+        let rigs = named.chunk_by(same_rig).count();
+        let mut kinds: Vec<_> = named.iter().map(|case| (case.model, case.shape, case.backend)).collect();
+        kinds.sort();
+        kinds.dedup();
+        assert_eq!(kinds.len(), rigs, "cases of one model on one backend stay together");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `cmp`, `cite` and `check` as a user runs them: what follows from files, and what files from elsewhere
 //! cannot do.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,10 +23,12 @@ fn run(results: &Path, name: &str, ns: u64, change: impl Fn(&mut Environment)) -
         threads: 2,
         bytes_per_second: 50_000_000_000,
         pattern: "four streams".into(),
+        ..Bandwidth::default()
     };
     let mut environment = Environment {
         git_revision: Some("0123456789abcdef0123456789abcdef01234567".into()),
         git_dirty: Some(false),
+        checkout: None,
         cpu_model: Some("Some Processor".into()),
         started_utc: "2026-01-31T12:00:00Z".into(),
         read_bandwidth: vec![ceiling],
@@ -60,7 +64,7 @@ struct Outcome {
 }
 
 fn program(args: &[&str], input: &str) -> Outcome {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_decode-bench"));
+    let mut command = Command::new(common::program());
     let output = command.args(args).write_stdin(input).output().unwrap();
     let [out, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     Outcome { code: output.status.code().unwrap(), out, said }
@@ -210,7 +214,7 @@ fn a_citation_names_its_origin_and_is_found_again() {
 
 #[test]
 fn the_citation_in_the_readme_follows_from_the_run_beside_it() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = common::root();
     let (page, results) = (here.join("README.md"), here.join("results"));
     let found = program(&["check", text(&page), "--results", text(&results)], "");
     assert_eq!(found.code, 0, "{}{}", found.out, found.said);

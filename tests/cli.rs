@@ -1,6 +1,8 @@
 //! The command line as a user runs it: what it prints, what it refuses and how, and that a refusal
 //! leaves everything as it was.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,10 +14,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{json, Value};
 use tempfile::{tempdir, TempDir};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_decode-bench");
-
 fn program(args: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(common::program());
     command.args(args);
     command
 }
@@ -189,6 +189,25 @@ fn a_decode_may_fill_the_capacity_and_not_exceed_it() {
     refused(&words(&format!("{conv} --capacity 6")), &["2 tokens", "5", "7", "6"]);
 }
 
+// ---- step-time
+
+#[test]
+fn steps_are_timed_in_as_many_turns_as_are_asked_for() {
+    let args = words("step-time --shape tiny --strategy concat --position 4 --threads 1 --samples 2");
+    let asked = |args: &[&str], lines: &str| program(args).write_stdin(lines).output().unwrap();
+    let counts = |output: &[u8]| -> Vec<usize> {
+        let steps =
+            |line: &str| serde_json::from_str::<Value>(line).unwrap()["step_ns"].as_array().unwrap().len();
+        String::from_utf8_lossy(output).lines().map(steps).collect()
+    };
+    let in_turn = [args.clone(), vec!["--turns"]].concat();
+    assert_eq!(counts(&asked(&in_turn, "3\n1\n").stdout), [2, 3, 1]);
+    assert_eq!(counts(&asked(&args, "3\n1\n").stdout), [2], "nobody asked for turns");
+    let wrong = asked(&in_turn, "1\nmany\n1\n");
+    assert_eq!((wrong.status.code(), counts(&wrong.stdout)), (Some(2), vec![2, 1]));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("`many` is no number of samples"));
+}
+
 // ---- decode: arguments that are wrong
 
 #[test]
@@ -306,7 +325,7 @@ fn weights_come_from_one_place() {
 
 /// Golden weights: their logits are spread widely, those of seeded tiny models are nearly all the same.
 fn golden(strategy: &str, more: &str) -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2");
+    let folder = common::root().join("tests/golden/gpt2");
     let line = format!("decode --model transformer --strategy {strategy} {more} --checkpoint");
     words(&line).into_iter().map(String::from).chain([folder.display().to_string()]).collect()
 }
@@ -316,7 +335,9 @@ fn golden_refused(more: &str, named: &[&str]) {
     refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), named);
 }
 
-const TOKENIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/text/tokenizer.json");
+fn tokenizer() -> PathBuf {
+    common::root().join("tests/text/tokenizer.json")
+}
 
 #[test]
 fn several_prompts_and_beams_print_a_list_of_hypotheses_for_each_prompt() {
@@ -363,7 +384,7 @@ fn samplers_limits_and_ensembles_do_as_they_are_told() {
     let forced = tokens(&decoded(&forced));
     assert_eq!(forced[..2], [5, 6]);
     assert!(!forced[..4].contains(&end), "{forced:?}");
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").display().to_string();
+    let folder = common::root().join("tests/golden/gpt2").display().to_string();
     let twice = decoded(&golden("concat", &format!("--prompt 1,2,3 --steps 6 --ensemble {folder},{folder}")));
     assert_eq!(tokens(&twice), tokens(&plain));
     assert_eq!(twice["ensemble"], json!([folder, folder]));
@@ -371,28 +392,30 @@ fn samplers_limits_and_ensembles_do_as_they_are_told() {
 
 #[test]
 fn text_goes_in_and_comes_out() {
-    let mut args = golden("padded", &format!("--steps 5 --tokenizer {TOKENIZER}"));
+    let mut args = golden("padded", &format!("--steps 5 --tokenizer {}", tokenizer().display()));
     args.extend(["--text", "the cat sat"].map(String::from));
     let json = decoded(&args);
     assert_eq!(json["prompt"], json!([30, 40, 42]));
     assert!(json["text"].is_string());
-    let ids =
-        decoded(&golden("padded", &format!("--steps 5 --tokenizer {TOKENIZER} --prompt 30,40,42 --beam 2")));
+    let ids = decoded(&golden(
+        "padded",
+        &format!("--steps 5 --tokenizer {} --prompt 30,40,42 --beam 2", tokenizer().display()),
+    ));
     assert!(ids["hypotheses"][0][1]["text"].is_string());
     golden_refused("--steps 5 --text the", &["--tokenizer", "tokenizer.json"]);
     golden_refused("--steps 5 --prompt 1 --tokenizer none.json", &["none.json"]);
     golden_refused("--steps 5 --prompt 1 --tokenizer Cargo.toml", &["Cargo.toml"]);
     golden_refused(
-        &format!("--steps 5 --tokenizer {TOKENIZER} --text the --prompt 1"),
+        &format!("--steps 5 --tokenizer {} --text the --prompt 1", tokenizer().display()),
         &["--text", "--prompt"],
     );
     // the checkpoint's own is taken when there is one
     let folder = tempdir().unwrap();
     for file in ["config.json", "model.safetensors"] {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gpt2").join(file);
+        let from = common::root().join("tests/golden/gpt2").join(file);
         fs::copy(from, folder.path().join(file)).unwrap();
     }
-    fs::copy(TOKENIZER, folder.path().join("tokenizer.json")).unwrap();
+    fs::copy(tokenizer(), folder.path().join("tokenizer.json")).unwrap();
     let path = folder.path().to_str().unwrap();
     let line =
         format!("decode --model transformer --strategy padded --steps 5 --text the --checkpoint {path}");
@@ -525,7 +548,7 @@ fn a_full_disk_is_called_one() {
     assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device(), "a device is not replaced");
     for args in [&["list"][..], &["--help"], &["completions", "bash"]] {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let output = std::process::Command::new(PROGRAM).args(args).stdout(full).output().unwrap();
+        let output = std::process::Command::new(common::program()).args(args).stdout(full).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert_eq!(said, "error: standard output: the disk is full\n");
@@ -538,8 +561,11 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     for args in [&["list"][..], &["--help"], &["completions", "zsh"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let child =
-            std::process::Command::new(PROGRAM).args(args).stdout(writer).stderr(Stdio::piped()).spawn();
+        let child = std::process::Command::new(common::program())
+            .args(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn();
         let output = child.unwrap().wait_with_output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
     }
@@ -848,7 +874,8 @@ fn a_checkpoint_is_in_memory_once() {
     printed(&words(&format!("decode --shape base --strategy concat --steps 1 --weights-out {path} {rest}")));
     let weights = fs::metadata(folder.path().join("model.safetensors")).unwrap().len();
     let line = format!("decode --checkpoint {path} --strategy naive --steps 40 {rest}");
-    let child = std::process::Command::new(PROGRAM).args(words(&line)).stdout(Stdio::null()).spawn();
+    let child =
+        std::process::Command::new(common::program()).args(words(&line)).stdout(Stdio::null()).spawn();
     let (loaded, peak) = watched(child.unwrap());
     let program = 24 << 20; // and what a step computes in passing
     assert!(peak > weights / 2, "the watcher saw nothing");
@@ -1048,4 +1075,17 @@ fn completions_know_the_verbs_and_the_strategies() {
     }
     assert!(printed(&["completions", "bash"]).contains("naive-padded"));
     refused(&["completions", "csh"], &["csh"]);
+}
+
+#[test]
+fn a_step_that_cannot_be_timed_is_refused() {
+    let step = |args: &[&'static str]| {
+        let all = ["step-time", "--shape", "tiny", "--position", "6", "--threads", "1", "--samples", "2"];
+        [&all[..], args].concat()
+    };
+    refused(&step(&["--strategy", "padded", "--pipelined"]), &["--pipelined", "cpu", "not queued"]);
+    refused(&step(&["--strategy", "concat", "--backend", "cuda-graph"]), &["cannot be run", "cuda-graph"]);
+    refused(&step(&["--strategy", "reprojected"]), &["transformer has no reprojected"]);
+    let json: serde_json::Value = serde_json::from_str(&printed(&step(&["--strategy", "padded"]))).unwrap();
+    assert_eq!((json["step_ns"].as_array().unwrap().len(), &json["emulated"]), (2, &serde_json::Value::Null));
 }

@@ -2,6 +2,8 @@
 //! small models of `tests/golden`: their logits are spread widely, so that choices are seldom within rounding of
 //! each other.
 
+mod common;
+
 use std::path::Path;
 
 use proptest::prelude::{prop, prop_assert, prop_assert_eq, prop_assume, proptest, ProptestConfig};
@@ -55,7 +57,7 @@ impl Subject {
             ModelKind::Retention => panic!("nobody else's program has one"),
         };
         let sources = if kind.has_source() { vec![vec![5, 9, 3, 12, 4]] } else { Vec::new() };
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let folder = common::root().join("tests/golden").join(name);
         let b = Cpu::new(1);
         let (config, checkpoint) = Checkpoint::open(kind, &folder).unwrap();
         let model = AnyModel::load(&b, &config, &Weights::Checkpoint(Box::new(checkpoint))).unwrap();
@@ -288,7 +290,7 @@ struct Beams(Vec<u8>);
 
 impl Beams {
     fn read(name: &str) -> Beams {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let path = common::root().join("tests/golden").join(name);
         Beams(std::fs::read(path).unwrap())
     }
 
@@ -684,7 +686,7 @@ fn limits_samplers_and_beams_that_make_no_sense_are_refused() {
 
 #[test]
 fn text_is_tokens_and_tokens_are_text() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/text");
+    let folder = common::root().join("tests/text");
     let text = Text::open(&folder.join("tokenizer.json")).unwrap();
     // pieces as the file's merges put them together: the| cat| sat| on| the| mat|.
     let tokens = [30, 40, 42, 49, 43, 48, 28];

@@ -1,7 +1,9 @@
 //! Our models and layers against the answers of other people's programs: `tests/golden/README.md` says whose.
 
+mod common;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use safetensors::{Dtype, SafeTensors};
 
@@ -21,7 +23,7 @@ use decode_bench::session::Session;
 const TOLERANCE: f32 = 2e-5;
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    common::root().join("tests/golden").join(name)
 }
 
 /// Expected values, by name.

@@ -1,16 +1,17 @@
 //! A suite measured in shards, each by a process of its own, and merged into one run.
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use assert_cmd::cargo::CommandCargoExt;
 use decode_bench::record::{Metric, Run};
 
 const FILTER: &str = "transformer-tiny/(naive|concat|padded)/cpu/b1";
 
 fn program(args: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("decode-bench").unwrap();
+    let mut command = Command::new(common::program());
     command.args(args).env_remove("SLURM_RESTART_COUNT");
     command
 }
@@ -39,6 +40,9 @@ fn folders(results: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn shards_are_measured_each_by_itself_and_merged_into_one_run() {
+    if !common::revision_is_known() {
+        return;
+    }
     let here = tempfile::tempdir().unwrap();
     let (parts, out) = (here.path().join("parts"), here.path().join("whole"));
     shard(&parts, "1/2", "0");
@@ -103,12 +107,37 @@ fn a_plan_is_printed_the_same_by_every_machine() {
     assert_eq!(cases, all);
 }
 
+/// A run without a plan is a run like any other: tables, figures, no shard.
+#[test]
+fn the_cases_of_a_filter_are_measured_without_a_plan() {
+    let here = tempfile::tempdir().unwrap();
+    let results = here.path().join("results");
+    let filter = "transformer-tiny/(concat|padded)/cpu/b1/t16";
+    let mut run = program(&["run", "--threads", "1", "--budget", "1", "--filter", filter, "--results"]);
+    let output = run.arg(&results).output().unwrap();
+    let text = said(&output);
+    assert!(output.status.success() && text.contains("written to "), "{text}");
+    let folders = folders(&results);
+    let run = Run::open(&folders[0]).unwrap();
+    assert!(folders.len() == 1 && folders[0].join("plots").is_dir());
+    assert!(run.environment.sharding.is_none() && run.environment.finished_utc.is_some());
+    assert!(run.environment.sampling.unwrap().contains("or 1 s a position"));
+    for strategy in ["concat", "padded"] {
+        let case = format!("transformer-tiny/{strategy}/cpu/b1/t16").parse().unwrap();
+        let steps = run.samples.iter().filter(|s| s.case == case && s.metric == Metric::StepNs);
+        assert!(steps.filter(|s| s.round <= 100).count() >= 2 * 5, "{text}");
+    }
+    let output = program(&["run", "--attempt", "1", "--filter", filter, "--results"]).arg(&results).output();
+    assert_eq!(output.unwrap().status.code(), Some(2), "an attempt is one of a shard");
+}
+
 #[test]
 fn wrong_shards_and_wrong_runs_are_one_line_each() {
     let here = tempfile::tempdir().unwrap();
     let results = here.path().join("results");
     let results = results.to_str().unwrap();
-    let ordinary = concat!(env!("CARGO_MANIFEST_DIR"), "/results/2026-11-22T05-07-08Z-intel-xeon-2c");
+    let ordinary = common::root().join("results/2026-11-22T05-07-08Z-intel-xeon-2c");
+    let ordinary = ordinary.to_str().unwrap();
     for (args, wanted) in [
         (vec!["run", "--shard", "3/2", "--results", results], "no shard"),
         (vec!["run", "--shard", "1/999", "--filter", "tiny/.*/cpu", "--results", results], "999 shards"),

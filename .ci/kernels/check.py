@@ -2,6 +2,7 @@
 
 import ctypes
 import glob
+import itertools
 import os
 import re
 import subprocess
@@ -18,9 +19,11 @@ NVIDIA = os.path.join(sysconfig.get_paths()["purelib"], "nvidia")
 # Threads and shared memory of a multiprocessor; all have 65 536 registers and at most 32 or 24 blocks.
 ARCHS = {"80": (2048, 164 << 10, 32), "90": (2048, 228 << 10, 32), "100": (2048, 228 << 10, 32), "120": (1536, 100 << 10, 24)}
 # Numbers of a head; the widest of attention is the one head of the convolutional model's looks.
-HEADS = {"attention": (8, 32, 64, 128, 160, 512), "attention_combine": (8, 32, 64, 128, 160, 512), "retain": (8, 32, 64, 128, 256)}
+HEADS = {"attention": (8, 32, 64, 128, 160, 512), "attention_many": (8, 32, 64, 128), "attention_combine": (8, 32, 64, 128, 160, 512), "retain": (8, 32, 64, 128, 256)}
+# The most rows at once.
+ROWS = {"linear_one": (1, 2, 4, 8)}
 # Whose hot loop streams from memory: it must move 16 bytes an instruction.
-STREAMS = {"linear_one", "linear", "attention", "conv_glu", "concat", "grow", "gather_batch", "write_onehot", "norm_rows", "ceiling_read"}
+STREAMS = {"linear_one", "linear", "linear_combine", "attention", "attention_many", "conv_glu", "concat", "grow", "gather_batch", "write_onehot", "norm_rows", "ceiling_read"}
 
 
 def tool(name):
@@ -96,10 +99,11 @@ def measure():
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             for vec in (4, 1):
-                for head in HEADS.get(name, (0,)):
-                    if vec == 4 and name in ("argmax", "attention_combine", "conv_gate"):
-                        continue  # these move single numbers
+                for head, rows_at_once in itertools.product(HEADS.get(name, (0,)), ROWS.get(name, (0,))):
+                    if vec == 4 and name in ("argmax", "attention_combine", "conv_gate", "spin", "empty", "stage"):
+                        continue  # these move single numbers, or none
                     defines = [f"VEC={vec}"] + ([f"HEAD={head}"] if head else [])
+                    defines += [f"ROWS={rows_at_once}"] if rows_at_once else []
                     cells = []
                     for arch in ARCHS:
                         registers, shared, spilled, threads, cubin = assemble(compile_ptx(lib, name, defines, arch), arch, folder)
@@ -110,6 +114,7 @@ def measure():
                             faults.append(f"{what}: the hot loop loads {hot_loads(cubin)} bits")
                         cells.append(f"{registers} / {occupancy(arch, registers, shared, threads)} %")
                     label = f"`{name}`" + (f", head {head}" if head else "")
+                    label += f", rows {rows_at_once}" if rows_at_once else ""
                     rows.append(f"| {label} | {4 * vec} | {threads} | {shared} | " + " | ".join(cells) + " |")
     head = "| kernel | bytes a load | threads | shared bytes | " + " | ".join(f"sm_{a}" for a in ARCHS) + " |"
     return faults, "\n".join([head, "|---" * (4 + len(ARCHS)) + "|", *rows])

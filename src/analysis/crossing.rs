@@ -24,6 +24,8 @@ pub enum Crossing {
     At { position: usize, lo: Option<usize>, hi: Option<usize>, before: Verdict, after: Verdict },
     /// From the first position measured to the last.
     Everywhere(Verdict),
+    /// Over all positions together; from which position on, the rounds do not tell.
+    Overall(Verdict),
     /// The rounds do not tell, or there are fewer than [`ENOUGH`].
     Undecided,
 }
@@ -66,13 +68,19 @@ fn where_it_crosses(rounds: &[&Curve], trend: f64) -> Crossing {
     }
 }
 
-/// Where no direction is agreed on: faster or slower in all rounds, or neither.
+/// Where no direction is agreed on: faster or slower in every quarter of the positions, or over all of them, or
+/// neither.
 fn level(rounds: &[&Curve]) -> Crossing {
-    let levels: Vec<f64> = rounds.iter().filter_map(|curve| middle(curve)).collect();
-    match sign(&levels) {
-        Some(sign) if sign < 0.0 => Crossing::Everywhere(Verdict::Faster),
-        Some(_) => Crossing::Everywhere(Verdict::Slower),
-        None => Crossing::Undecided,
+    let side = |part: &dyn Fn(&Curve) -> Option<f64>| {
+        sign(&rounds.iter().filter_map(|curve| part(curve)).collect::<Vec<f64>>())
+    };
+    let Some(overall) = side(&|curve| middle(curve)) else { return Crossing::Undecided };
+    let verdict = if overall < 0.0 { Verdict::Faster } else { Verdict::Slower };
+    let quarter =
+        |i: usize| side(&|curve| middle(&curve[i * curve.len() / 4..((i + 1) * curve.len()).div_ceil(4)]));
+    match (0..4).all(|i| quarter(i) == Some(overall)) {
+        true => Crossing::Everywhere(verdict),
+        false => Crossing::Overall(verdict),
     }
 }
 
@@ -166,6 +174,29 @@ mod tests {
         assert_eq!(crossing(&vec![curve(|_| 1.0); 6]), Crossing::Undecided);
         assert_eq!(crossing(&vec![curve(|t| 50.0 / t); 4]), Crossing::Undecided, "too few rounds");
         assert_eq!(crossing(&[]), Crossing::Undecided);
+    }
+
+    /// Equal in the first quarter, faster in the other three: in no round is there a slope from half to half.
+    #[test]
+    fn faster_over_all_positions_is_not_faster_at_each() {
+        let rounds: Vec<Curve> = (0..8u32)
+            .map(|r| {
+                let early = if r % 2 == 0 { 1.02 } else { 0.98 };
+                let late = if r % 4 < 2 { 0.79 } else { 0.81 };
+                curve(|t| {
+                    if t <= 25.0 {
+                        early
+                    } else if t <= 50.0 {
+                        0.8
+                    } else {
+                        late
+                    }
+                })
+            })
+            .collect();
+        let found = crossing(&rounds);
+        assert!(matches!(found, Crossing::Overall(Faster) | Crossing::At { .. }), "{found:?}");
+        assert_ne!(found, Crossing::Everywhere(Faster));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Curves over positions: cumulative time, slopes, floors.
 
 use crate::case::Case;
-use crate::cost::Step;
 use crate::record::Environment;
 
 /// Bytes that a step of this case must read at least: weights and state. `None` where no closed
@@ -13,16 +12,6 @@ pub fn floor_ns(environment: &Environment, floor_bytes: FloorBytes<'_>, case: &C
     let bytes = floor_bytes(case)?;
     let ceiling = environment.read_ceiling(case)?;
     Some(bytes as f64 * 1e9 / ceiling as f64)
-}
-
-/// The time of a step by the closed forms: all bytes that it must read and those that its strategy copies
-/// at the read ceiling, or its arithmetic at that of the best product, whichever takes longer.
-pub fn predicted_ns(environment: &Environment, floor_bytes: FloorBytes<'_>, case: &Case) -> Option<f64> {
-    let work = Step::of(case).ok()?.work();
-    let bytes = floor_bytes(case)? + work.copied_bytes;
-    let moved = bytes as f64 * 1e9 / environment.read_ceiling(case)? as f64;
-    let computed = work.flops as f64 * 1e9 / environment.peak_flops_of(case.backend)? as f64;
-    Some(moved.max(computed))
 }
 
 /// Time of the first t tokens, at every position measured. A step that was not measured is taken

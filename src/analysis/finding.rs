@@ -9,10 +9,11 @@ use serde::{Serialize, Serializer};
 
 use super::compare::Verdict;
 use super::crossing::Crossing;
-use super::curve::{predicted_ns, FloorBytes};
+use super::curve::FloorBytes;
 use super::estimate::{median, median_of, Estimate};
 use super::measurements::{Group, Measurements, Prefer};
-use super::summary::{crossing_line, CrossingLine};
+use super::prediction::Predictor;
+use super::summary::{crossing_line, headline_positions, versus, CrossingLine};
 use crate::cache::Strategy;
 use crate::case::BackendName;
 use crate::cost::Step;
@@ -32,6 +33,9 @@ pub struct Finding {
     pub predicted: Option<Prediction>,
     /// Measured over predicted, where both are numbers.
     pub misfit: Option<f64>,
+    /// The first position at which the table's row, of steps in turn, surely says the opposite: findings are about
+    /// whole decodes, and both are shown.
+    pub disagrees_at: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -66,13 +70,24 @@ pub enum Question {
 pub enum Answer {
     /// From here on: not before `lo`, surely from `hi` on. An end that is absent lies outside of what was
     /// measured.
-    At { value: f64, lo: Option<f64>, hi: Option<f64> },
+    At {
+        value: f64,
+        lo: Option<f64>,
+        hi: Option<f64>,
+    },
     /// At every position measured.
     Always,
     /// At none of them.
     Never,
+    /// Over all positions together, and from which on cannot be told; or the other is faster so.
+    Overall,
+    NotOverall,
     /// Up to here only; the ends likewise.
-    Until { value: f64, lo: Option<f64>, hi: Option<f64> },
+    Until {
+        value: f64,
+        lo: Option<f64>,
+        hi: Option<f64>,
+    },
     /// Nothing tells the two apart.
     Undecided,
 }
@@ -92,19 +107,45 @@ pub enum Prediction {
 /// All findings of a run, group by group: cached strategies against naive, padded and bounded against
 /// concat, the bytes at padded's crossing, the best chunk.
 pub fn findings(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Finding> {
-    let found = Measurements::of(run, Prefer::Decodes);
+    let (found, in_turn) = (Measurements::of(run, Prefer::Decodes), Measurements::of(run, Prefer::InTurn));
     let of_group = |group: Group| {
         let beats = pairs(&found, group).into_iter().flat_map(|(first, second)| {
             let line = crossing_line(&found, group, first, second)?;
-            Some(beats_from(run, floor_bytes, group, &line))
+            Some(beats_from(run, &found, floor_bytes, group, &line))
         });
-        let beats: Vec<Finding> = beats.collect();
+        let beats: Vec<Finding> = beats.map(|finding| held_against(&in_turn, finding)).collect();
         let bytes: Vec<Finding> = beats.iter().filter_map(bytes_where_beaten).collect();
         let chunks = compilers(&found, group);
         let chunks = chunks.into_iter().filter_map(|c| best_chunk(run, &found, floor_bytes, group, c));
         beats.into_iter().chain(bytes).chain(chunks).collect::<Vec<_>>()
     };
     found.groups().into_iter().flat_map(of_group).collect()
+}
+
+/// The finding, and where the table of the same run says the opposite.
+fn held_against(in_turn: &Measurements, finding: Finding) -> Finding {
+    let Question::BeatsFrom { first, second } = finding.question else { return finding };
+    let opposite = |&t: &usize| {
+        let row = versus(in_turn, &finding.group.case(first, t), second).map(|row| row.verdict);
+        let said = said_at(finding.answer, t);
+        said.zip(row).is_some_and(|(said, row)| row != Verdict::NotDistinguishable && row != said)
+    };
+    let positions = headline_positions(&in_turn.positions(finding.group, first, Metric::StepNs));
+    Finding { disagrees_at: positions.into_iter().find(opposite), ..finding }
+}
+
+/// What an answer says of the first strategy at a position, where it says anything.
+fn said_at(answer: Answer, position: usize) -> Option<Verdict> {
+    let t = position as f64;
+    match answer {
+        Answer::Always => Some(Verdict::Faster),
+        Answer::Never => Some(Verdict::Slower),
+        Answer::At { hi: Some(hi), .. } if t >= hi => Some(Verdict::Faster),
+        Answer::At { lo: Some(lo), .. } if t < lo => Some(Verdict::Slower),
+        Answer::Until { hi: Some(hi), .. } if t >= hi => Some(Verdict::Slower),
+        Answer::Until { lo: Some(lo), .. } if t < lo => Some(Verdict::Faster),
+        _ => None,
+    }
 }
 
 /// Whether a crossing between these two is a finding.
@@ -123,10 +164,17 @@ fn pairs(found: &Measurements, group: Group) -> Vec<(Strategy, Strategy)> {
     all.filter(|&(first, second)| is_headline(first, second)).collect()
 }
 
-fn beats_from(run: &Run, floor_bytes: FloorBytes<'_>, group: Group, line: &CrossingLine) -> Finding {
+fn beats_from(
+    run: &Run,
+    found: &Measurements,
+    floor_bytes: FloorBytes<'_>,
+    group: Group,
+    line: &CrossingLine,
+) -> Finding {
     let &CrossingLine { first, second, from, to, .. } = line;
-    let time = |strategy, t| predicted_ns(&run.environment, floor_bytes, &group.case(strategy, t));
-    let wins = |t| Some(time(first, t)? < time(second, t)?);
+    let steps = |strategy| Predictor::new(&run.environment, floor_bytes, found, group, strategy);
+    let (of_first, of_second) = (steps(first), steps(second));
+    let wins = |t| Some(of_first.ns(t)? < of_second.ns(t)?);
     let wins: Option<Vec<bool>> = (from..=to).map(wins).collect();
     let start = wins.map(|wins| from + wins.iter().rposition(|wins| !wins).map_or(0, |last| last + 1));
     let predicted = start.map(|t| match t {
@@ -136,7 +184,16 @@ fn beats_from(run: &Run, floor_bytes: FloorBytes<'_>, group: Group, line: &Cross
     });
     let answer = answer(line);
     let question = Question::BeatsFrom { first, second };
-    Finding { group, question, answer, from, to, predicted, misfit: misfit(answer, predicted) }
+    Finding {
+        group,
+        question,
+        answer,
+        from,
+        to,
+        predicted,
+        misfit: misfit(answer, predicted),
+        disagrees_at: None,
+    }
 }
 
 fn answer(line: &CrossingLine) -> Answer {
@@ -150,13 +207,17 @@ fn answer(line: &CrossingLine) -> Answer {
         }
         Crossing::Everywhere(Verdict::Faster) => Answer::Always,
         Crossing::Everywhere(_) => Answer::Never,
+        Crossing::Overall(Verdict::Faster) => Answer::Overall,
+        Crossing::Overall(_) => Answer::NotOverall,
         Crossing::Undecided => Answer::Undecided,
     }
 }
 
 fn misfit(answer: Answer, predicted: Option<Prediction>) -> Option<f64> {
     match (answer, predicted) {
-        (Answer::At { value, .. }, Some(Prediction::At { value: expected })) => Some(value / expected),
+        (Answer::At { value, lo: Some(_), .. }, Some(Prediction::At { value: expected })) => {
+            Some(value / expected)
+        }
         _ => None,
     }
 }
@@ -180,7 +241,14 @@ fn bytes_where_beaten(beats: &Finding) -> Option<Finding> {
         other => other,
     };
     let question = Question::BytesWhereBeaten { first, second };
-    Some(Finding { question, answer, predicted, misfit: misfit(answer, predicted), ..*beats })
+    Some(Finding {
+        question,
+        answer,
+        predicted,
+        misfit: misfit(answer, predicted),
+        disagrees_at: None,
+        ..*beats
+    })
 }
 
 /// Whose compile times belong to the group: the backend's own, or those of a compiler that ran without
@@ -225,8 +293,8 @@ fn best_chunk(
         let chunk = strategy.grows_by(capacity(group.model, group.shape))?;
         let decode = found.median(&group.case(strategy, tokens), Metric::DecodeNs)?;
         let shapes = tokens.div_ceil(chunk) as f64;
-        let step = |t| predicted_ns(&run.environment, floor_bytes, &group.case(strategy, t));
-        let steps: Option<f64> = (1..=tokens).map(step).sum();
+        let predictor = Predictor::new(&run.environment, floor_bytes, found, group, strategy);
+        let steps: Option<f64> = (1..=tokens).map(|t| predictor.ns(t)).sum();
         let total = Estimate {
             value: shapes * shape.value + decode.value,
             lo: shapes * shape.lo + decode.lo,
@@ -253,6 +321,7 @@ fn best_chunk(
         to: tokens,
         predicted,
         misfit: misfit(answer, predicted),
+        disagrees_at: None,
     };
     (candidates.len() > 1).then_some(finding)
 }
@@ -332,6 +401,25 @@ mod tests {
         let slow = best(even * 4.0);
         assert_eq!(slow.answer, Answer::At { value: 512.0, lo: Some(512.0), hi: Some(512.0) });
         assert!(slow.predicted.is_some());
+    }
+
+    /// Padded beats concat from about 189 on in the decodes of a run whose table says the opposite at 512.
+    #[test]
+    fn a_table_that_says_the_opposite_is_named() {
+        let mut run = synthetic::run(12);
+        let question = Question::BeatsFrom { first: Strategy::Padded, second: Strategy::Concat };
+        for sample in run.samples.iter_mut().filter(|sample| sample.metric == Metric::StepNs) {
+            sample.round += crate::record::FIRST_DECODE_ROUND - 1;
+        }
+        assert_eq!(of(&findings(&run, &Step::floor_of), question).disagrees_at, None);
+        let opposite = |strategy: &str, ns: u64| {
+            let case = format!("transformer-toy/{strategy}/cpu/b1/t512").parse().unwrap();
+            (1..=12).map(move |round| Sample::value(case, Metric::StepNs, round, 1, ns + u64::from(round)))
+        };
+        run.samples.extend(opposite("padded", 900_000).chain(opposite("concat", 300_000)));
+        let found = of(&findings(&run, &Step::floor_of), question);
+        assert!(matches!(found.answer, Answer::At { .. }), "{found:?}");
+        assert_eq!(found.disagrees_at, Some(512));
     }
 
     #[test]

@@ -210,12 +210,12 @@ fn decodes(random: &mut SplitMix, rounds: usize, ratio: impl Fn(usize) -> f64) -
 }
 
 const POSITIONS: usize = 128;
-const DECODES: [usize; 5] = [6, 8, 12, 20, 40];
+const DECODES: [usize; 4] = [6, 12, 20, 40];
 
 /// How often the interval holds the true crossing: early, in the middle, late, of a steep and of a flat ratio.
 #[test]
 fn intervals_of_a_crossing_cover_the_truth() {
-    const RUNS: usize = 200;
+    const RUNS: usize = 100;
     for (seed, rounds) in (31..).zip(DECODES) {
         let mut random = SplitMix(seed);
         let (mut all, mut covered) = (0, 0);
@@ -227,7 +227,7 @@ fn intervals_of_a_crossing_cover_the_truth() {
                         lo.is_none_or(|lo| lo <= crosses) && hi.is_none_or(|hi| crosses <= hi)
                     }
                     Crossing::Everywhere(_) => false,
-                    Crossing::Undecided => true, // claims nothing
+                    Crossing::Overall(_) | Crossing::Undecided => true, // claims no place
                 };
                 let here = (0..RUNS).filter(held).count();
                 (all, covered) = (all + RUNS, covered + here);

@@ -272,6 +272,12 @@ impl<B: Backend> Backend for Metered<B> {
     fn argmax(&self, x: &B::Tensor) -> Result<Vec<u32>> {
         self.0.argmax(x)
     }
+    fn chooses_ahead(&self) -> bool {
+        self.0.chooses_ahead()
+    }
+    fn choose(&self, call: &Call<B::Input>, x: &B::Tensor, ids: &mut B::Tensor, row: usize) -> Result<()> {
+        self.0.choose(call, x, ids, row)
+    }
 
     fn concat(
         &self,

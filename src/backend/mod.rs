@@ -196,6 +196,9 @@ pub struct Call<Input> {
     pub input: Input,
 }
 
+/// In place of a token: the one that [`Backend::choose`] chose last for the entry.
+pub const NEXT: u32 = u32::MAX;
+
 impl<Input: Default> Call<Input> {
     /// `tokens` of `batch` entries side by side, the first at position `at`, without padding; the logits
     /// wanted of the last. Not staged yet.
@@ -221,6 +224,17 @@ pub struct DeviceMemory {
     pub used_bytes: u64,
 }
 
+/// How long some work took by the clock of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceTime {
+    /// It has no such clock, or none that can be used.
+    Unknown,
+    /// The device began before all was queued, so that its time may contain the host's. It will be kept busy
+    /// for longer the next time.
+    Waited,
+    Ns(u64),
+}
+
 /// What a backend makes ready before it can run a step of some shape, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prepared {
@@ -237,6 +251,10 @@ pub struct CaptureTimes {
     pub capture_ns: u64,
     /// Making what was recorded ready to launch.
     pub instantiate_ns: u64,
+    /// Bringing it to the device.
+    pub upload_ns: u64,
+    /// The first replay, from its launch to its end: a whole step, and what is only done then.
+    pub first_replay_ns: u64,
 }
 
 /// A machine that can run the models. See the module's documentation.
@@ -291,10 +309,13 @@ pub trait Backend: Sized + 'static {
 
     // ---- for those who measure
 
-    /// Runs `work`, and says how long the device took for it by its own clock, where it has one. Returns
-    /// when the work is done.
-    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
-        Ok((work()?, None))
+    /// Runs `work`, and says how long the device took for it by its own clock. Returns when the work is done.
+    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, DeviceTime)> {
+        Ok((work()?, DeviceTime::Unknown))
+    }
+    /// Whether steps can be queued one behind the other, and it is asked how long they take then.
+    fn pipelines(&self) -> bool {
+        false
     }
     /// Called before every timed step, outside the clock: a device that was asked for steps with a cold
     /// cache empties it here.
@@ -388,6 +409,21 @@ pub trait Backend: Sized + 'static {
     fn last_row(&self, call: &Call<Self::Input>, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// Index of the largest number in each batch entry's first row; ties to the lowest index.
     fn argmax(&self, x: &Self::Tensor) -> Result<Vec<u32>>;
+    /// Whether [`Self::choose`] can be asked, so that a step is queued before its token is known to the host.
+    fn chooses_ahead(&self) -> bool {
+        false
+    }
+    /// [`Self::argmax`] without waiting: into row `row` of `ids` `[1, rows, batch]`, as bits, and as what tokens
+    /// that are staged as [`NEXT`] mean from now on.
+    fn choose(
+        &self,
+        _call: &Call<Self::Input>,
+        _x: &Self::Tensor,
+        _ids: &mut Self::Tensor,
+        _row: usize,
+    ) -> Result<()> {
+        unreachable!("asked only of those who choose ahead")
+    }
 
     // ---- what strategies do to the rows they keep
 

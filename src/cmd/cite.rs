@@ -37,6 +37,9 @@ pub struct Args {
     /// Cite a run of a program with uncommitted changes, and say so
     #[arg(long)]
     allow_dirty: bool,
+    /// Cite a run of a program whose revision is unknown, or not that of its checkout, and say so
+    #[arg(long)]
+    allow_unknown_revision: bool,
     /// Cite a run whose GPU was emulated in software, and say so
     #[arg(long)]
     allow_emulated: bool,
@@ -99,6 +102,10 @@ fn named(id: &str, known: &[String]) -> Result<Case> {
 fn citable(run: &Run, args: &Args) -> Result<()> {
     if run.environment.git_dirty == Some(true) && !args.allow_dirty {
         let what = "measured by a program with uncommitted changes, which nobody else has; --allow-dirty cites it, and says so";
+        return Err(Error::file(&run.path, what));
+    }
+    if let Some(doubt) = run.environment.doubtful_revision().filter(|_| !args.allow_unknown_revision) {
+        let what = format!("{doubt}; --allow-unknown-revision cites it, and says so");
         return Err(Error::file(&run.path, what));
     }
     match args.allow_emulated {

@@ -1,6 +1,7 @@
 //! The command line: one file per verb, each with its `Args` and its `run`. A verb is added by a
 //! line in [`Verb`] and one in [`Verb::run`].
 
+mod ceilings;
 mod check;
 mod cite;
 mod cmp;
@@ -51,6 +52,7 @@ Exit codes:
 pub enum Verb {
     List(list::Args),
     Devices(devices::Args),
+    Ceilings(ceilings::Args),
     Verify(verify::Args),
     Decode(Box<decode::Args>),
     Trace(trace::Args),
@@ -75,6 +77,7 @@ impl Verb {
         match self {
             Verb::List(args) => list::run(args),
             Verb::Devices(args) => devices::run(args),
+            Verb::Ceilings(args) => ceilings::run(args),
             Verb::Verify(args) => verify::run(args),
             Verb::Decode(args) => decode::run(*args),
             Verb::Trace(args) => trace::run(args),

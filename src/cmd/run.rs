@@ -1,34 +1,43 @@
-//! `run`: one shard of a plan.
+//! `run`: the cases of a filter, or one shard of a plan.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{default_threads, shard, Machines, Record, Settings};
+use decode_bench::measure::{default_threads, shard, Enough, Machines, Record, Settings};
 use decode_bench::record::Sharding;
-use decode_bench::shard::{Place, Plan};
+use decode_bench::shard::{Group, Place, Plan};
 
 use super::print;
 
-/// Measure one shard of a suite, as `plan` deals it out, into a run of its own.
+/// Measure the cases of a filter, or one shard of a suite, as `plan` deals it out, into a run of its own.
 ///
 /// The same rounds as `cargo bench`, without criterion's samples, cold starts, and the curve of memory between
 /// the cases' positions.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
+  decode-bench run --filter 'transformer-(toy|base)/(naive|concat|padded|bounded)/cuda'
   decode-bench run --shard 2/4 --filter '-toy/.*/cpu/' --results results/parts
   decode-bench merge results/2026-01-31-four-machines results/parts/*")]
 pub struct Args {
-    /// Which, of how many: 1/4 to 4/4
+    /// Which, of how many: 1/4 to 4/4 [default: all, without a plan]
     #[arg(long, value_name = "I/N")]
-    shard: Place,
-    /// The plan's filter
+    shard: Option<Place>,
+    /// A regular expression; cases whose id it matches anywhere are measured [default: the default suite]
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
     /// How often this shard was begun before [default: SLURM_RESTART_COUNT, or 0]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", requires = "shard")]
     attempt: Option<u64>,
+    /// Seconds that the turns of one position may take; without a shard, all cases on a GPU together may take fifty
+    /// times that [default: 12]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    budget: Option<u64>,
+    /// Empty a GPU's second-level cache before every timed step
+    #[arg(long)]
+    cold_l2: bool,
     /// Threads of the pool [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]
     threads: Option<usize>,
@@ -41,29 +50,60 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let plan = Plan::new(args.filter.as_deref(), args.shard.of)?;
-    let groups = plan.groups(args.shard.shard);
-    let attempt = args.attempt.map_or_else(restarts, Ok)?;
-    let threads = args.threads.unwrap_or_else(default_threads);
-    let settings = Settings { threads, seed: args.seed, results: args.results, ..Settings::default() };
+    let settings = settings(&args);
     let machines = Machines::new(&settings);
-    let cases: Vec<Case> = groups.iter().flat_map(|group| group.cases.clone()).collect();
+    match args.shard {
+        Some(place) => run_shard(place, args, &settings, &machines),
+        None => run_all(args.filter.as_deref(), &settings, &machines),
+    }
+}
+
+fn settings(args: &Args) -> Settings {
+    let usual = Enough::default();
+    Settings {
+        threads: args.threads.unwrap_or_else(default_threads),
+        seed: args.seed,
+        results: args.results.clone(),
+        cold_l2: args.cold_l2,
+        enough: Enough { budget: args.budget.map_or(usual.budget, Duration::from_secs), ..usual },
+        ..Settings::default()
+    }
+}
+
+/// The cases that can run here, those on a GPU for as long as the budget lasts.
+fn run_all(filter: Option<&str>, settings: &Settings, machines: &Machines) -> Result<()> {
+    let plan = Plan::new(filter, 1)?;
+    let cases = machines.able(cases(plan.groups(1)))?;
+    let able = |group: &&Group| cases.contains(&group.cases[0]);
+    let groups: Vec<Group> = plan.groups(1).iter().filter(able).cloned().collect();
+    let mut record = Record::open(settings, machines.environment(&cases))?;
+    shard::measure(&groups, machines, settings, &mut record, Some(settings.gpu_limit()))?;
+    print(&record.close()?)
+}
+
+fn run_shard(place: Place, args: Args, settings: &Settings, machines: &Machines) -> Result<()> {
+    let plan = Plan::new(args.filter.as_deref(), place.of)?;
+    let groups = plan.groups(place.shard);
+    let attempt = args.attempt.map_or_else(restarts, Ok)?;
+    let cases = cases(groups);
     let able = machines.able(cases.clone())?;
     if able.len() < cases.len() {
-        let what = format!(
-            "shard {} has cases on a GPU, and there is none; plan with a filter such as /cpu/",
-            args.shard
-        );
+        let what =
+            format!("shard {place} has cases on a GPU, and there is none; plan with a filter such as /cpu/");
         return Err(Error::Input(what));
     }
     let mut environment = machines.environment(&cases);
     environment.sharding =
-        Some(Sharding { shard: args.shard.to_string(), attempt, plan: plan.id(), filter: args.filter });
-    let mut record = Record::open(&settings, environment)?;
+        Some(Sharding { shard: place.to_string(), attempt, plan: plan.id(), filter: args.filter });
+    let mut record = Record::open(settings, environment)?;
     let path = record.writer.path().to_path_buf();
-    shard::measure(groups, &machines, &settings, &mut record)?;
+    shard::measure(groups, machines, settings, &mut record, None)?;
     record.writer.finish()?;
     print(&format!("written to {}\n", path.display()))
+}
+
+fn cases(groups: &[Group]) -> Vec<Case> {
+    groups.iter().flat_map(|group| group.cases.clone()).collect()
 }
 
 /// Slurm counts how often it began a task again.

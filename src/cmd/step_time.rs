@@ -1,21 +1,25 @@
 //! `step-time`: this program's arm in a comparison with other engines.
 
-use decode_bench::backend::cpu::Cpu;
+use decode_bench::backend::Backend;
 use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
-use decode_bench::error::Result;
-use decode_bench::measure::Rig;
+use decode_bench::error::{Error, Result};
+use decode_bench::measure::{default_threads, equality, interleaved, Machines, Rig, Settings};
+use decode_bench::on_backend;
 use serde_json::json;
 
+use super::parse::Named;
 use super::print;
 
 /// Time one step at one position, and print every sample as a line of JSON.
 ///
-/// Nothing is recorded: `notebooks/other_engines.py` runs it in turn with other engines.
+/// Its logits are held against naive's first. Nothing is recorded: `notebooks/other_engines.py` runs it in turn
+/// with other engines. On a device that is emulated in software the line says `"emulated": true`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
-  decode-bench step-time --shape toy --strategy concat --position 64 --threads 1")]
+  decode-bench step-time --shape toy --strategy concat --position 64 --threads 1
+  decode-bench step-time --shape toy --strategy padded --position 64 --backend cuda-graph --pipelined")]
 pub struct Args {
     #[arg(long, default_value = "transformer")]
     model: ModelKind,
@@ -25,21 +29,88 @@ pub struct Args {
     strategy: Strategy,
     #[arg(long)]
     position: usize,
+    #[arg(long, default_value_t = BackendName::Cpu, value_parser = Named::<BackendName>::parser())]
+    backend: BackendName,
+    /// Queue up to 32 steps that end at the position, wait for the last, and print the mean of each such row as
+    /// `pipelined_step_ns`
+    #[arg(long)]
+    pipelined: bool,
+    /// Threads of the pool [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]
-    threads: usize,
-    /// How many steps to time, after a tenth as many to warm up
+    threads: Option<usize>,
+    /// How many samples to take, after a tenth as many to warm up
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     samples: u64,
+    /// Then read numbers of samples, one a line, and answer each with another line of JSON: steps in turn with
+    /// programs that live as long
+    #[arg(long)]
+    turns: bool,
 }
 
+/// Steps that are queued together.
+const PIPELINED: usize = 32;
+
 pub fn run(args: Args) -> Result<()> {
-    let Args { model, shape, strategy, position, .. } = args;
-    let case = Case { model, shape, strategy, backend: BackendName::Cpu, batch: 1, position };
+    let &Args { model, shape, strategy, backend, position, .. } = &args;
+    let case = Case { model, shape, strategy, backend, batch: 1, position };
     case.check_position()?;
-    let rig = Rig::load(Cpu::new(args.threads), model, shape, 1)?;
-    let trunk = rig.trunk(&case)?;
-    trunk.time_steps(args.samples.div_ceil(10))?;
-    let sample = |_| Ok(trunk.time_steps(1)?.as_nanos() as u64);
-    let step_ns = (0..args.samples).map(sample).collect::<Result<Vec<u64>>>()?;
-    print(&format!("{}\n", json!({ "case": case.to_string(), "step_ns": step_ns })))
+    if !strategy.applies_to(model) || !backend.runs(strategy) {
+        return Err(Error::Input(format!("`{case}` cannot be run: {model} has no {strategy} on {backend}")));
+    }
+    let threads = args.threads.unwrap_or_else(default_threads);
+    let machines = Machines::new(&Settings { threads, ..Settings::default() });
+    let emulated = machines.emulated(backend);
+    on_backend!(machines, backend, |b| time(&Rig::load(b, model, shape, 1)?, &case, &args, emulated))
+}
+
+fn time<B: Backend>(rig: &Rig<B>, case: &Case, args: &Args, emulated: bool) -> Result<()> {
+    equality::gate(rig, &[*case], None)?;
+    let trunk = rig.trunk(case)?;
+    trunk.settle()?;
+    if args.pipelined && !rig.backend.pipelines() {
+        return Err(Error::Input(format!("--pipelined: steps on {} are not queued", case.backend)));
+    }
+    let steps = PIPELINED.min(case.position);
+    let pipeline = args.pipelined.then(|| interleaved::pipeline(rig, case, &trunk, steps)).transpose()?;
+    let step = || match &pipeline {
+        Some(pipeline) => Ok(pipeline.time()?.as_nanos() as u64 / pipeline.steps()),
+        None => Ok(trunk.time_steps(1)?.as_nanos() as u64),
+    };
+    let turn = |count: u64| {
+        let mut line = json!({ "case": case.to_string() });
+        match &pipeline {
+            Some(pipeline) => {
+                line["steps"] = pipeline.steps().into();
+                line["pipelined_step_ns"] = samples(count, step)?.into();
+            }
+            None => line["step_ns"] = samples(count, step)?.into(),
+        }
+        if emulated {
+            line["emulated"] = true.into();
+        }
+        print(&format!("{line}\n"))
+    };
+    turn(args.samples)?;
+    if args.turns {
+        asked_turns(turn)?;
+    }
+    Ok(())
+}
+
+/// One for each line of standard input, until it ends.
+fn asked_turns(turn: impl Fn(u64) -> Result<()>) -> Result<()> {
+    for line in std::io::stdin().lines() {
+        let line = line.map_err(|e| Error::Input(format!("standard input: {e}")))?;
+        match line.trim().parse() {
+            Ok(samples @ 1..=1_000_000) => turn(samples)?,
+            _ => return Err(Error::Input(format!("`{line}` is no number of samples, 1 to 1000000"))),
+        }
+    }
+    Ok(())
+}
+
+/// After a tenth as many for nothing.
+fn samples(count: u64, sample: impl Fn() -> Result<u64>) -> Result<Vec<u64>> {
+    (0..count.div_ceil(10)).try_for_each(|_| sample().map(drop))?;
+    (0..count).map(|_| sample()).collect()
 }

@@ -48,9 +48,10 @@ impl Plan {
 pub fn environment(compiler: &Compiler, seed: u64) -> Environment {
     let gpu = Gpu {
         driver: Some("none took part: kernels were compiled, not loaded".into()),
-        nvrtc: Some(compiler.nvrtc.version_text()),
+        nvrtc: Some(compiler.nvrtc.version.to_string()),
+        nvrtc_place: Some(compiler.nvrtc.place.clone()),
         nvrtc_options: compiler.options(),
-        nvrtc_cache_disabled: Some(compiler.options().iter().any(|option| option == "--no-cache")),
+        nvrtc_cache_disabled: Some(compiler.nvrtc.has_cache_option()),
         ..Gpu::default()
     };
     Environment { gpu: Some(gpu), ..Environment::collect(1, seed) }

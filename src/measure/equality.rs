@@ -93,6 +93,22 @@ fn recomputed<B: Backend>(rig: &Rig<B>, naive: &Case) -> Result<Vec<f32>> {
     rig.backend.download(&logits)
 }
 
+/// That steps which were queued without waiting end at the logits that they have one by one.
+///
+/// # Errors
+/// [`Error::Differs`], naming the place.
+pub fn same_when_pipelined(case: &Case, pipelined: &[f32], one_by_one: &[f32]) -> Result<()> {
+    let scale = one_by_one.iter().fold(0.0f32, |scale, x| scale.max(x.abs()));
+    let far = |(a, b): (&f32, &f32)| (a - b).abs() > TOLERANCE as f32 * scale || (a - b).is_nan();
+    match pipelined.iter().zip(one_by_one).position(far) {
+        None => Ok(()),
+        Some(at) => Err(Error::Differs(format!(
+            "{case}: steps that do not wait for each other end with logit {at} at {}, one by one it is {}",
+            pipelined[at], one_by_one[at]
+        ))),
+    }
+}
+
 fn compared(row: EqualityRow, got: &[f32], naive: &[f32]) -> EqualityRow {
     let scale = naive.iter().fold(0.0, |scale: f64, &x| scale.max(f64::from(x).abs()));
     let difference = |(got, naive): (&f32, &f32)| {
@@ -137,6 +153,15 @@ mod tests {
         let row = row(&[1.0, -2.0, 0.5, 4.5], &[1.0, -2.0, 0.5, 4.0]);
         assert_eq!((row.max_abs, row.max_rel, row.place.as_str()), (Some(0.5), Some(0.125), "1/1"));
         assert_eq!(row.error.unwrap(), "entry 1 logit 1 is 4.5 and naive's is 4");
+    }
+
+    #[test]
+    fn pipelined_steps_are_held_against_single_ones() {
+        let case = "transformer-tiny/padded/cuda/b1/t16".parse().unwrap();
+        same_when_pipelined(&case, &[1.0, -2.00001], &[1.0, -2.0]).unwrap();
+        let error = same_when_pipelined(&case, &[1.0, -2.5], &[1.0, -2.0]).unwrap_err();
+        assert!(error.exit_code() == 1 && error.to_string().contains("logit 1 at -2.5"), "{error}");
+        assert!(same_when_pipelined(&case, &[f32::NAN], &[1.0]).is_err());
     }
 
     #[test]

@@ -57,8 +57,10 @@ impl<B: Backend> Counter<B> {
         let before = b.meter().work();
         let logits = session.feed(trunk.next())?;
         let mut work = b.meter().work() - before;
+        let mut kernels = None;
         if let Some(rig) = &self.replayed {
             let replay = work_of_a_replay(rig, case)?;
+            kernels = Some((Metric::StepKernels, work.launches, None));
             work = Work { launches: replay.launches, host_syncs: replay.host_syncs, ..work };
         }
         let step = Step::of(case)?;
@@ -72,7 +74,7 @@ impl<B: Backend> Counter<B> {
         drop(logits);
         let rows =
             bytes.map(|(metric, counted, predicted)| (metric, counted as u64, predicted.map(|p| p as u64)));
-        let rows = rows.into_iter().chain(ledger(&work, &step.work()));
+        let rows = rows.into_iter().chain(ledger(&work, &step.work())).chain(kernels);
         let (mut samples, mut ledger) = (Vec::new(), Vec::new());
         for (metric, counted, predicted) in rows {
             samples.push(Sample::value(*case, metric, 0, 1, counted));

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use super::equality::same_when_pipelined;
 use super::rig::timed;
-use super::{Rig, Trunk};
+use super::{Pipeline, Rig, Trunk};
 use crate::analysis::Series;
 use crate::backend::{Backend, Tokens};
 use crate::case::Case;
@@ -18,18 +19,22 @@ pub(super) const SAMPLE: Duration = Duration::from_millis(4);
 /// One round of steps of `cases`, which differ in nothing but the strategy: all of them in turn, and
 /// in turn again, so that each is also compared with itself.
 /// elapsed = Σ (feed + synchronize); copies are outside. A device with a clock of its own is asked for the
-/// time of as many steps more.
+/// time of as many steps more, and one on which work is queued for steps that do not wait for each other.
 pub fn round<B: Backend>(
     arms: &[Arm<'_, B>],
     round: u32,
     mut keep: impl FnMut(&Sample) -> Result<()>,
 ) -> Result<()> {
     for turn in order(arms.len(), round) {
-        let Arm { case, trunk, iters } = &arms[turn];
+        let Arm { case, trunk, pipeline, iters } = &arms[turn];
         let elapsed = trunk.time_steps(*iters)?;
         keep(&Sample::value(*case, Metric::StepNs, round, *iters, elapsed.as_nanos() as u64))?;
         if let Some(elapsed) = trunk.time_steps_on_device(*iters)? {
             keep(&Sample::value(*case, Metric::StepDeviceNs, round, *iters, elapsed.as_nanos() as u64))?;
+        }
+        if let Some(pipeline) = pipeline {
+            let (steps, elapsed) = (pipeline.steps(), pipeline.time()?);
+            keep(&Sample::value(*case, Metric::PipelinedStepNs, round, steps, elapsed.as_nanos() as u64))?;
         }
     }
     Ok(())
@@ -60,6 +65,11 @@ pub(super) fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
     (0..2 * arms).map(turn)
 }
 
+/// Prefills that are not timed: they grow buffers and compile kernels, at the shapes measured.
+pub fn warm_up_prefills<B: Backend>(rig: &Rig<B>, cases: &[Case]) -> Result<()> {
+    cases.iter().try_for_each(|case| prefill(rig, case).map(drop))
+}
+
 /// One round of prefills: each case's whole sequence absorbed in one call by an empty session.
 /// elapsed = feed + synchronize; opening the session is outside.
 pub fn prefill_round<B: Backend>(
@@ -70,31 +80,136 @@ pub fn prefill_round<B: Backend>(
 ) -> Result<()> {
     for turn in order(cases.len(), round) {
         let case = &cases[turn];
-        let prompt = Tokens::given(case.batch, 0, case.position, rig.model.vocab());
-        let elapsed = timed(&rig.backend, &mut rig.session(case)?, &prompt)?;
+        let elapsed = prefill(rig, case)?;
         keep(&Sample::value(*case, Metric::PrefillNs, round, 1, elapsed.as_nanos() as u64))?;
     }
     Ok(())
+}
+
+fn prefill<B: Backend>(rig: &Rig<B>, case: &Case) -> Result<Duration> {
+    let prompt = Tokens::given(case.batch, 0, case.position, rig.model.vocab());
+    timed(&rig.backend, &mut rig.session(case)?, &prompt)
 }
 
 /// A case ready to be timed in turn with others.
 pub struct Arm<'a, B: Backend> {
     case: Case,
     trunk: Trunk<'a, B>,
+    /// Where steps are queued, and there are several up to the case's position.
+    pipeline: Option<Pipeline<'a, B>>,
     /// Steps in a sample.
     iters: u64,
 }
 
 impl<'a, B: Backend> Arm<'a, B> {
+    /// The steps that find out how many make a sample are the warm-up, at the shape and depth measured.
     pub fn new(rig: &'a Rig<B>, case: &Case) -> Result<Arm<'a, B>> {
         let trunk = rig.trunk(case)?;
-        Ok(Arm { case: *case, iters: iters(&trunk)?, trunk })
+        trunk.settle()?;
+        let one = (trunk.time_steps(2)? / 2).as_nanos().max(1);
+        let in_samples = |samples: u128| samples * SAMPLE.as_nanos() / one;
+        let steps = (in_samples(8).clamp(2, 32) as usize).min(case.position);
+        let pipeline = (rig.backend.pipelines() && steps > 1).then(|| pipeline(rig, case, &trunk, steps));
+        let iters = in_samples(1).clamp(1, 1000) as u64;
+        Ok(Arm { case: *case, trunk, pipeline: pipeline.transpose()?, iters })
     }
 }
 
-/// Steps in a sample. The steps that find it out are the warm-up, at the shape and depth measured.
-fn iters<B: Backend>(trunk: &Trunk<'_, B>) -> Result<u64> {
-    trunk.settle()?;
-    let one = trunk.time_steps(2)? / 2;
-    Ok((SAMPLE.as_nanos() / one.as_nanos().max(1)).clamp(1, 1000) as u64)
+/// Run twice before it is timed: buffers grow and a step is recorded in the first.
+///
+/// # Errors
+/// When its last logits are not those of the single step.
+pub fn pipeline<'a, B: Backend>(
+    rig: &'a Rig<B>,
+    case: &Case,
+    single: &Trunk<'_, B>,
+    steps: usize,
+) -> Result<Pipeline<'a, B>> {
+    let pipeline = rig.pipeline(case, steps)?;
+    pipeline.time()?;
+    same_when_pipelined(case, &pipeline.logits()?, &single.logits()?)?;
+    Ok(pipeline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::backend::cuda::{Cuda, Device, Mode};
+    use crate::backend::tests::device;
+    use crate::case::{ModelKind, ShapeName};
+    use crate::record::Sample;
+
+    fn samples<B: Backend>(b: B, cases: &[&str]) -> Vec<Sample> {
+        let cases: Vec<Case> = cases.iter().map(|case| case.parse().unwrap()).collect();
+        let rig = Rig::load(b, cases[0].model, cases[0].shape, 1).unwrap();
+        let arms: Vec<_> = cases.iter().map(|case| Arm::new(&rig, case).unwrap()).collect();
+        let mut samples = Vec::new();
+        round(&arms, 1, |sample| {
+            samples.push(sample.clone());
+            Ok(())
+        })
+        .unwrap();
+        samples
+    }
+
+    fn of(samples: &[Sample], metric: Metric) -> impl Iterator<Item = &Sample> {
+        samples.iter().filter(move |sample| sample.metric == metric)
+    }
+
+    #[test]
+    fn a_cpu_s_steps_are_not_queued() {
+        let samples = samples(Cpu::new(1), &["transformer-tiny/padded/cpu/b1/t16"]);
+        assert!(samples.len() == 2 && of(&samples, Metric::StepNs).count() == 2, "{samples:?}");
+    }
+
+    /// Interactive, by the device's clock, and pipelined: each strategy twice a round.
+    #[test]
+    fn steps_on_cuda_are_timed_in_three_ways() {
+        let Some(device) = device() else { return };
+        for (mode, name) in [(Mode::Stream, "cuda"), (Mode::Graph, "cuda-graph")] {
+            let cases =
+                ["concat", "padded"].map(|strategy| format!("transformer-tiny/{strategy}/{name}/b1/t5"));
+            let cases: Vec<&str> =
+                cases.iter().map(String::as_str).skip(if mode == Mode::Graph { 1 } else { 0 }).collect();
+            let samples = samples(Cuda::new(&device, mode).unwrap(), &cases);
+            for metric in [Metric::StepNs, Metric::StepDeviceNs, Metric::PipelinedStepNs] {
+                assert_eq!(of(&samples, metric).count(), 2 * cases.len(), "{name} {metric}");
+            }
+            assert!(of(&samples, Metric::PipelinedStepNs).all(|s| (2..=5).contains(&s.iters)));
+        }
+    }
+
+    /// The logits of the last of them are held against those of the step by itself, also where chunks grow on the
+    /// way.
+    #[test]
+    fn steps_on_cuda_that_do_not_wait_end_at_the_same_logits() {
+        let Some(device) = device() else { return };
+        for mode in [Mode::Stream, Mode::Graph] {
+            let b = Cuda::new(&device, mode).unwrap();
+            let name = b.name();
+            let rig = Rig::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+            for strategy in ["padded", "chunked-4", "concat", "naive"] {
+                let case: Case = format!("transformer-tiny/{strategy}/{name}/b2/t7").parse().unwrap();
+                if case.backend.runs(case.strategy) {
+                    let trunk = rig.trunk(&case).unwrap();
+                    let pipeline = pipeline(&rig, &case, &trunk, 7).unwrap();
+                    assert!(pipeline.steps() == 7 && pipeline.time().unwrap() > Duration::ZERO, "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn prefills_on_cuda_are_warm_when_they_are_timed() {
+        let Some(_) = device() else { return };
+        let cold = Device::open(0).unwrap(); // with nothing compiled
+        let b = Cuda::new(&cold, Mode::Stream).unwrap();
+        let rig = Rig::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let cases = ["transformer-tiny/padded/cuda/b1/t16".parse().unwrap()];
+        warm_up_prefills(&rig, &cases).unwrap();
+        let compiled = rig.backend.compiled().len();
+        prefill_round(&rig, &cases, 1, |_| Ok(())).unwrap();
+        assert!(compiled > 0 && rig.backend.compiled().len() == compiled);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{nvml, Enough, Settings};
 use crate::backend::cpu::Cpu;
-use crate::backend::cuda::{Cuda, Device, DeviceInfo, Mode};
+use crate::backend::cuda::{Cuda, Device, Mode};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
 use crate::record::{Environment, Gpu};
@@ -77,6 +77,11 @@ impl Machines {
         self.gpu.get_or_init(open).as_ref().map_err(String::as_str)
     }
 
+    /// Whether this backend's device is an emulator in software, whose times are not shown.
+    pub fn emulated(&self, backend: BackendName) -> bool {
+        backend.is_cuda() && self.gpu().is_ok_and(|device| device.info.emulated)
+    }
+
     /// The cases that can run here. Why others cannot is said once, on standard error.
     ///
     /// # Errors
@@ -101,7 +106,7 @@ impl Machines {
         environment.sampling = Some(self.enough.to_string());
         if let Some(Ok(device)) = self.gpu.get().filter(|_| cases.iter().any(|case| case.backend.is_cuda())) {
             environment.emulated = device.info.emulated;
-            let mut gpu = gpu(&device.info, self.cold_l2);
+            let mut gpu = gpu(device, self.cold_l2);
             if !device.info.emulated {
                 nvml::complete(&mut gpu);
             }
@@ -111,22 +116,45 @@ impl Machines {
     }
 }
 
-fn gpu(info: &DeviceInfo, cold_l2: bool) -> Gpu {
-    let version = |(major, minor): (i32, i32)| format!("{major}.{minor}");
-    let l2 = if cold_l2 { "emptied before every timed step" } else { "as the step before left it" };
+fn gpu(device: &Device, cold_l2: bool) -> Gpu {
+    let Device { info, nvrtc, target, .. } = device;
+    let (major, minor) = info.compute_capability;
+    let l2 = if cold_l2 { Gpu::COLD_L2 } else { Gpu::WARM_L2 };
     Gpu {
         name: Some(info.name.clone()),
-        compute_capability: Some(version(info.compute_capability)),
+        compute_capability: Some(format!("{major}.{minor}")),
         pci_bus_id: info.pci_bus_id.clone(),
-        cuda: Some(info.cuda_version()),
-        nvrtc: info.nvrtc.map(version),
+        cuda: Some(info.driver.to_string()),
+        nvrtc: Some(nvrtc.version.to_string()),
+        nvrtc_place: Some(nvrtc.place.clone()),
+        kernel_target: Some(target.clone()),
         memory_bytes: Some(info.memory_bytes as u64),
         multiprocessors: Some(info.multiprocessors as u64),
         l2_bytes: Some(info.l2_bytes as u64),
         l2: Some(l2.into()),
         ecc: Some(info.ecc),
         driver_cache_disabled: Some(std::env::var(NO_DRIVER_CACHE.0).is_ok_and(|v| v == NO_DRIVER_CACHE.1)),
-        nvrtc_cache_disabled: info.nvrtc.map(|version| version >= (12, 9)),
+        nvrtc_cache_disabled: Some(nvrtc.has_cache_option()),
         ..Gpu::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::tests::device;
+
+    /// Which NVRTC of those found, and what it made, without a folder of the user's.
+    #[test]
+    fn the_compiler_is_recorded_as_it_was_chosen() {
+        let Some(device) = device() else { return };
+        let gpu = gpu(&device, false);
+        assert_eq!(gpu.nvrtc, Some(device.nvrtc.version.to_string()));
+        let place = gpu.nvrtc_place.unwrap();
+        let folder = device.nvrtc.path.parent().unwrap().display().to_string();
+        assert!(place.contains(": ") && !place.contains(&folder), "{place}");
+        let (major, minor) = device.info.compute_capability;
+        let prefix = if device.info.emulated { "compute" } else { "sm" };
+        assert!(gpu.kernel_target.unwrap().starts_with(&format!("{prefix}_{major}")), "{major}.{minor}");
     }
 }

@@ -5,7 +5,9 @@
 //! pass over another backend ([`exact`]); so is the check of the logits that comes first ([`equality`]).
 
 pub mod bench;
+mod budget;
 pub mod ceilings;
+mod clocks;
 pub mod compile;
 pub mod equality;
 pub mod exact;
@@ -21,9 +23,10 @@ pub mod startup;
 pub mod trace;
 mod watch;
 
+pub use budget::Budget;
 pub use machines::{Machines, NO_DRIVER_CACHE};
 pub use record::Record;
-pub use rig::{Rig, Trunk};
+pub use rig::{Pipeline, Rig, Trunk};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,8 +54,15 @@ pub struct Settings {
 pub struct Enough {
     /// Half of every interval over its median that is narrow enough; without one, twelve rounds are.
     pub precision: Option<f64>,
-    /// What the rounds of one position may take before no more are begun.
+    /// What the rounds of one position may take before no more are begun. See also [`Settings::gpu_limit`].
     pub budget: Duration,
+}
+
+impl Enough {
+    /// The same, with no more time than is left.
+    fn within(self, left: Option<Duration>) -> Enough {
+        Enough { budget: left.map_or(self.budget, |left| left.min(self.budget)), ..self }
+    }
 }
 
 impl Default for Enough {
@@ -71,6 +81,14 @@ impl std::fmt::Display for Enough {
                 write!(f, "intervals within {} % of their medians, or {budget} s a position", p * 100.0)
             }
         }
+    }
+}
+
+impl Settings {
+    /// What all cases on a GPU may take together: fifty times what the rounds of one position may, ten minutes
+    /// unless something else was asked for.
+    pub fn gpu_limit(&self) -> Duration {
+        50 * self.enough.budget
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use super::clocks::Clocks;
 use super::watch::Watch;
-use super::Settings;
+use super::{Budget, Settings};
+use crate::case::Case;
 use crate::cost::Step;
 use crate::error::{Error, Result};
 use crate::record::{Environment, Run, RunWriter, Sample};
@@ -14,11 +16,15 @@ pub struct Record {
     /// What it held when this program began.
     pub done: Run,
     watch: Watch,
+    clocks: Option<Clocks>,
 }
 
 impl Record {
     /// The run that the settings name, or a new one. `here` is where its numbers will come from.
     pub fn open(settings: &Settings, here: Environment) -> Result<Record> {
+        if let Some(doubt) = here.doubtful_revision() {
+            eprintln!("note: {doubt}; `cite` will refuse this run");
+        }
         match &settings.resume {
             Some(path) => Record::resume(path, &here),
             None => Record::of(RunWriter::create(&settings.results, here)?),
@@ -29,8 +35,17 @@ impl Record {
     /// When the run was begun by another program or on another machine: its numbers would not be
     /// comparable with those it lacks.
     pub fn resume(path: &Path, here: &Environment) -> Result<Record> {
+        Record::go_on(path, |run| run.differences(here))
+    }
+
+    /// The same, of a run that another program of the same `cargo bench` began.
+    pub(super) fn join(path: &Path, here: &Environment) -> Result<Record> {
+        Record::go_on(path, |run| run.contradictions(here))
+    }
+
+    fn go_on(path: &Path, differences: impl Fn(&Environment) -> Vec<String>) -> Result<Record> {
         let writer = RunWriter::resume(path)?;
-        let differences = writer.environment().differences(here);
+        let differences = differences(writer.environment());
         match differences.is_empty() {
             true => Record::of(writer),
             false => Err(Error::file(path, format!("cannot be completed here: {}", differences.join("; ")))),
@@ -40,13 +55,39 @@ impl Record {
     fn of(writer: RunWriter) -> Result<Record> {
         let environment = writer.environment();
         let watch = Watch::start(environment.threads, environment.gpu.as_ref());
-        Ok(Record { done: Run::open(writer.path())?, watch, writer })
+        let clocks = Clocks::of(environment.gpu.as_ref().filter(|_| !environment.emulated));
+        Ok(Record { done: Run::open(writer.path())?, watch, clocks, writer })
     }
 
     /// Writes a sample down, with what happened to the machine since the one before.
     pub fn sample(&mut self, sample: &Sample) -> Result<()> {
         let mark = self.watch.look();
         self.writer.sample(&Sample { mark, ..sample.clone() })
+    }
+
+    /// Writes down how fast a GPU's clocks are right after the round of a case, and those beside it.
+    pub fn clocks(&mut self, case: &Case, round: u32) -> Result<()> {
+        match &self.clocks {
+            Some(clocks) if case.backend.is_cuda() => {
+                clocks.now().samples(*case, round).try_for_each(|sample| self.writer.sample(&sample))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes down and says what a budget had no time for, in place of what was said of these `kinds` of work before.
+    pub fn left_out(&mut self, budget: &Budget, kinds: &[&str]) -> Result<()> {
+        if let Some(said) = budget.said() {
+            eprintln!("{said}");
+        }
+        let known = self.writer.environment().gpu.as_ref().map_or(&[][..], |gpu| &gpu.left_out);
+        let of_these = |named: &str| kinds.iter().any(|kind| named.ends_with(&format!(": {kind}")));
+        let others = known.iter().filter(|named| !of_these(named)).cloned();
+        let now: Vec<String> = others.chain(budget.left_out()).collect();
+        if now == known {
+            return Ok(());
+        }
+        self.writer.update_environment(|environment| environment.gpu.get_or_insert_default().left_out = now)
     }
 
     /// Draws the figures and returns the tables, as printed.

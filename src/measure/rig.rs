@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, Tokens, Work};
+use crate::backend::{Backend, DeviceTime, Tokens, Work};
 use crate::case::{Case, ModelKind, ShapeName};
 use crate::error::Result;
 use crate::model::weights::Weights;
@@ -60,6 +60,14 @@ impl<B: Backend> Rig<B> {
         Ok(Trunk { backend: &self.backend, session, next, copy: RefCell::new(None) })
     }
 
+    /// The last `steps` steps up to the case's position, ready to be queued one behind the other.
+    pub fn pipeline(&self, case: &Case, steps: usize) -> Result<Pipeline<'_, B>> {
+        let first = case.position + 1 - steps;
+        let trunk = self.trunk(&case.at(first))?;
+        let tokens = (first..=case.position).map(|position| self.token(case.batch, position)).collect();
+        Ok(Pipeline { trunk, tokens })
+    }
+
     /// The token at a position, for every batch entry.
     pub fn token(&self, batch: usize, position: usize) -> Tokens {
         Tokens::given(batch, position - 1, position, self.model.vocab())
@@ -89,19 +97,32 @@ impl<'a, B: Backend> Trunk<'a, B> {
     pub fn time_steps_on_device(&self, iters: u64) -> Result<Option<Duration>> {
         let mut elapsed = Duration::ZERO;
         for _ in 0..iters {
-            let step = |copy: &mut Session<'a, B, AnyModel<B>>| {
-                self.backend.before_step()?;
-                self.backend.synchronize()?;
-                let (logits, ns) = self.backend.device_ns(|| copy.feed(&self.next))?;
-                drop(logits);
-                Ok(ns)
-            };
-            match self.on_a_copy(step)? {
+            match self.time_a_step_on_device()? {
                 Some(ns) => elapsed += Duration::from_nanos(ns),
                 None => return Ok(None),
             }
         }
         Ok(Some(elapsed))
+    }
+
+    /// Some attempts at a step all of which is queued before the device begins with it.
+    fn time_a_step_on_device(&self) -> Result<Option<u64>> {
+        const ATTEMPTS: usize = 5;
+        for _ in 0..ATTEMPTS {
+            let step = |copy: &mut Session<'a, B, AnyModel<B>>| {
+                self.backend.before_step()?;
+                self.backend.synchronize()?;
+                let (logits, time) = self.backend.device_ns(|| copy.feed(&self.next))?;
+                drop(logits);
+                Ok(time)
+            };
+            match self.on_a_copy(step)? {
+                DeviceTime::Ns(ns) => return Ok(Some(ns)),
+                DeviceTime::Unknown => return Ok(None),
+                DeviceTime::Waited => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Steps until the next is what all later ones are: buffers grown, kernels compiled, and where
@@ -149,6 +170,44 @@ impl<'a, B: Backend> Trunk<'a, B> {
     /// What the step feeds.
     pub fn next(&self) -> &Tokens {
         &self.next
+    }
+}
+
+/// Steps whose tokens are given, so that none has to wait for the one before it.
+pub struct Pipeline<'a, B: Backend> {
+    trunk: Trunk<'a, B>,
+    tokens: Vec<Tokens>,
+}
+
+impl<B: Backend> Pipeline<'_, B> {
+    /// How many steps there are.
+    pub fn steps(&self) -> u64 {
+        self.tokens.len() as u64
+    }
+
+    /// elapsed = Σ feed, synchronize: all steps are queued, and only the last is waited for. Logits are dropped as
+    /// they come, for a recorded step has room for one result. Copying the session is outside.
+    pub fn time(&self) -> Result<Duration> {
+        self.run(|elapsed, _| Ok(elapsed))
+    }
+
+    /// The logits of the last step, `[batch, vocab]`.
+    pub fn logits(&self) -> Result<Vec<f32>> {
+        self.run(|_, logits| self.trunk.backend.download(&logits))
+    }
+
+    fn run<R>(&self, keep: impl FnOnce(Duration, B::Tensor) -> Result<R>) -> Result<R> {
+        let b = self.trunk.backend;
+        self.trunk.on_a_copy(|copy| {
+            let (last, before) = self.tokens.split_last().expect("one step at least");
+            b.before_step()?;
+            b.synchronize()?;
+            let start = Instant::now();
+            before.iter().try_for_each(|tokens| copy.feed(tokens).map(drop))?;
+            let logits = copy.feed(last)?;
+            b.synchronize()?;
+            keep(start.elapsed(), logits)
+        })
     }
 }
 

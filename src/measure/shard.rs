@@ -3,11 +3,13 @@
 //!
 //! A device's error ends the attempt: what was taken is kept, and another attempt may find a better machine.
 
-use super::bench::memory::count;
-use super::bench::step::{in_turn, prefills, whole_decodes};
+use std::time::Duration;
+
+use super::bench::memory::{count, COUNTED};
+use super::bench::step::{in_turn, prefills, whole_decodes, DECODES, STEPS};
 use super::equality::gate;
 use super::exact::Counter;
-use super::{ceilings, Enough, Machines, Record, Rig, Settings};
+use super::{ceilings, Budget, Enough, Machines, Record, Rig, Settings};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
@@ -15,33 +17,77 @@ use crate::on_backend;
 use crate::shard::Group;
 use crate::suite::same_rig;
 
-/// Counts and times every group, models loaded once.
+/// Counts all groups and then times them, models loaded once for each. The cases on a GPU may take `limit`
+/// together, a tenth of it to be counted; those that no time is left for are named at the end.
 pub fn measure(
     groups: &[Group],
     machines: &Machines,
     settings: &Settings,
     record: &mut Record,
+    limit: Option<Duration>,
 ) -> Result<()> {
-    for groups in groups.chunk_by(|a, b| same_rig(&a.cases[0], &b.cases[0])) {
+    let rigs: Vec<&[Group]> = groups.chunk_by(|a, b| same_rig(&a.cases[0], &b.cases[0])).collect();
+    let cases = |groups: &[Group]| -> Vec<Case> { groups.iter().flat_map(|g| g.cases.clone()).collect() };
+    let counting = Budget::of(limit.map(|limit| limit / 10));
+    for cases in rigs.iter().map(|groups| cases(groups)).filter(|cases| counting.admits(cases, COUNTED)) {
+        on_backend!(machines, cases[0].backend, |b| {
+            let counter = Counter::new(b, &cases[0], machines, settings.seed)?;
+            count(&counter, &cases, Some(&mut *record), &counting)?;
+        });
+    }
+    record.left_out(&counting, &[COUNTED])?;
+    let timing = Budget::of(limit.map(|limit| limit * 9 / 10));
+    for groups in rigs.into_iter().filter(|groups| timing.admits(&cases(groups), STEPS)) {
         let Case { model, shape, backend, .. } = groups[0].cases[0];
         eprintln!("{model}-{shape} on {backend}: {} groups of cases", groups.len());
         on_backend!(machines, backend, |b| {
-            let counter = Counter::new(b, &groups[0].cases[0], machines, settings.seed)?;
-            groups.iter().try_for_each(|group| count(&counter, &group.cases, Some(&mut *record)))?;
-        });
-        on_backend!(machines, backend, |b| {
             let rig = Rig::load(b, model, shape, settings.seed)?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
-            groups.iter().try_for_each(|group| time(&rig, group, &settings.enough, record))?;
+            groups.iter().try_for_each(|group| time(&rig, group, settings.enough, record, &timing))?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
         });
     }
-    Ok(())
+    record.left_out(&timing, &[STEPS, DECODES])
 }
 
-fn time<B: Backend>(rig: &Rig<B>, group: &Group, enough: &Enough, record: &mut Record) -> Result<()> {
-    let equal = gate(rig, &group.cases, Some(record))?;
-    in_turn(rig, &equal, enough, record)?;
-    prefills(rig, &equal, record)?;
-    whole_decodes(rig, &group.decodes, record)
+fn time<B: Backend>(
+    rig: &Rig<B>,
+    group: &Group,
+    enough: Enough,
+    record: &mut Record,
+    budget: &Budget,
+) -> Result<()> {
+    let timed = budget.spend(&group.cases, STEPS, |left| {
+        let equal = gate(rig, &group.cases, Some(record))?;
+        in_turn(rig, &equal, &enough.within(left), record)?;
+        prefills(rig, &equal, record)
+    });
+    timed.unwrap_or(Ok(()))?;
+    whole_decodes(rig, &group.decodes, record, budget)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Environment;
+    use crate::shard::Plan;
+
+    /// Without any time no device is asked for; every case is named twice, for its steps and for their work.
+    #[test]
+    fn what_no_time_is_left_for_is_written_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { threads: 1, results: folder.path().into(), ..Settings::default() };
+        let (machines, plan) = (Machines::new(&settings), Plan::new(Some("tiny/padded/cuda"), 1).unwrap());
+        let mut record = Record::open(&settings, Environment::collect(1, 1)).unwrap();
+        let measure = |record: &mut Record| {
+            measure(plan.groups(1), &machines, &settings, record, Some(Duration::ZERO)).unwrap();
+            record.writer.environment().gpu.clone().unwrap().left_out
+        };
+        let left_out = measure(&mut record);
+        let cases: usize = plan.groups(1).iter().map(|group| group.cases.len()).sum();
+        assert_eq!(left_out.len(), 2 * cases);
+        assert!(left_out[0].ends_with(": work and memory counted"), "{left_out:?}");
+        assert!(left_out.contains(&"transformer-tiny/padded/cuda/b1/t16: steps".to_string()), "{left_out:?}");
+        assert_eq!(measure(&mut record), left_out, "a run that goes on says it anew, and not once more");
+    }
 }

@@ -30,6 +30,8 @@ pub struct Phases {
     /// After the first step: one recorded and made ready to replay.
     pub capture_ns: Option<u64>,
     pub instantiate_ns: Option<u64>,
+    pub upload_ns: Option<u64>,
+    pub first_replay_ns: Option<u64>,
     /// Of the whole process, as the kernel saw it; `None` where it does not say.
     pub peak_rss_bytes: Option<u64>,
 }
@@ -48,6 +50,8 @@ impl Phases {
             (Metric::CompileNs, self.compile_ns),
             (Metric::CaptureNs, self.capture_ns),
             (Metric::InstantiateNs, self.instantiate_ns),
+            (Metric::UploadNs, self.upload_ns),
+            (Metric::FirstReplayNs, self.first_replay_ns),
             (Metric::PeakRssBytes, self.peak_rss_bytes),
         ];
         times
@@ -99,6 +103,8 @@ fn phases<B: Backend>(start: Instant, b: &B, case: &Case, checkpoint: &Path) -> 
         compile_ns: Some(prepared.compile_ns.iter().sum()).filter(|_| !prepared.compile_ns.is_empty()),
         capture_ns: capture.map(|times| times.capture_ns),
         instantiate_ns: capture.map(|times| times.instantiate_ns),
+        upload_ns: capture.map(|times| times.upload_ns),
+        first_replay_ns: capture.map(|times| times.first_replay_ns),
         peak_rss_bytes: peak_rss_bytes(),
     })
 }

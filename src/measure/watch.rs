@@ -6,7 +6,7 @@
 //! | `stolen` | the hypervisor gave a processor of this virtual machine to another | every 50 ms: the kernel counts in 10 ms |
 //! | `busy` | more threads wanted to run than ours | every 50 ms |
 //! | `clock` | the processor's clock frequency changed by more than 5 %, where it can be read | every 50 ms |
-//! | `throttled` | the GPU slowed its clocks down for heat or power | every 50 ms |
+//! | `throttled` | the GPU slowed its clocks down for heat or power, where `throttle_reasons` is known | every 50 ms |
 //!
 //! Looking costs a system call, or a file read every 50 ms, after the clock was read and before the next
 //! sample begins.
@@ -63,7 +63,7 @@ impl Watch {
                 marks.push("busy");
             }
             (self.stolen, self.khz, self.looked) = (stolen, khz, Instant::now());
-            if self.throttling.as_ref().is_some_and(Throttling::now) {
+            if self.throttling.as_ref().and_then(Throttling::now) == Some(true) {
                 marks.push("throttled");
             }
         }

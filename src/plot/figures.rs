@@ -225,9 +225,10 @@ impl<'a> Source<'a> {
         };
         let curves = self.curves(group, Metric::StepNs, &multiple)?;
         let case = group.case(Strategy::Concat, 1);
-        let ceiling = self.run.environment.read_ceiling(&case)? as f64 / 1e9;
+        let best = self.run.environment.best_read(&case)?;
+        let (ceiling, level) = (best.bytes_per_second as f64 / 1e9, best.of_level());
         let notes = vec![
-            format!("Floor: the bytes a step must read, at the {ceiling:.1} GB/s measured in the same run with the same threads."),
+            format!("Floor: the bytes a step must read, at the {ceiling:.1} GB/s{level} measured in the same run with the same threads."),
             format!("Line: median{}. Band: its 95 % interval.", self.counts(group, Metric::StepNs)),
         ];
         let cached = |case: &Case, step| multiple(case, step).filter(|_| case.strategy.remembers());

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::provenance::{self, Checkout};
 use super::{machine, time};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
@@ -18,9 +19,13 @@ pub(super) const FILE: &str = "environment.json";
 pub struct Environment {
     pub format_version: u32,
     pub tool_version: String,
+    /// That the program was built from, as it was told when it was built.
     pub git_revision: Option<String>,
-    /// Whether a file that the program is built from differs from that revision.
+    /// Whether a file that the program was built from differed from that revision.
     pub git_dirty: Option<bool>,
+    /// That the program runs in; `null`: in none, or the run is older than this field.
+    #[serde(default)]
+    pub checkout: Option<Checkout>,
     /// The program's name without its folder, and its arguments.
     pub command_line: Vec<String>,
     pub rustc: Option<String>,
@@ -84,7 +89,7 @@ pub struct CpuCache {
 }
 
 /// One access pattern read one buffer as large as a model's weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// As a case id begins: `transformer-toy`.
     pub model_shape: String,
@@ -92,6 +97,32 @@ pub struct Bandwidth {
     pub threads: u64,
     pub bytes_per_second: u64,
     pub pattern: String,
+    /// Of a GPU: where the bytes came from. Absent from older files, and where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<MemoryLevel>,
+    /// Whether no byte was in a cache, for steps that begin with a cold one; else the same bytes were read
+    /// again and again, as steps read weights.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cold: bool,
+}
+
+impl Bandwidth {
+    /// ` of L2`, ` of DRAM`, or nothing where it is not known.
+    pub fn of_level(&self) -> &'static str {
+        match self.level {
+            Some(MemoryLevel::L2) => " of L2",
+            Some(MemoryLevel::Dram) => " of DRAM",
+            None => "",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemoryLevel {
+    /// The second-level cache.
+    L2,
+    Dram,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,13 +140,20 @@ pub struct Gpu {
     pub pci_bus_id: Option<String>,
     pub driver: Option<String>,
     pub cuda: Option<String>,
+    /// The version.
     pub nvrtc: Option<String>,
+    /// What led to it: `VIRTUAL_ENV: lib/python3.12/site-packages/nvidia/cu13/lib/libnvrtc.so.13`.
+    pub nvrtc_place: Option<String>,
+    /// What kernels were compiled for and loaded as: machine code of `sm_90`, PTX of `compute_90`.
+    pub kernel_target: Option<String>,
     /// Of a run that measures compiling: what every kernel was compiled with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nvrtc_options: Vec<String>,
     /// At the start of the run.
     pub sm_clock_mhz: Option<u64>,
     pub sm_clock_most_mhz: Option<u64>,
+    /// Why clocks were lower than they could be, or none; `null`: nobody can say, and no sample is marked
+    /// `throttled`.
     pub throttle_reasons: Option<String>,
     pub memory_clock_mhz: Option<u64>,
     pub memory_bytes: Option<u64>,
@@ -130,6 +168,23 @@ pub struct Gpu {
     /// Ceilings measured in this run, as those of the CPU.
     pub read_bandwidth: Vec<Bandwidth>,
     pub peak_flops: Option<PeakFlops>,
+    /// What one kernel that does nothing costs among many: queued one after the other, and as a node of a graph
+    /// that is replayed.
+    pub launch_ns: Option<u64>,
+    pub graph_node_ns: Option<u64>,
+    /// What the run had no time for, as `transformer-gpt2/padded/cuda/b1/t64: steps`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+impl Gpu {
+    /// [`Self::l2`] of a run whose steps begin with a cold second-level cache, and of one whose steps do not.
+    pub const COLD_L2: &str = "emptied before every timed step";
+    pub const WARM_L2: &str = "as the step before left it";
+
+    pub fn is_cold(&self) -> bool {
+        self.l2.as_deref() == Some(Gpu::COLD_L2)
+    }
 }
 
 /// Which part of a plan a run is: see [`crate::shard`].
@@ -170,13 +225,14 @@ impl Environment {
     /// This program on this machine, now. Ceilings and GPU are for those who measure to add.
     pub fn collect(threads: usize, seed: u64) -> Environment {
         let cpu = machine::Cpu::read();
-        let git = machine::Git::read();
+        let built = provenance::of_the_build();
         let clock = machine::Clock::measure();
         Environment {
             format_version: FORMAT_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),
-            git_revision: git.revision,
-            git_dirty: git.dirty,
+            git_revision: built.revision,
+            git_dirty: built.dirty,
+            checkout: Checkout::of_this_program(),
             command_line: machine::command_line(),
             rustc: known(env!("DECODE_BENCH_RUSTC")),
             target: known(env!("DECODE_BENCH_TARGET")),
@@ -260,16 +316,23 @@ impl Environment {
 
     /// Bytes per second that the best access pattern read for this case's model and shape.
     pub fn read_ceiling(&self, case: &Case) -> Option<u64> {
+        self.best_read(case).map(|best| best.bytes_per_second)
+    }
+
+    /// The best of those that bound this case: from memory where the run's steps began with a cold cache.
+    pub fn best_read(&self, case: &Case) -> Option<&Bandwidth> {
         let name = format!("{}-{}", case.model, case.shape);
-        let of_gpu = self.gpu.iter().flat_map(|gpu| &gpu.read_bandwidth);
-        let of_cpu = self.read_bandwidth.iter().filter(|b| b.threads == self.threads);
-        let measured: Vec<&Bandwidth> = match case.backend {
-            BackendName::Cpu => of_cpu.collect(),
-            BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised => of_gpu.collect(),
-            BackendName::Outside(_) => Vec::new(), // who knows what they ran on
+        let measured: Vec<&Bandwidth> = match (case.backend, &self.gpu) {
+            (BackendName::Cpu, _) => {
+                self.read_bandwidth.iter().filter(|b| b.threads == self.threads).collect()
+            }
+            (BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised, Some(gpu)) => {
+                gpu.read_bandwidth.iter().filter(|b| b.cold == gpu.is_cold()).collect()
+            }
+            _ => Vec::new(), // who knows what others ran on
         };
-        let measured = measured.into_iter().filter(|b| b.model_shape == name);
-        measured.map(|b| b.bytes_per_second).max().filter(|&b| b > 0)
+        let measured = measured.into_iter().filter(|b| b.model_shape == name && b.bytes_per_second > 0);
+        measured.max_by_key(|b| b.bytes_per_second)
     }
 
     /// The FLOP/s of the best product on the machine that this backend runs on.
@@ -284,23 +347,55 @@ impl Environment {
         peak.map(|peak| peak.flops_per_second)
     }
 
-    /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on.
+    /// What starting the kernels of one step costs by itself: nothing on the CPU, where they are calls.
+    pub fn launches_ns(&self, backend: BackendName, kernels: f64) -> Option<f64> {
+        let gpu = self.gpu.as_ref();
+        let [launch, node] = [gpu.and_then(|gpu| gpu.launch_ns), gpu.and_then(|gpu| gpu.graph_node_ns)]
+            .map(|ns| ns.map(|ns| ns as f64));
+        match backend {
+            BackendName::Cpu => Some(0.0),
+            BackendName::Cuda | BackendName::CudaSpecialised => Some(kernels * launch?),
+            BackendName::CudaGraph => Some(launch? + kernels * node?),
+            BackendName::Outside(_) => None,
+        }
+    }
+
+    /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on. What both do not know
+    /// is not the same.
     pub fn differences(&self, now: &Environment) -> Vec<String> {
+        self.differing(now, |was, is| was != is || was.is_none())
+    }
+
+    /// The same for a run that is known to be of this machine and of one build: what is known to differ.
+    pub fn contradictions(&self, now: &Environment) -> Vec<String> {
+        self.differing(now, |was, is| was != is)
+    }
+
+    fn differing(
+        &self,
+        now: &Environment,
+        differs: impl Fn(&Option<String>, &Option<String>) -> bool,
+    ) -> Vec<String> {
         let shown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
+        let dirty =
+            |e: &Environment| e.git_dirty.map(|dirty| if dirty { "some" } else { "none" }.to_string());
         let gpu = |e: &Environment| e.gpu.as_ref().and_then(|gpu| gpu.name.clone()).unwrap_or("none".into());
         let nvrtc = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.nvrtc.clone()));
+        let target = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.kernel_target.clone()));
         let pairs = [
-            ("CPU", shown(&self.cpu_model), shown(&now.cpu_model)),
-            ("GPU", gpu(self), gpu(now)),
-            ("NVRTC", nvrtc(self), nvrtc(now)),
-            ("threads", self.threads.to_string(), now.threads.to_string()),
-            ("seed", self.seed.to_string(), now.seed.to_string()),
-            ("tool version", self.tool_version.clone(), now.tool_version.clone()),
-            ("revision", shown(&self.git_revision), shown(&now.git_revision)),
-            ("profile", shown(&self.profile), shown(&now.profile)),
+            ("CPU", self.cpu_model.clone(), now.cpu_model.clone()),
+            ("GPU", Some(gpu(self)), Some(gpu(now))),
+            ("NVRTC", Some(nvrtc(self)), Some(nvrtc(now))),
+            ("kernels' target", Some(target(self)), Some(target(now))),
+            ("threads", Some(self.threads.to_string()), Some(now.threads.to_string())),
+            ("seed", Some(self.seed.to_string()), Some(now.seed.to_string())),
+            ("tool version", Some(self.tool_version.clone()), Some(now.tool_version.clone())),
+            ("revision", self.git_revision.clone(), now.git_revision.clone()),
+            ("uncommitted changes", dirty(self), dirty(now)),
+            ("profile", self.profile.clone(), now.profile.clone()),
         ];
-        let differs = pairs.into_iter().filter(|(_, was, is)| was != is);
-        differs.map(|(what, was, is)| format!("{what}: {was}, now {is}")).collect()
+        let differing = pairs.into_iter().filter(|(_, was, is)| differs(was, is));
+        differing.map(|(what, was, is)| format!("{what}: {}, now {}", shown(&was), shown(&is))).collect()
     }
 
     /// What the run's folder is made as: `<UTC date-time>-<hardware>`, and of shards, many of which may
@@ -346,6 +441,47 @@ mod tests {
             "intel-xeon-e5-2690-v4-2-60ghz-14c"
         );
         assert_eq!(slug("AMD EPYC 7B13 2c ../../etc"), "amd-epyc-7b13-2c-etc");
+    }
+
+    /// Steps that begin with a cold cache are held against memory, the others against what they find.
+    #[test]
+    fn a_ceiling_is_of_the_cache_that_steps_begin_with() {
+        let mut environment = Environment::collect(1, 7);
+        let read = |bytes_per_second, level, cold| Bandwidth {
+            model_shape: "transformer-toy".into(),
+            bytes: 13_700_000,
+            bytes_per_second,
+            level: Some(level),
+            cold,
+            ..Bandwidth::default()
+        };
+        let read_bandwidth = vec![
+            read(5_000_000_000_000, MemoryLevel::L2, false),
+            read(3_000_000_000_000, MemoryLevel::Dram, true),
+            read(2_900_000_000_000, MemoryLevel::Dram, true),
+        ];
+        let case: Case = "transformer-toy/padded/cuda/b1/t64".parse().unwrap();
+        let mut best = |l2: &str| {
+            let gpu = Gpu { l2: Some(l2.into()), read_bandwidth: read_bandwidth.clone(), ..Gpu::default() };
+            environment.gpu = Some(gpu);
+            let best = environment.best_read(&case).unwrap();
+            (best.bytes_per_second, best.level.unwrap())
+        };
+        assert_eq!(best(Gpu::WARM_L2), (5_000_000_000_000, MemoryLevel::L2));
+        assert_eq!(best(Gpu::COLD_L2), (3_000_000_000_000, MemoryLevel::Dram));
+    }
+
+    /// A file from before levels, cold caches and launches had names.
+    #[test]
+    fn an_older_gpu_has_warm_ceilings_and_no_cost_of_launches() {
+        let text = r#"{"name": "H100", "read_bandwidth": [{"model_shape": "transformer-toy", "bytes": 1,
+            "threads": 0, "bytes_per_second": 7, "pattern": "132 blocks"}]}"#;
+        let gpu: Gpu = serde_json::from_str(text).unwrap();
+        assert!(!gpu.is_cold() && !gpu.read_bandwidth[0].cold && gpu.read_bandwidth[0].level.is_none());
+        let environment = Environment { gpu: Some(gpu), ..Environment::collect(1, 7) };
+        assert_eq!(environment.read_ceiling(&"transformer-toy/padded/cuda/b1/t64".parse().unwrap()), Some(7));
+        assert_eq!(environment.launches_ns(BackendName::Cuda, 34.0), None);
+        assert_eq!(environment.launches_ns(BackendName::Cpu, 34.0), Some(0.0));
     }
 
     #[test]

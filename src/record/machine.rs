@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::environment::CpuCache;
@@ -129,34 +128,6 @@ pub(super) fn command_line() -> Vec<String> {
             Path::new(program).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     }
     line
-}
-
-/// The revision of the sources that this program was built from, where they still are.
-#[derive(Default)]
-pub(super) struct Git {
-    pub revision: Option<String>,
-    pub dirty: Option<bool>,
-}
-
-/// What a build reads: results and prose may change without making the numbers doubtful.
-const SOURCES: [&str; 7] = ["Cargo.toml", "Cargo.lock", "build.rs", "src", "benches", "kernels", "assets"];
-
-impl Git {
-    pub fn read() -> Git {
-        let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
-        if !sources.join(".git").exists() {
-            return Git::default();
-        }
-        let revision = git(sources, &["rev-parse", "HEAD"]);
-        let status = git(sources, &[["status", "--porcelain", "--"].as_slice(), SOURCES.as_slice()].concat());
-        Git { dirty: status.filter(|_| revision.is_some()).map(|changes| !changes.is_empty()), revision }
-    }
-}
-
-/// What git prints, if it succeeds.
-fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
-    let out = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
-    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_string())
 }
 
 /// Of the clock all timings use.

@@ -39,6 +39,8 @@ metrics! {
     /// The same step by the device's own clock, between two events of its stream: what the host needs
     /// to launch is outside, gaps between kernels are inside.
     StepDeviceNs "step_device_ns" Nanoseconds,
+    /// The same step, and those before it, queued without waiting for any but the last: the tokens are given.
+    PipelinedStepNs "pipelined_step_ns" Nanoseconds,
     /// A prompt of the case's position absorbed in one call.
     PrefillNs "prefill_ns" Nanoseconds,
     /// A whole decode up to the case's position, first step included.
@@ -61,6 +63,9 @@ metrics! {
     /// A step recorded as a graph, and that made ready to be launched.
     CaptureNs "capture_ns" Nanoseconds,
     InstantiateNs "instantiate_ns" Nanoseconds,
+    /// That brought to the device, and replayed for the first time.
+    UploadNs "upload_ns" Nanoseconds,
+    FirstReplayNs "first_replay_ns" Nanoseconds,
     /// Rows of the cache in use.
     CacheLiveBytes "cache_live_bytes" Bytes,
     /// Rows of the cache in use, and padding.
@@ -77,7 +82,13 @@ metrics! {
     StepReadBytes "step_read_bytes" Bytes,
     StepFlops "step_flops" Flops,
     StepLaunches "step_launches" Count,
+    /// Of a step that is replayed, and so started by fewer launches.
+    StepKernels "step_kernels" Count,
     HostSyncs "host_syncs" Count,
+    /// A GPU's clocks, and what it draws, right after a round.
+    SmClockMhz "sm_clock_mhz" Count,
+    MemoryClockMhz "memory_clock_mhz" Count,
+    PowerMw "power_mw" Count,
     /// Of the whole process; secondary to the meter's bytes.
     PeakRssBytes "peak_rss_bytes" Bytes,
     /// The most that the driver's memory pool lent at once: weights, scratch and what strategies keep.

@@ -14,9 +14,11 @@
 
 mod atomic;
 mod environment;
+mod git;
 mod import;
 mod machine;
 mod metric;
+mod provenance;
 mod rows;
 mod run;
 mod table;
@@ -30,11 +32,12 @@ pub const FIRST_DECODE_ROUND: u32 = 101;
 
 pub use atomic::write_atomically;
 pub use environment::{
-    Bandwidth, CpuCache, Environment, Gpu, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
+    Bandwidth, CpuCache, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
 };
 pub use import::{import, Imported};
 pub use machine::physical_cores;
 pub use metric::{Metric, Unit};
+pub use provenance::Checkout;
 pub use rows::{EqualityRow, LedgerRow, Sample};
 pub use run::Run;
 pub use table::Extra;

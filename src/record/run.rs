@@ -85,10 +85,19 @@ impl Run {
         }
         let (all, marked) = (timed().count(), timed().filter(|sample| sample.mark.is_some()).count());
         let words: Vec<String> = marks.iter().map(|(word, n)| format!("{n} {word}")).collect();
+        let clocks = self.clocks().map(|clocks| format!("; {clocks}")).unwrap_or_default();
         match words.is_empty() {
-            true => format!("none of {all} samples in turn is marked"),
-            false => format!("{marked} of {all} samples in turn are marked: {}", words.join(", ")),
+            true => format!("none of {all} samples in turn is marked{clocks}"),
+            false => format!("{marked} of {all} samples in turn are marked: {}{clocks}", words.join(", ")),
         }
+    }
+
+    /// Between what a GPU's clock was right after rounds, and what it drew at most, as far as it is known.
+    fn clocks(&self) -> Option<String> {
+        let of = |metric| self.samples.iter().filter(move |s| s.metric == metric).filter_map(|s| s.value);
+        let (least, most) = (of(Metric::SmClockMhz).min()?, of(Metric::SmClockMhz).max()?);
+        let power = of(Metric::PowerMw).max().map(|mw| format!(" and at most {} W", mw / 1000));
+        Some(format!("the GPU under load: {least} to {most} MHz{}", power.unwrap_or_default()))
     }
 
     /// How many samples there already are, failed ones included.

@@ -135,12 +135,14 @@ fn environment() -> Environment {
         threads: 2,
         bytes_per_second: 39_000_000_000,
         pattern: "four streams".into(),
+        ..Bandwidth::default()
     };
     let peak = PeakFlops { flops_per_second: 159_000_000_000, how: "512³ by gemm".into() };
     Environment {
         cpu_model: Some("Synthetic(R) Processor @ 2.30GHz".into()),
         git_revision: Some("0123456789abcdef0123456789abcdef01234567".into()),
         git_dirty: Some(false),
+        checkout: None,
         started_utc: "2026-11-21T12:00:00Z".into(),
         finished_utc: Some("2026-11-21T12:09:00Z".into()),
         physical_cores: Some(2),

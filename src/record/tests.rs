@@ -87,6 +87,7 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
         threads: 2,
         bytes_per_second: 10_000_000_000,
         pattern: "four streams".into(),
+        ..Bandwidth::default()
     };
     writer.update_environment(|e| e.read_bandwidth.push(ceiling)).unwrap();
     writer.finish().unwrap();
@@ -220,4 +221,21 @@ fn times_of_an_emulated_device_are_refused() {
     let writer = RunWriter::create(folder.path(), environment).unwrap();
     let error = Run::open(writer.path()).unwrap().refuse_emulated().unwrap_err().to_string();
     assert!(error.contains("emulated in software"), "{error}");
+}
+
+#[test]
+fn a_gpu_s_clocks_under_load_are_said_beside_the_marks() {
+    let case: Case = "transformer-toy/padded/cuda/b1/t64".parse().unwrap();
+    let mut run = super::synthetic::run(1);
+    assert!(!run.cleanliness().contains("GPU"), "{}", run.cleanliness());
+    for (metric, value) in [
+        (Metric::SmClockMhz, 1980),
+        (Metric::SmClockMhz, 1755),
+        (Metric::MemoryClockMhz, 2619),
+        (Metric::PowerMw, 412_700),
+    ] {
+        run.samples.push(Sample::value(case, metric, 1, 1, value));
+    }
+    let said = run.cleanliness();
+    assert!(said.ends_with("; the GPU under load: 1755 to 1980 MHz and at most 412 W"), "{said}");
 }

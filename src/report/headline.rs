@@ -18,7 +18,10 @@ pub fn sentence(finding: &Finding) -> String {
             number(finding)
         ),
     };
-    format!("{said}{}.", predicted(finding))
+    let opposite = finding.disagrees_at.map_or_else(String::new, |t| {
+        format!("; in whole decodes: steps in turn say the opposite at position {t}")
+    });
+    format!("{said}{}{opposite}.", predicted(finding))
 }
 
 fn beats(finding: &Finding, first: &str, second: &str) -> String {
@@ -29,6 +32,12 @@ fn beats(finding: &Finding, first: &str, second: &str) -> String {
         Answer::Until { .. } => format!("{first} beats {second} only up to position {}", number(finding)),
         Answer::Always => format!("{first} beats {second} wherever it was measured, {range}"),
         Answer::Never => format!("{first} does not beat {second} anywhere, {range}"),
+        Answer::Overall => {
+            format!("{first} beats {second} over {range} together; from which on is undecided")
+        }
+        Answer::NotOverall => {
+            format!("{second} beats {first} over {range} together; from which on is undecided")
+        }
         Answer::Undecided => format!("whether {first} beats {second} is undecided, {range}"),
     }
 }
@@ -40,7 +49,9 @@ fn number(finding: &Finding) -> String {
             let range = interval(lo.map(|lo| show(finding, lo)), hi.map(|hi| show(finding, hi)));
             format!("{} [{range}]", show(finding, value))
         }
-        Answer::Always | Answer::Never | Answer::Undecided => String::new(),
+        Answer::Always | Answer::Never | Answer::Overall | Answer::NotOverall | Answer::Undecided => {
+            String::new()
+        }
     }
 }
 

@@ -139,11 +139,10 @@ fn hardware(environment: &Environment) -> String {
 
 fn revision(environment: &Environment) -> String {
     let revision = environment.git_revision.as_deref().map(|r| clean(r).chars().take(12).collect::<String>());
-    match (revision, environment.git_dirty) {
-        (Some(revision), Some(true)) => format!("revision {revision} with uncommitted changes"),
-        (Some(revision), _) => format!("revision {revision}"),
-        (None, _) => "unknown revision".into(),
-    }
+    let Some(revision) = revision else { return "unknown revision".into() };
+    let dirty = if environment.git_dirty == Some(true) { " with uncommitted changes" } else { "" };
+    let doubt = environment.doubtful_revision().map_or("", |_| " (in doubt)");
+    format!("revision {revision}{dirty}{doubt}")
 }
 
 fn introduction(run: &Run) -> String {
@@ -250,6 +249,10 @@ fn crossing(line: &CrossingLine) -> String {
         ),
         Crossing::Everywhere(verdict) => format!(
             "{first} is {} than {second} from the first position measured to the last ({from} to {to}).",
+            verdict.name()
+        ),
+        Crossing::Overall(verdict) => format!(
+            "{first} is {} than {second} over positions {from} to {to} together; from which on, the rounds do not tell.",
             verdict.name()
         ),
         Crossing::Undecided => {

@@ -142,8 +142,8 @@ fn comparable(runs: &[Run]) -> Result<()> {
         was.gpu = gpu.and_then(|gpu| gpu.environment.gpu.clone());
         now.gpu = now.gpu.or(was.gpu.clone());
         let mut differences = was.differences(&now);
-        if (was.git_dirty, was.emulated) != (now.git_dirty, now.emulated) {
-            differences.push("uncommitted changes, or an emulated device, in one of them only".into());
+        if was.emulated != now.emulated {
+            differences.push("an emulated device in one of them only".into());
         }
         let (was, now) = (plan_of(first), plan_of(run));
         if was != now {
@@ -239,7 +239,9 @@ fn environment(runs: &[Run], merged: Merged, complete: bool) -> Environment {
             union(environments().filter_map(|e| e.gpu.as_ref()).flat_map(|g| &g.read_bandwidth));
         gpu.peak_flops = peak(&|e| e.gpu.as_ref()?.peak_flops.clone());
     }
+    let doubtful = environments().find(|e| e.doubtful_revision().is_some());
     Environment {
+        checkout: doubtful.unwrap_or(first).checkout.clone(),
         read_bandwidth: union(environments().flat_map(|e| &e.read_bandwidth)),
         peak_flops: peak(&|e| e.peak_flops.clone()),
         gpu,

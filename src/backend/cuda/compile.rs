@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::kernels::Variant;
-use super::nvrtc::Nvrtc;
+use super::nvrtc::{Need, Nvrtc, Survey};
 use super::Cuda;
 use crate::backend::Tokens;
 use crate::cache::Strategy;
@@ -27,17 +27,22 @@ pub struct Compiler {
 }
 
 impl Compiler {
+    /// The newest NVRTC that compiles for this.
+    ///
     /// # Errors
-    /// No NVRTC, or one that has no such target.
+    /// No NVRTC, or none that has such a target.
     pub fn find(arch: &str) -> Result<Compiler> {
-        let nvrtc = Nvrtc::find()?;
-        let targets: Vec<String> = nvrtc.targets()?.iter().map(|target| format!("sm_{target}")).collect();
+        let number = arch.strip_prefix("sm_").and_then(|number| number.parse::<i32>().ok());
+        let compute_capability = number.map(|number| (number / 10, number % 10));
+        let able = Survey::take(Need { compute_capability, ..Need::ANY }).into_chosen();
+        let nvrtc = able.or_else(|_| Nvrtc::find())?;
+        let targets: Vec<String> = nvrtc.targets.iter().map(|target| format!("sm_{target}")).collect();
         let backend = OutsideName::new(&format!("nvrtc-{arch}")).map(BackendName::Outside);
         match backend.filter(|_| targets.iter().any(|target| target == arch)) {
             Some(backend) => Ok(Compiler { nvrtc, arch: arch.into(), backend }),
             None => Err(Error::Input(format!(
                 "--arch {arch}: NVRTC {} makes machine code for {}",
-                nvrtc.version_text(),
+                nvrtc.version,
                 targets.join(", ")
             ))),
         }

@@ -3,13 +3,14 @@
 //! tokens are data.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use cudarc::driver::CudaGraph;
 
 use super::device::broken;
 use super::memory::Scratch;
-use super::{failed, Cuda, Tensor};
-use crate::backend::{bytes, Backend};
+use super::{failed, Cuda, Input, Tensor};
+use crate::backend::{bytes, Backend, CaptureTimes};
 use crate::error::Result;
 
 /// What a session's steps left to be replayed. The first steps of a shape run as they are, in them
@@ -31,10 +32,11 @@ struct Recorded {
 impl Cuda {
     pub(super) fn replay(
         &self,
-        recorder: &mut Recorder,
+        input: &Input,
         shape: Option<usize>,
         body: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Tensor> {
+        let recorder = &mut *input.recorder.borrow_mut();
         if shape.is_none() {
             return Err(failed(
                 "cuda-graph replays one step's addresses and lengths, and this strategy has others at every step",
@@ -53,13 +55,28 @@ impl Cuda {
                 let logits = self.in_memory_of(recorder, body)?;
                 return self.outside(logits);
             }
-            Some(_) => {}
-            None => recorder.step = Some(self.record(recorder, body)?),
+            Some(step) => {
+                self.launch_graph(input, step)?;
+                return Ok(Tensor::lend(&step.logits));
+            }
+            None => {}
         }
-        let step = recorder.step.as_ref().expect("recorded above");
+        let (step, mut times) = self.record(recorder, body)?;
+        let start = Instant::now();
+        self.launch_graph(input, &step)?;
+        self.stream.synchronize()?;
+        times.first_replay_ns = start.elapsed().as_nanos() as u64;
+        self.captures.borrow_mut().push(times);
+        let logits = Tensor::lend(&step.logits);
+        recorder.step = Some(step);
+        Ok(logits)
+    }
+
+    fn launch_graph(&self, input: &Input, step: &Recorded) -> Result<()> {
         step.graph.launch().map_err(|e| broken("launch a graph", e))?;
         self.meter.count(|work| work.launches += 1);
-        Ok(Tensor::lend(&step.logits))
+        input.staged.borrow_mut().taken(); // the recording begins by fetching the call's numbers
+        Ok(())
     }
 
     /// A copy in the memory that all share: the recording's own must not be held when a step is recorded.
@@ -69,13 +86,16 @@ impl Cuda {
         Ok(copy)
     }
 
-    fn record(&self, recorder: &mut Recorder, body: impl FnOnce() -> Result<Tensor>) -> Result<Recorded> {
+    fn record(
+        &self,
+        recorder: &mut Recorder,
+        body: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<(Recorded, CaptureTimes)> {
         let launches = self.meter().work().launches;
         let recorded = self.stream.capture(|| self.in_memory_of(recorder, body))?;
         // recording starts no kernel
         self.meter.count(|work| work.launches = launches);
-        self.captures.borrow_mut().push(recorded.times);
-        Ok(Recorded { graph: recorded.graph, logits: Rc::new(recorded.done) })
+        Ok((Recorded { graph: recorded.graph, logits: Rc::new(recorded.done) }, recorded.times))
     }
 
     /// The step, with scratch of the recording's own.

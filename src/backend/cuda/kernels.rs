@@ -1,6 +1,5 @@
 //! The kernels: their sources, and what fixes one compiled variant of a source.
 
-use super::failed;
 use super::nvrtc::{Compiled, Nvrtc};
 use crate::error::Result;
 
@@ -25,14 +24,17 @@ macro_rules! kernels {
 }
 
 kernels!(
+    Stage => "stage",
     Embed => "embed",
     Norm => "norm_rows",
     LinearOne => "linear_one",
     Linear => "linear",
+    LinearCombine => "linear_combine",
     Swiglu => "swiglu",
     Add => "add",
     Rotate => "rotate",
     Attention => "attention",
+    AttentionMany => "attention_many",
     AttentionCombine => "attention_combine",
     ConvGlu => "conv_glu",
     ConvWindow => "conv_window",
@@ -51,6 +53,9 @@ kernels!(
     GatherBatch => "gather_batch",
     CeilingRead => "ceiling_read",
     CeilingFlops => "ceiling_flops",
+    FillRandom => "fill_random",
+    Spin => "spin",
+    Empty => "empty",
 );
 
 const COMMON: &str = include_str!("../../../kernels/common.cuh");
@@ -66,6 +71,8 @@ pub struct Variant {
     pub vec: u8,
     /// Numbers of an attention head, for the kernels that keep one in registers; otherwise 0.
     pub head: u16,
+    /// The most rows worked on at once, for the kernel that keeps a sum for each; otherwise 0.
+    pub rows: u8,
     /// All lengths, where they are compiled in; zeros otherwise, and behind the last.
     pub lengths: [i32; MOST_LENGTHS],
 }
@@ -81,23 +88,13 @@ impl Variant {
         if self.head > 0 {
             defines.push(format!("HEAD={}", self.head));
         }
+        if self.rows > 0 {
+            defines.push(format!("ROWS={}", self.rows));
+        }
         if self.lengths != [0; MOST_LENGTHS] {
             let lengths = self.lengths.map(|n| n.to_string());
             defines.push(format!("LENGTHS={}", lengths.join(",")));
         }
         defines
     }
-}
-
-/// The architecture to compile PTX for: the newest that both the device and the compiler know.
-pub fn ptx_target(nvrtc: &Nvrtc, (major, minor): (i32, i32)) -> Result<String> {
-    let device = 10 * major + minor;
-    let newest = nvrtc.targets()?.into_iter().filter(|&target| target <= device).max();
-    newest.map(|target| format!("compute_{target}")).ok_or_else(|| {
-        failed(format!(
-            "NVRTC {} ({}) cannot compile for a device of compute capability {major}.{minor}",
-            nvrtc.version_text(),
-            nvrtc.path.display()
-        ))
-    })
 }

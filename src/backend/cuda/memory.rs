@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::{fence, Ordering};
+use std::time::{Duration, Instant};
 
 use super::stream::Stream;
 use crate::backend::{bytes, Meter, Shape};
@@ -85,6 +87,7 @@ impl Drop for Block {
 pub fn weights(stream: &Rc<Stream>, shape: Shape, data: &[f32]) -> Result<Tensor> {
     let block = Block::new(stream, bytes(shape))?;
     stream.upload(block.start, data)?;
+    stream.synchronize()?; // the copy out of memory that is not pinned may go on after the call
     Ok(Tensor { shape, storage: Storage::Weights(block) })
 }
 
@@ -129,5 +132,112 @@ impl Scratch {
     fn give_back(&self, block: Block, bytes: usize) {
         self.meter.return_scratch(bytes);
         self.free.borrow_mut()[block.bytes.ilog2() as usize].push(block);
+    }
+}
+
+/// Pinned memory of the host that kernels read by themselves, as `kernels/stage.cu` says: a count of what was
+/// written, a count of what was taken, numbers. Slots are recycled, for pinning costs more than a step.
+pub struct Slots {
+    free: RefCell<Vec<Pinned>>,
+    stream: Rc<Stream>,
+    /// How long a kernel is waited for before the whole stream is: in software none runs until it is.
+    patience: Duration,
+}
+
+impl Slots {
+    pub fn new(stream: &Rc<Stream>, emulated: bool) -> Rc<Slots> {
+        let patience = if emulated { Duration::ZERO } else { Duration::from_secs(1) };
+        Rc::new(Slots { free: RefCell::default(), stream: stream.clone(), patience })
+    }
+
+    /// One with room for so many numbers.
+    pub fn take(self: &Rc<Self>, numbers: usize) -> Result<Slot> {
+        let words = (numbers + 2).next_power_of_two().max(64);
+        let mut free = self.free.borrow_mut();
+        let found = free.iter().position(|pinned| pinned.words >= words);
+        let pinned = match found {
+            Some(i) => free.swap_remove(i),
+            None => Pinned { start: self.stream.pin(words * size_of::<i32>())?, words, written: 0, asked: 0 },
+        };
+        Ok(Slot { pinned: Some(pinned), home: self.clone() })
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        let _ = self.stream.synchronize(); // what a lost device had queued no longer reads anything
+        self.free.get_mut().iter().for_each(|pinned| self.stream.unpin(pinned.start));
+    }
+}
+
+struct Pinned {
+    start: *mut i32,
+    words: usize,
+    /// How often the host has written here, and which of its writings a kernel was started for.
+    written: i32,
+    asked: i32,
+}
+
+/// Pinned memory that is its owner's until dropped. A kernel may still read it then: whoever has it next waits.
+pub struct Slot {
+    /// `None` only while it is being dropped.
+    pinned: Option<Pinned>,
+    home: Rc<Slots>,
+}
+
+impl Slot {
+    /// Where the host and, because all memory has one set of addresses, kernels find it.
+    pub fn start(&self) -> Pointer {
+        self.pinned().start as Pointer
+    }
+
+    fn pinned(&self) -> &Pinned {
+        self.pinned.as_ref().expect("alive")
+    }
+
+    /// Writes numbers for the next kernel to take, once the last one that was started has taken its own.
+    pub fn write(&mut self, numbers: &[i32]) -> Result<()> {
+        self.wait()?;
+        let pinned = self.pinned.as_mut().expect("alive");
+        assert!(numbers.len() + 2 <= pinned.words, "a slot is taken with room for what is written");
+        pinned.written = pinned.written.wrapping_add(1);
+        // SAFETY: the memory is this slot's, has room for the numbers, and no kernel reads it now: the last
+        // that was started for it has said that it is done.
+        unsafe {
+            pinned.start.write_volatile(pinned.written);
+            for (i, &number) in numbers.iter().enumerate() {
+                pinned.start.add(2 + i).write_volatile(number);
+            }
+        }
+        fence(Ordering::SeqCst); // before the launch that reads it
+        Ok(())
+    }
+
+    /// A kernel that takes what was written has been started.
+    pub fn asked(&mut self) {
+        let pinned = self.pinned.as_mut().expect("alive");
+        pinned.asked = pinned.written;
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let &Pinned { start, asked, .. } = self.pinned();
+        // SAFETY: the memory is this slot's; kernels write this word whole.
+        let taken = || unsafe { start.add(1).read_volatile() } == asked;
+        let since = Instant::now();
+        while !taken() {
+            if since.elapsed() >= self.home.patience {
+                self.home.stream.synchronize()?;
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        fence(Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.home.free.borrow_mut().push(self.pinned.take().expect("alive"));
     }
 }

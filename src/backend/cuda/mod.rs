@@ -14,33 +14,37 @@
 mod ceiling;
 pub mod compile;
 mod device;
+mod driver;
 mod graph;
 mod kernels;
 mod memory;
 mod nvrtc;
 mod stream;
+mod timing;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cudarc::driver::CudaFunction;
-
+pub use ceiling::{Ceiling, LaunchCosts, ReadCeilings};
 pub use device::{Device, DeviceInfo};
+pub use driver::CudaVersion;
 pub use kernels::{Kernel, Variant};
 pub use memory::Tensor;
-pub use nvrtc::Nvrtc;
+pub use nvrtc::{Image, Need, Nvrtc, Survey, Verdict};
 
 use super::{
-    bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, Layout,
-    Linear, Meter, Norm, Prepared, Sees, Shape, View,
+    bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, DeviceTime,
+    Layout, Linear, Meter, Norm, Prepared, Sees, Shape, View,
 };
 use crate::error::{Error, Result};
+use driver::Function;
 use graph::Recorder;
 use kernels::MOST_LENGTHS;
-use memory::{kept, weights, Pointer, Scratch};
+use memory::{kept, weights, Pointer, Scratch, Slot, Slots};
 use stream::{Grid, Stream};
+use timing::{Flusher, HeadStart};
 
 fn failed(what: impl Into<String>) -> Error {
     Error::Device { backend: "cuda", what: what.into() }
@@ -62,11 +66,15 @@ pub struct Cuda {
     meter: Rc<Meter>,
     /// The pool in use: while a step is recorded, the recording's own.
     scratch: RefCell<Rc<Scratch>>,
-    kernels: RefCell<HashMap<Variant, Option<CudaFunction>>>,
+    kernels: RefCell<HashMap<Variant, Option<Arc<Function>>>>,
     compiled: RefCell<Vec<(Variant, u64)>>,
     captures: RefCell<Vec<CaptureTimes>>,
+    /// Of a plan: what would have been launched.
+    planned: RefCell<Vec<(Kernel, usize)>>,
     /// Written before every timed step, where the second-level cache is to be cold.
-    flusher: Option<Tensor>,
+    flusher: Option<Flusher>,
+    head_start: HeadStart,
+    slots: Rc<Slots>,
 }
 
 /// A [`Call`]'s numbers on the device, and what was recorded of the steps that read them there.
@@ -76,21 +84,32 @@ pub struct Input {
     recorder: Rc<RefCell<Recorder>>,
 }
 
+/// On their way, or there.
 #[derive(Default)]
 struct Staged {
     /// `struct Call` of `kernels/common.cuh`: at, last, starts, tokens.
     numbers: Vec<i32>,
+    /// Written by the host; without one on a plan.
+    slot: Option<Slot>,
+    /// Whether the slot holds what `buffer` does not yet.
+    pending: bool,
+    /// For each entry the token that [`Backend::choose`] chose, and then the numbers.
     buffer: Option<Tensor>,
 }
 
-impl Input {
-    fn start(&self) -> Pointer {
-        self.staged
-            .borrow()
-            .buffer
-            .as_ref()
-            .expect("a call is staged before its kernels are asked for")
-            .start()
+impl Staged {
+    fn chosen(&self) -> Pointer {
+        self.buffer.as_ref().expect("a call is staged before its kernels are asked for").start()
+    }
+
+    /// A kernel that fetches what the slot holds was started.
+    fn taken(&mut self) {
+        self.pending = false;
+        self.slot.iter_mut().for_each(Slot::asked);
+    }
+
+    fn call(&self, batch: usize) -> Pointer {
+        self.chosen() + (batch * size_of::<i32>()) as Pointer
     }
 }
 
@@ -99,6 +118,7 @@ struct Launch {
     kernel: Kernel,
     vec: usize,
     head: usize,
+    rows: usize,
     grid: Grid,
 }
 
@@ -116,8 +136,27 @@ impl Cuda {
     fn on(stream: Stream, device: Option<Arc<Device>>, mode: Mode) -> Cuda {
         let (stream, meter) = (Rc::new(stream), Rc::new(Meter::default()));
         let scratch = RefCell::new(Scratch::new(&stream, &meter));
-        let (kernels, compiled, captures) = Default::default();
-        Cuda { mode, device, stream, meter, scratch, kernels, compiled, captures, flusher: None }
+        let slots = Slots::new(&stream, device.as_ref().is_some_and(|device| device.info.emulated));
+        let (kernels, compiled, captures, planned) = Default::default();
+        Cuda {
+            mode,
+            device,
+            stream,
+            meter,
+            scratch,
+            kernels,
+            compiled,
+            captures,
+            planned,
+            flusher: None,
+            head_start: HeadStart::default(),
+            slots,
+        }
+    }
+
+    /// Every launch asked for so far: its kernel and how many blocks.
+    pub fn launches_asked_for(&self) -> Vec<(Kernel, usize)> {
+        self.planned.borrow().clone()
     }
 
     /// Every variant asked for so far, in no order.
@@ -125,8 +164,8 @@ impl Cuda {
         self.kernels.borrow().keys().copied().collect()
     }
 
-    /// Kernels compiled for this backend, in order, and how long each took: NVRTC, and the driver's
-    /// assembler when it loads what NVRTC made. In one process, kernels for run-time lengths are compiled
+    /// Kernels compiled for this backend, in order, and how long each took, by NVRTC and by the driver when it
+    /// loads what NVRTC made. In one process, kernels for run-time lengths are compiled
     /// once for all backends of a device.
     pub fn compiled(&self) -> Ref<'_, Vec<(Variant, u64)>> {
         self.compiled.borrow()
@@ -142,13 +181,6 @@ impl Cuda {
         self.device.as_ref().map(|device| &device.info)
     }
 
-    /// The same, with the device's second-level cache emptied before every timed step.
-    pub fn with_cold_l2(mut self) -> Result<Cuda> {
-        let held = self.device.as_ref().map_or(0, |device| device.info.l2_bytes);
-        self.flusher = Some(self.upload([1, 1, held / 2], &vec![0.0; held / 2])?); // twice its size
-        Ok(self)
-    }
-
     fn scratch(&self, shape: Shape) -> Result<Tensor> {
         let pool = self.scratch.borrow().clone();
         pool.tensor(shape)
@@ -158,6 +190,24 @@ impl Cuda {
         kept(&self.stream, &self.meter, shape)
     }
 
+    /// Where the kernels read the call's numbers. Those that the host wrote last are fetched before the first
+    /// kernel that asks, in whichever way that is run: a recorded step begins with it.
+    fn numbers(&self, call: &Call<Input>) -> Result<Pointer> {
+        let mut staged = call.input.staged.borrow_mut();
+        if let (true, Some(slot)) = (staged.pending, &staged.slot) {
+            let pointers = [slot.start(), staged.chosen(), staged.call(call.batch)];
+            self.fetch(pointers, staged.numbers.len(), call.batch)?;
+            self.meter.count(|work| work.launches += 1);
+            staged.taken();
+        }
+        Ok(staged.call(call.batch))
+    }
+
+    /// The kernel that takes numbers out of a slot, to where the last pointer says.
+    fn fetch(&self, pointers: [Pointer; 3], numbers: usize, batch: usize) -> Result<()> {
+        self.start(Launch::new(Kernel::Stage, 1, [1; 3], 256), pointers, [numbers, batch])
+    }
+
     /// The one place where kernels are started: pointers first, then lengths, as every kernel takes them.
     fn launch<const P: usize, const L: usize>(
         &self,
@@ -165,14 +215,17 @@ impl Cuda {
         pointers: [Pointer; P],
         lengths: [usize; L],
     ) -> Result<()> {
-        let lengths = lengths.map(|length| length as i32);
+        let lengths = checked(lengths)?;
         let mut fixed = [0; MOST_LENGTHS];
         if self.mode == Mode::Specialised {
             fixed[..L].copy_from_slice(&lengths);
         }
-        let Launch { kernel, vec, head, grid } = launch;
-        let variant = Variant { kernel, vec: vec as u8, head: head as u16, lengths: fixed };
+        let Launch { kernel, vec, head, rows, grid } = launch;
+        let variant = Variant { kernel, vec: vec as u8, head: head as u16, rows: rows as u8, lengths: fixed };
         self.meter.count(|work| work.launches += 1);
+        if self.device.is_none() {
+            self.planned.borrow_mut().push((kernel, grid.blocks.iter().product()));
+        }
         match self.kernel(variant)? {
             // SAFETY: the callers, one for each kernel, pass what its file declares, and tensors of
             // the shapes that the lengths say.
@@ -181,7 +234,7 @@ impl Cuda {
         }
     }
 
-    fn kernel(&self, variant: Variant) -> Result<Option<CudaFunction>> {
+    fn kernel(&self, variant: Variant) -> Result<Option<Arc<Function>>> {
         if let Some(function) = self.kernels.borrow().get(&variant) {
             return Ok(function.clone());
         }
@@ -201,6 +254,35 @@ impl Cuda {
         self.kernels.borrow_mut().insert(variant, function.clone());
         Ok(function)
     }
+
+    /// A product of many rows: x, weight, bias, residual, out; rows, inner, outs, activation.
+    fn linear_many(
+        &self,
+        [x, weight, bias, residual, out]: [Pointer; 5],
+        vec: usize,
+        [rows, inner, outs, activation]: [usize; 4],
+    ) -> Result<()> {
+        let [across, down] = [outs, rows].map(|length| length.div_ceil(64));
+        let (part, splits) = parts(across * down, inner);
+        let partial = match splits {
+            1 => None,
+            _ => Some(self.scratch([splits, rows, outs])?),
+        };
+        let partial = Tensor::or_null(partial.as_ref());
+        self.launch(
+            Launch::new(Kernel::Linear, vec, [across, down, splits], 256),
+            [x, weight, bias, residual, partial, out],
+            [rows, inner, outs, activation, part],
+        )?;
+        if splits > 1 {
+            self.launch(
+                Launch::elementwise(Kernel::LinearCombine, vec_of([outs]), rows * outs, 1),
+                [partial, bias, residual, out],
+                [rows, outs, activation, splits],
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// 4 when everything is a multiple of 4, so that 16 bytes can be moved at once; otherwise 1.
@@ -214,7 +296,7 @@ fn vec_of<const N: usize>(widths: [usize; N]) -> usize {
 
 impl Launch {
     fn new(kernel: Kernel, vec: usize, blocks: [usize; 3], threads: u32) -> Launch {
-        Launch { kernel, vec, head: 0, grid: Grid { blocks, threads } }
+        Launch { kernel, vec, head: 0, rows: 0, grid: Grid { blocks, threads } }
     }
 
     /// One thread for each pack of `numbers` numbers of each batch entry.
@@ -271,22 +353,87 @@ fn window_code(sees: Sees) -> usize {
     }
 }
 
-/// A number that is no length, among lengths: its bits, as the kernel takes them.
+/// A number that is no length, among lengths: its bits, as the kernel takes them, and a mark that they are.
 fn as_length(number: f32) -> usize {
-    number.to_bits() as usize
+    number.to_bits() as usize | BITS
+}
+
+const BITS: usize = 1 << 63;
+
+/// As the kernels take them.
+///
+/// # Errors
+/// When one is more than an `int` holds.
+fn checked<const L: usize>(lengths: [usize; L]) -> Result<[i32; L]> {
+    let mut taken = [0; L];
+    for (to, from) in taken.iter_mut().zip(lengths) {
+        *to = if from & BITS == 0 { length(from)? } else { from as u32 as i32 };
+    }
+    Ok(taken)
+}
+
+fn length(n: usize) -> Result<i32> {
+    i32::try_from(n).map_err(|_| {
+        failed(format!(
+            "a length of {n} was asked for, and kernels count to {}: take a smaller shape",
+            i32::MAX
+        ))
+    })
+}
+
+/// Rows of keys that a block of attention works on at once, as `kernels/attention.cu` has it: of narrow heads
+/// four to a group of lanes, of wide ones two.
+fn rows_in_flight(head: usize, vec: usize) -> usize {
+    let packs = head / vec;
+    let lanes = packs.next_power_of_two().min(32);
+    128 / lanes * if packs > lanes { 2 } else { 4 }
 }
 
 /// Rows a block of attention visits, and how many blocks share a head: enough blocks to occupy a large
-/// device twice over, each with enough rows to be worth a block.
-fn spans(rows: usize, heads_and_queries: usize) -> (usize, usize) {
-    let wanted = 256usize.div_ceil(heads_and_queries).min(64);
-    let span = rows.div_ceil(wanted).max(32);
+/// device twice over, each with whole iterations of its loop.
+fn spans(rows: usize, heads_and_queries: usize, at_once: usize) -> (usize, usize) {
+    let wanted = ENOUGH_BLOCKS.div_ceil(heads_and_queries).min(MOST_SPLITS);
+    let span = rows.div_ceil(wanted).next_multiple_of(at_once);
     (span, rows.div_ceil(span))
 }
 
-/// Rows up to which a product reads the weights once for each: below, the tiles of a matrix product
-/// would be mostly empty.
+/// As many as the kernel that combines them has room for.
+const MOST_SPLITS: usize = 64;
+
+/// New rows of an entry from which on attention takes them in tiles, which read keys and values once.
+const MANY_QUERIES: usize = 16;
+
+/// New rows of a tile; `queries` in kernels/attention_many.cu.
+const QUERY_TILE: usize = 16;
+
+/// Of wider heads, the tiles of keys and values would not fit into 48 KiB of shared memory.
+const WIDEST_TILED_HEAD: usize = 128;
+
+/// Rows that a tile of new rows visits in one block, and how many blocks share it, as for [`spans`]: each has a
+/// few tiles of keys, of 32 rows.
+fn tile_spans(rows: usize, blocks: usize) -> (usize, usize) {
+    let wanted = (ENOUGH_BLOCKS / blocks).clamp(1, MOST_SPLITS);
+    let span = rows.div_ceil(wanted).max(64).next_multiple_of(32);
+    (span, rows.div_ceil(span))
+}
+
+/// Blocks that occupy a large device, of 132 multiprocessors, twice over.
+const ENOUGH_BLOCKS: usize = 264;
+
+/// Numbers of the inner dimension that a tile of a product goes over, and how many parts that makes: as many as
+/// occupy a large device, each of whole slices and long enough to be worth a block.
+fn parts(tiles: usize, inner: usize) -> (usize, usize) {
+    const SLICE: usize = 16; // of kernels/linear.cu
+    let wanted = (ENOUGH_BLOCKS / tiles).max(1);
+    let part = inner.div_ceil(wanted).max(64).next_multiple_of(SLICE);
+    (part, inner.div_ceil(part))
+}
+
+/// Rows up to which a product reads the weights once for all of them and keeps a sum for each: beyond, the
+/// tiles of a matrix product serve better.
 const FEW_ROWS: usize = 8;
+/// Numbers in a row of weights up to which one warp makes an output, as in `kernels/linear_one.cu`.
+const WARP_INNER: usize = 768;
 
 impl Backend for Cuda {
     type Tensor = Tensor;
@@ -342,18 +489,29 @@ impl Backend for Cuda {
 
     fn stage(&self, call: &mut Call<Input>) -> Result<()> {
         let mut staged = call.input.staged.borrow_mut();
-        let Staged { numbers, buffer } = &mut *staged;
+        let Staged { numbers, slot, pending, buffer } = &mut *staged;
         numbers.clear();
-        numbers.extend([call.at as i32, call.last as i32]);
-        numbers.extend(call.starts.iter().map(|&start| start as i32));
-        numbers.extend(call.tokens.iter().map(|&token| token as i32));
-        let held = buffer.as_ref().map_or(0, |buffer| buffer.shape()[2]);
-        if held < numbers.len() {
-            *buffer = None; // back to the pool, before a larger one is taken
-            *buffer = Some(self.scratch([1, 1, numbers.len()])?);
-            *call.input.recorder.borrow_mut() = Recorder::default(); // it reads the old one
+        numbers.extend([length(call.at)?, length(call.last)?]);
+        for &start in &call.starts {
+            numbers.push(length(start)?);
         }
-        self.stream.upload(buffer.as_ref().expect("made above").start(), numbers)
+        numbers.extend(call.tokens.iter().map(|&token| token as i32)); // NEXT is -1, as the kernel takes it
+        let held = buffer.as_ref().map_or(0, |buffer| buffer.shape()[2]);
+        if held < call.batch + numbers.len() {
+            *buffer = None; // back to the pool, before a larger one is taken
+            *buffer = Some(self.scratch([1, 1, call.batch + numbers.len()])?);
+            *slot = None;
+            *call.input.recorder.borrow_mut() = Recorder::default(); // it reads the old ones
+        }
+        if self.device.is_some() {
+            let slot = match slot {
+                Some(slot) => slot,
+                None => slot.insert(self.slots.take(numbers.len())?),
+            };
+            slot.write(numbers)?;
+            *pending = true;
+        }
+        Ok(())
     }
 
     fn step(
@@ -363,7 +521,7 @@ impl Backend for Cuda {
         body: impl FnOnce() -> Result<Tensor>,
     ) -> Result<Tensor> {
         match self.mode {
-            Mode::Graph => self.replay(&mut input.recorder.borrow_mut(), shape, body),
+            Mode::Graph => self.replay(input, shape, body),
             Mode::Stream | Mode::Specialised => body(),
         }
     }
@@ -372,16 +530,17 @@ impl Backend for Cuda {
         self.mode == Mode::Graph
     }
 
-    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
-        self.stream.device_ns(work)
+    fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, DeviceTime)> {
+        self.timed(work)
     }
 
-    /// Writes more than the second-level cache holds.
     fn before_step(&self) -> Result<()> {
-        match &self.flusher {
-            None => Ok(()),
-            Some(flusher) => self.stream.zero(flusher.start(), bytes(flusher.shape())),
-        }
+        self.flush()
+    }
+
+    /// Where every length is compiled in, what is queued waits for a compiler.
+    fn pipelines(&self) -> bool {
+        self.mode != Mode::Specialised && self.flusher.is_none()
     }
 
     fn device_memory(&self) -> Result<Option<DeviceMemory>> {
@@ -405,7 +564,7 @@ impl Backend for Cuda {
         let out = self.scratch([call.batch, n, width])?;
         self.launch(
             Launch::new(Kernel::Embed, vec_of([width]), [call.batch * n, 1, 1], 128),
-            [call.input.start(), table.start(), Tensor::or_null(positions), out.start()],
+            [self.numbers(call)?, table.start(), Tensor::or_null(positions), out.start()],
             [call.batch, n, width],
         )?;
         Ok(out)
@@ -433,15 +592,16 @@ impl Backend for Cuda {
         let (rows, activation) = (batch * n, activation_code(activation));
         let out = self.scratch([batch, n, outs])?;
         let (bias, residual) = (Tensor::or_null(layer.bias.as_ref()), Tensor::or_null(residual));
-        let (pointers, vec) =
-            ([x.start(), layer.weight.start(), bias, residual, out.start()], vec_of([inner]));
-        if rows <= FEW_ROWS {
-            let launch = Launch::new(Kernel::LinearOne, vec, [outs.div_ceil(4), rows, 1], 128);
-            self.launch(launch, pointers, [inner, outs, activation])?;
-        } else {
-            let launch = Launch::new(Kernel::Linear, vec, [outs.div_ceil(64), rows.div_ceil(64), 1], 256);
-            self.launch(launch, pointers, [rows, inner, outs, activation])?;
+        let vec = vec_of([inner]);
+        let pointers = [x.start(), layer.weight.start(), bias, residual, out.start()];
+        if rows > FEW_ROWS {
+            self.linear_many(pointers, vec, [rows, inner, outs, activation])?;
+            return Ok(out);
         }
+        let blocks = if inner > WARP_INNER { outs } else { outs.div_ceil(4) };
+        let launch = Launch::new(Kernel::LinearOne, vec, [blocks, 1, 1], 128);
+        let launch = Launch { rows: rows.next_power_of_two(), ..launch };
+        self.launch(launch, pointers, [rows, inner, outs, activation])?;
         Ok(out)
     }
 
@@ -474,7 +634,7 @@ impl Backend for Cuda {
         let vec = vec_of([size / 2, x.stride(), x.from]);
         self.launch(
             Launch::new(Kernel::Rotate, vec, [(x.width / 2 / vec).div_ceil(128), rows, 1], 128),
-            [call.input.start(), x.start(), turns.start(), out.start()],
+            [self.numbers(call)?, x.start(), turns.start(), out.start()],
             [n, x.width, size, x.stride()],
         )?;
         Ok(out)
@@ -492,11 +652,21 @@ impl Backend for Cuda {
         let &Attend { heads, kv_heads, scale, sees, slopes } = attend;
         debug_assert!(k.layout != Layout::Ring || n == 1, "several rows read a ring unrolled");
         let (queries, head) = (batch * n, q.width / heads);
+        let tiled = n >= MANY_QUERIES && head <= WIDEST_TILED_HEAD;
         let visited = match (sees, k.layout) {
+            (Sees::Window(window), Layout::Tail | Layout::Bounded | Layout::Ring) if tiled => {
+                rows.min(window.saturating_add(QUERY_TILE - 1))
+            }
             (Sees::Window(window), Layout::Tail | Layout::Bounded | Layout::Ring) => window.min(rows),
             _ => rows,
         };
-        let (span, splits) = spans(visited, queries * heads);
+        let [q_stride, k_stride, v_stride] = [q, k.rows, v.rows].map(|columns| columns.stride());
+        let vec = vec_of([head, q_stride, k_stride, v_stride, q.from, k.rows.from, v.rows.from]);
+        let tiles = n.div_ceil(QUERY_TILE);
+        let (span, splits) = match tiled {
+            true => tile_spans(visited, tiles * heads * batch),
+            false => spans(visited, queries * heads, rows_in_flight(head, vec)),
+        };
         let out = self.scratch([batch, n, q.width])?;
         let partial = match splits {
             1 => None,
@@ -504,18 +674,20 @@ impl Backend for Cuda {
         };
         let (partial, slopes) = (Tensor::or_null(partial.as_ref()), Tensor::or_null(slopes));
         let (k, v, layout) = (k.rows, v.rows, code(k.layout));
-        let [q_stride, k_stride, v_stride] = [q, k, v].map(|columns| columns.stride());
-        let vec = vec_of([head, q_stride, k_stride, v_stride, q.from, k.from, v.from]);
         let (group, share) = (heads / kv_heads, batch / entries);
         let (window, scale) = (window_code(sees), as_length(scale));
+        let (kernel, grid) = match tiled {
+            true => (Kernel::AttentionMany, [tiles * splits, heads, batch]),
+            false => (Kernel::Attention, [splits, heads, queries]),
+        };
         self.launch(
-            Launch { head, ..Launch::new(Kernel::Attention, vec, [splits, heads, queries], 128) },
-            [call.input.start(), q.start(), k.start(), v.start(), slopes, partial, out.start()],
+            Launch { head, ..Launch::new(kernel, vec, grid, 128) },
+            [self.numbers(call)?, q.start(), k.start(), v.start(), slopes, partial, out.start()],
             [n, heads, group, share, rows, span, splits, q_stride, k_stride, v_stride, layout, window, scale],
         )?;
         if splits > 1 {
             self.launch(
-                Launch { head, ..Launch::new(Kernel::AttentionCombine, 1, [heads, queries, 1], 64) },
+                Launch { head, ..Launch::new(Kernel::AttentionCombine, 1, [heads, queries, 1], 128) },
                 [partial, out.start()],
                 [heads, splits],
             )?;
@@ -543,7 +715,7 @@ impl Backend for Cuda {
                 [channels.div_ceil(2), call.batch, 1],
                 128,
             ),
-            [call.input.start(), rows.rows.start(), linear.weight.start(), bias, out.start()],
+            [self.numbers(call)?, rows.rows.start(), linear.weight.start(), bias, out.start()],
             [held, channels, *taps, *ahead, usize::from(*residual), stride, code(rows.layout)],
         )?;
         Ok(out)
@@ -564,7 +736,7 @@ impl Backend for Cuda {
         let blocks = [(size / vec).div_ceil(8), heads, call.batch];
         self.launch(
             Launch { head, ..Launch::new(Kernel::Retain, vec, blocks, 128) },
-            [call.input.start(), q.start(), k.start(), v.start(), decays.start(), state, out.start()],
+            [self.numbers(call)?, q.start(), k.start(), v.start(), decays.start(), state, out.start()],
             [n, heads, size, q.stride(), k.stride(), v.stride()],
         )?;
         Ok(out)
@@ -575,7 +747,7 @@ impl Backend for Cuda {
         let out = self.scratch([call.batch, n, width])?;
         self.launch(
             Launch::elementwise(Kernel::Lag, vec_of([width, stride, rows.rows.from]), n * width, call.batch),
-            [call.input.start(), rows.rows.start(), out.start()],
+            [self.numbers(call)?, rows.rows.start(), out.start()],
             [n, held, width, stride, code(rows.layout), back],
         )?;
         Ok(out)
@@ -586,22 +758,29 @@ impl Backend for Cuda {
         let out = self.scratch([batch, 1, width])?;
         self.launch(
             Launch::elementwise(Kernel::LastRow, vec_of([width]), width, batch),
-            [call.input.start(), x.start(), out.start()],
+            [self.numbers(call)?, x.start(), out.start()],
             [n, width],
         )?;
         Ok(out)
     }
 
     fn argmax(&self, x: &Tensor) -> Result<Vec<u32>> {
-        let [batch, rows, width] = x.shape();
+        let [batch, _, _] = x.shape();
         let out = self.scratch([1, 1, batch])?;
-        self.launch(
-            Launch::new(Kernel::Argmax, 1, [batch, 1, 1], 1024),
-            [x.start(), out.start()],
-            [rows, width],
-        )?;
+        self.argmax_to(x, out.start())?;
         self.meter.count(|work| work.host_syncs += 1);
         self.stream.download(out.start(), batch)
+    }
+
+    fn chooses_ahead(&self) -> bool {
+        true
+    }
+
+    fn choose(&self, call: &Call<Input>, x: &Tensor, ids: &mut Tensor, row: usize) -> Result<()> {
+        let [_, _, batch] = ids.shape();
+        let to = ids.start() + (row * batch * size_of::<i32>()) as Pointer;
+        self.argmax_to(x, to)?;
+        self.stream.copy(call.input.staged.borrow().chosen(), to, batch * size_of::<i32>())
     }
 
     fn concat(
@@ -642,7 +821,7 @@ impl Backend for Cuda {
         fits(call, capacity)?;
         self.launch(
             Launch::elementwise(Kernel::WriteRows, vec_of([width, new.stride(), new.from]), n * width, batch),
-            [call.input.start(), new.start(), rows.start()],
+            [self.numbers(call)?, new.start(), rows.start()],
             [n, capacity, width, new.stride()],
         )
     }
@@ -656,7 +835,7 @@ impl Backend for Cuda {
                 n.min(held) * width,
                 batch,
             ),
-            [call.input.start(), new.start(), rows.start()],
+            [self.numbers(call)?, new.start(), rows.start()],
             [n, held, width, new.stride()],
         )
     }
@@ -671,7 +850,7 @@ impl Backend for Cuda {
                 capacity * width,
                 batch,
             ),
-            [call.input.start(), new.start(), rows.start()],
+            [self.numbers(call)?, new.start(), rows.start()],
             [n, capacity, width, new.stride()],
         )
     }
@@ -702,7 +881,7 @@ impl Backend for Cuda {
                 (keep + n) * new.width,
                 call.batch,
             ),
-            [call.input.start(), past.rows.start(), new.start(), out.start()],
+            [self.numbers(call)?, past.rows.start(), new.start(), out.start()],
             [keep, held, n, new.width, past_stride, new.stride(), code(past.layout)],
         )?;
         Ok(out)
@@ -711,9 +890,14 @@ impl Backend for Cuda {
     fn gather_batch(&self, x: &Tensor, order: &[usize]) -> Result<Tensor> {
         let [_, rows, width] = x.shape();
         let out = self.kept([order.len(), rows, width])?;
-        let indices: Vec<i32> = order.iter().map(|&entry| entry as i32).collect();
+        let indices = order.iter().map(|&entry| length(entry)).collect::<Result<Vec<i32>>>()?;
         let on_device = self.scratch([1, 1, order.len()])?;
-        self.stream.upload(on_device.start(), &indices)?;
+        if self.device.is_some() {
+            let mut slot = self.slots.take(indices.len())?;
+            slot.write(&indices)?;
+            self.fetch([slot.start(), 0, on_device.start()], indices.len(), 0)?;
+            slot.asked();
+        }
         self.launch(
             Launch::elementwise(Kernel::GatherBatch, vec_of([width]), rows * width, order.len()),
             [on_device.start(), x.start(), out.start()],
@@ -724,6 +908,12 @@ impl Backend for Cuda {
 }
 
 impl Cuda {
+    fn argmax_to(&self, x: &Tensor, to: Pointer) -> Result<()> {
+        let [batch, rows, width] = x.shape();
+        let launch = Launch::new(Kernel::Argmax, 1, [batch, 1, 1], 1024);
+        self.launch(launch, [x.start(), to], [rows, width])
+    }
+
     /// The convolution of several new rows, as a product over the rows under the taps.
     fn conv_glu_many(
         &self,
@@ -742,7 +932,7 @@ impl Cuda {
                 n * taps * channels,
                 batch,
             ),
-            [call.input.start(), rows.rows.start(), window.start()],
+            [self.numbers(call)?, rows.rows.start(), window.start()],
             [n, held, channels, taps, ahead, stride, code(rows.layout)],
         )?;
         let u = self.linear(&window, linear, Activation::None, None)?;
@@ -777,3 +967,26 @@ fn fits(call: &Call<Input>, capacity: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod shapes {
+    use super::{rows_in_flight, spans, MOST_SPLITS};
+
+    /// No block of attention has part of an iteration to do but the last, and none has nothing.
+    #[test]
+    fn spans_are_whole_iterations() {
+        for head in [8, 32, 64, 128, 160, 512] {
+            for vec in [1, 4] {
+                let at_once = rows_in_flight(head, vec);
+                for (rows, heads) in [(1, 8), (64, 8), (512, 8), (1024, 12), (1000, 1), (5000, 3), (513, 96)]
+                {
+                    let (span, splits) = spans(rows, heads, at_once);
+                    assert!(span % at_once == 0 && splits <= MOST_SPLITS, "{head} {rows} {heads}");
+                    assert!((splits - 1) * span < rows && rows <= splits * span, "{head} {rows} {heads}");
+                }
+            }
+        }
+        // as kernels/attention.cu has it: 8 groups of 16 lanes, 4 groups of 32, each four rows; wide heads two
+        assert_eq!([64, 128, 160].map(|head| rows_in_flight(head, 4)), [32, 16, 8]);
+    }
+}

@@ -1,13 +1,17 @@
 //! The one stream that all work is queued on, or none: a plan asks for the same kernels in the same
 //! order and runs nothing, which is how the kernels of a whole decode are listed without a GPU.
 
+use std::ffi::c_void;
+use std::ptr::{from_ref, null_mut};
 use std::sync::Arc;
 use std::time::Instant;
 
-use cudarc::driver::{result, sys, CudaFunction, CudaGraph, CudaStream, LaunchConfig, PushKernelArg};
+use cudarc::driver::{result, sys, CudaGraph, CudaStream};
 
 use super::device::{broken, Device};
+use super::driver::{self, Function};
 use super::failed;
+use super::kernels::MOST_LENGTHS;
 use super::memory::Pointer;
 use crate::backend::CaptureTimes;
 use crate::error::Result;
@@ -30,6 +34,30 @@ pub struct Grid {
     pub blocks: [usize; 3],
     pub threads: u32,
 }
+
+/// Pointers and lengths of one launch: no kernel has more.
+const MOST_ARGUMENTS: usize = 8 + MOST_LENGTHS;
+
+impl Grid {
+    /// Blocks as the driver takes them.
+    ///
+    /// # Errors
+    /// A grid beyond what every device has, or with more threads along x than a kernel counts.
+    fn checked(&self) -> Result<[u32; 3]> {
+        let [x, y, z] = self.blocks;
+        let threads = x.saturating_mul(self.threads as usize);
+        match threads <= i32::MAX as usize && y <= MOST_BLOCKS && z <= MOST_BLOCKS {
+            true => Ok([x as u32, y as u32, z as u32]),
+            false => Err(failed(format!(
+                "a launch of {x} x {y} x {z} blocks was asked for, and a device has at most {MOST_BLOCKS} along y \
+                 and z: take a smaller batch, or fewer tokens at once"
+            ))),
+        }
+    }
+}
+
+/// Along y and z, on every device.
+const MOST_BLOCKS: usize = 65_535;
 
 impl Stream {
     pub fn new(device: &Device) -> Result<Stream> {
@@ -61,6 +89,26 @@ impl Stream {
             // SAFETY: the caller owns the memory and queues nothing more on it. An error means that the
             // device is lost, memory and all; the next call that returns a result reports it.
             let _ = unsafe { result::free_async(start, stream.cu_stream()) };
+        }
+    }
+
+    /// Memory of the host that stays where it is and that kernels can address, zeros.
+    pub fn pin(&self, bytes: usize) -> Result<*mut i32> {
+        let Some(_) = self.open()? else { return Err(failed("a plan has no memory to pin")) };
+        let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
+        // SAFETY: the memory is written below before it is read, within its size.
+        let start = unsafe { result::malloc_host(bytes, flags) }
+            .map_err(|e| broken(&format!("pin {bytes} bytes of the host's memory"), e))?;
+        // SAFETY: so many bytes were just allocated there.
+        unsafe { start.cast::<u8>().write_bytes(0, bytes) };
+        Ok(start.cast())
+    }
+
+    pub fn unpin(&self, start: *mut i32) {
+        if let Ok(Some(_)) = self.open() {
+            // SAFETY: the caller owns the memory, and no kernel reads it any more. An error means that the
+            // device is lost, and the memory with it.
+            let _ = unsafe { result::free_host(start.cast()) };
         }
     }
 
@@ -108,25 +156,23 @@ impl Stream {
     /// the pointers name.
     pub unsafe fn launch(
         &self,
-        kernel: &CudaFunction,
+        kernel: &Function,
         grid: Grid,
         pointers: &[Pointer],
         lengths: &[i32],
     ) -> Result<()> {
         let Some(stream) = self.open()? else { return Ok(()) };
-        let mut launch = stream.launch_builder(kernel);
-        pointers.iter().for_each(|pointer| {
-            launch.arg(pointer);
-        });
-        lengths.iter().for_each(|length| {
-            launch.arg(length);
-        });
-        let [x, y, z] = grid.blocks.map(|n| n as u32);
-        let config =
-            LaunchConfig { grid_dim: (x, y, z), block_dim: (grid.threads, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: the caller's promise.
-        unsafe { launch.launch(config) }.map_err(|e| broken("launch a kernel", e))?;
-        Ok(())
+        let mut arguments = [null_mut::<c_void>(); MOST_ARGUMENTS];
+        let pointers_at = pointers.iter().map(|pointer| from_ref(pointer).cast());
+        let lengths_at = lengths.iter().map(|length| from_ref(length).cast());
+        for (argument, at) in arguments.iter_mut().zip(pointers_at.chain(lengths_at)) {
+            *argument = <*const c_void>::cast_mut(at);
+        }
+        let blocks = grid.checked()?;
+        // SAFETY: the caller's promise; the driver reads the arguments during the call.
+        let launched =
+            unsafe { driver::launch(kernel, blocks, grid.threads, stream.cu_stream(), &mut arguments) };
+        launched.map_err(|e| broken("launch a kernel", e))
     }
 
     /// Records what `work` queues instead of running it.
@@ -145,21 +191,47 @@ impl Stream {
         let done = done?;
         let graph = graph.map_err(|e| broken("capture a step", e))?;
         let graph = graph.ok_or_else(|| failed("nothing was recorded of a step"))?;
-        Ok(Captured { graph, done, times: CaptureTimes { capture_ns, instantiate_ns } })
+        let uploading = Instant::now();
+        graph.upload().map_err(|e| broken("upload a graph", e))?;
+        self.synchronize()?;
+        let upload_ns = uploading.elapsed().as_nanos() as u64;
+        Ok(Captured {
+            graph,
+            done,
+            times: CaptureTimes { capture_ns, instantiate_ns, upload_ns, first_replay_ns: 0 },
+        })
     }
 
-    /// Nanoseconds that the device took for what `work` queues, between two events of the stream.
-    /// Waits for the end. The first operation's launch is outside, gaps between operations are inside.
-    pub fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, Option<u64>)> {
+    /// What the device took for what `work` queues, between two events of the stream: gaps between operations
+    /// are inside. An event on an idle stream fires at once, so `head_start` is queued first, and is to keep
+    /// the device busy until all of `work` is queued. Waits for the end.
+    pub fn device_ns<R>(
+        &self,
+        head_start: impl FnOnce() -> Result<()>,
+        work: impl FnOnce() -> Result<R>,
+    ) -> Result<(R, Option<Timed>)> {
         let Some(stream) = self.open()? else { return Ok((work()?, None)) };
         let event = || {
             let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
             stream.record_event(flags).map_err(|e| broken("record an event", e))
         };
+        head_start()?;
         let start = event()?;
+        let queueing = Instant::now();
         let done = work()?;
         let end = event()?;
+        let queue_ns = queueing.elapsed().as_nanos() as u64;
+        let waited = start.try_is_complete().map_err(|e| broken("look at an event", e))?;
         let elapsed_ms = start.elapsed_ms(&end).map_err(|e| broken("time the device", e))?;
-        Ok((done, Some((f64::from(elapsed_ms) * 1e6) as u64)))
+        Ok((done, Some(Timed { device_ns: (f64::from(elapsed_ms) * 1e6) as u64, queue_ns, waited })))
     }
+}
+
+/// Some work by the device's clock.
+pub struct Timed {
+    pub device_ns: u64,
+    /// How long the host took to queue it.
+    pub queue_ns: u64,
+    /// Whether the device began before all was queued, so that its time may contain the host's.
+    pub waited: bool,
 }

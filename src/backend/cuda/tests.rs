@@ -6,6 +6,7 @@ use crate::backend::cpu::Cpu;
 use crate::backend::tests::device;
 use crate::backend::Tokens;
 use crate::cache::Strategy;
+use crate::case::{ModelKind, ShapeName};
 use crate::layer::position::{alibi, rotary, Sinusoid};
 use crate::layer::{
     decays, laws, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention, Sequential,
@@ -348,6 +349,98 @@ fn a_replayed_step_is_one_launch_and_allocates_nothing() {
     assert_eq!(b.captures().len(), 1);
 }
 
+/// Many steps queued before the first has run, in every way to run them: each finds its own numbers.
+#[test]
+fn steps_that_nobody_waits_for_find_their_own_numbers() {
+    let Some(device) = device() else { return };
+    for mode in [Mode::Stream, Mode::Graph, Mode::Specialised] {
+        let b = Cuda::new(&device, mode).unwrap();
+        let config = &configs()[0];
+        let (model, text) = (load(&b, config), text(2, config.vocab()));
+        let mut session = Session::open(&b, &model, Strategy::Padded, 2, CAPACITY).unwrap();
+        let steps = CAPACITY.min(text.0[0].len());
+        for at in 0..steps - 1 {
+            drop(session.feed(&slice(&text, at..at + 1)).unwrap());
+        }
+        let logits = session.feed(&slice(&text, steps - 1..steps)).unwrap();
+        let want = forward(config, &slice(&text, 0..steps));
+        assert_close(&b.download(&logits).unwrap(), &want, &format!("{mode:?}"));
+    }
+}
+
+/// The tokens are those of steps that are waited for, and the host waits once.
+#[test]
+fn tokens_are_chosen_on_the_device() {
+    let Some(device) = device() else { return };
+    let config = &configs()[0];
+    for mode in [Mode::Stream, Mode::Graph] {
+        let b = Cuda::new(&device, mode).unwrap();
+        let model = load(&b, config);
+        for strategy in [Strategy::Padded, Strategy::Bounded] {
+            let prompt = slice(&text(2, config.vocab()), 0..3);
+            let open = || Session::open(&b, &model, strategy, 2, CAPACITY).unwrap();
+            let (mut ahead, mut waiting) = (open(), open());
+            let logits = ahead.feed(&prompt).unwrap();
+            let syncs = b.meter().work().host_syncs;
+            let chosen = ahead.generate(logits, 8).unwrap();
+            assert_eq!(b.meter().work().host_syncs - syncs, 1, "{mode:?} {strategy}");
+            let mut logits = waiting.feed(&prompt).unwrap();
+            for step in 0..8 {
+                let ids = b.argmax(&logits).unwrap();
+                let of_step: Vec<u32> = chosen.0.iter().map(|chosen| chosen[step]).collect();
+                assert_eq!(of_step, ids, "{mode:?} {strategy} step {step}");
+                logits = waiting.feed(&Tokens(ids.iter().map(|&id| vec![id]).collect())).unwrap();
+            }
+            // and the session goes on from what it was told
+            let last = Tokens(chosen.0.iter().map(|chosen| vec![chosen[7]]).collect());
+            let on = ahead.feed(&last).unwrap();
+            assert_close(&b.download(&on).unwrap(), &b.download(&logits).unwrap(), "after generating");
+        }
+    }
+}
+
+/// A recording reads the source that it was made with.
+#[test]
+fn a_session_restored_to_another_source_reads_that() {
+    let Some(device) = device() else { return };
+    let b = Cuda::new(&device, Mode::Graph).unwrap();
+    let config = Config::named(ModelKind::EncoderDecoder, ShapeName::Tiny).unwrap();
+    let model = load(&b, &config);
+    let open = |source: Vec<u32>| {
+        let source = Tokens(vec![source]);
+        let mut session = Session::from_source(&b, &model, Strategy::Padded, &source, 1, CAPACITY).unwrap();
+        drop(session.feed(&Tokens(vec![vec![1]])).unwrap());
+        session
+    };
+    let (one, other) = (open(vec![5, 6, 7, 8]), open(vec![50, 60, 70, 80]));
+    let next = Tokens(vec![vec![2]]);
+    let mut copy = one.fork().unwrap();
+    let want = [&one, &other].map(|from| b.download(&from.fork().unwrap().feed(&next).unwrap()).unwrap());
+    for (from, want) in [(&one, &want[0]); 5].into_iter().chain([(&other, &want[1])]) {
+        copy.restore(from).unwrap();
+        let logits = copy.feed(&next).unwrap();
+        assert_close(&b.download(&logits).unwrap(), want, "after restoring");
+    }
+}
+
+#[test]
+fn grids_and_lengths_that_no_device_takes_are_refused_in_a_line() {
+    let Some(device) = device() else { return };
+    let b = Cuda::new(&device, Mode::Stream).unwrap();
+    let launch = |blocks: [usize; 3], length: usize| {
+        b.launch(Launch::new(Kernel::LastRow, 1, blocks, 256), [0; 3], [1, length])
+            .err()
+            .map(|e| e.to_string())
+    };
+    for blocks in [[1, 65_536, 1], [1, 1, 65_536], [1 << 24, 1, 1]] {
+        let said = launch(blocks, 1).expect("no device has such a grid");
+        assert!(said.contains("blocks was asked for") || said.contains("blocks was"), "{said}");
+        assert_eq!(said.lines().count(), 1);
+    }
+    let said = launch([1, 1, 1], 1 << 31).expect("an int holds less");
+    assert!(said.contains("a length of 2147483648"), "{said}");
+}
+
 /// A result that the caller still holds is not overwritten by the next step.
 #[test]
 fn logits_held_are_not_replayed_over() {
@@ -451,11 +544,10 @@ fn a_full_cache_says_so_before_anything_is_launched() {
 }
 
 #[test]
-fn the_device_tells_its_time_and_its_memory() {
+fn the_device_tells_its_memory() {
     let Some(device) = device() else { return };
     let b = Cuda::new(&device, Mode::Stream).unwrap();
-    let (rows, _) = b.device_ns(|| b.zeros([1, 1000, 1])).unwrap();
-    assert_eq!(rows.shape(), [1, 1000, 1]);
+    let _rows = b.zeros([1, 1000, 1]).unwrap();
     let memory = b.device_memory().unwrap().expect("a device has some");
     assert!(memory.pool_peak_bytes >= 4000 && memory.used_bytes >= 4000, "{memory:?}");
 }
@@ -477,4 +569,25 @@ fn a_kernel_that_does_not_compile_shows_the_log() {
     let error = nvrtc.compile("broken", "__global__ void f() { nonsense; }", "compute_80", &[]);
     let error = error.err().expect("that is no CUDA").to_string();
     assert!(error.contains("`broken` does not compile") && error.contains("nonsense"), "{error}");
+}
+
+/// Every number of the inner dimension, or row seen, is in one part; parts are as many as occupy a large device
+/// and no more, and none where tiles alone do.
+#[test]
+fn parts_cover_all_and_are_worth_a_block() {
+    for (tiles, length) in
+        [(1, 64), (1, 65), (4, 256), (8, 512), (12, 768), (48, 3072), (131, 768), (300, 4096)]
+    {
+        for ((part, parts), multiple) in [(parts(tiles, length), 16), (tile_spans(length, tiles), 32)] {
+            let what = format!("{tiles} tiles of {length}: {parts} parts of {part}");
+            assert!(part * parts >= length && part * (parts - 1) < length, "{what}");
+            assert!(part % multiple == 0 && part >= 64, "{what}");
+            assert!(parts == 1 || tiles * parts <= ENOUGH_BLOCKS, "{what}");
+        }
+    }
+    assert_eq!(parts(8, 512), (64, 8));
+    assert_eq!(parts(36, 768), (112, 7));
+    assert_eq!(parts(132, 768), (384, 2));
+    assert_eq!(parts(133, 768), (768, 1));
+    assert_eq!(tile_spans(4096, 12), (192, 22));
 }

@@ -55,7 +55,7 @@ const CASE: Case = Case {
 /// As many heads of keys as of queries, looking at all of the past.
 fn plain<B: Backend>(b: &B) {
     type Shape = (usize, usize, &'static [usize], usize, usize, usize);
-    let shapes: [Shape; 9] = [
+    let shapes: [Shape; 13] = [
         (1, 5, &[0], 1, 0, 1),
         (3, 5, &[0, 0, 0], 1, 4, 9),
         (2, 8, &[0], 1, 69, 70),
@@ -65,6 +65,11 @@ fn plain<B: Backend>(b: &B) {
         (1, 64, &[0, 0], 1, 5, 40),
         (1, 160, &[0], 2, 3, 6),
         (2, 7, &[0, 0], 5, 0, 5),
+        // rows that a GPU's blocks share: three of them, four, five with a short last one, as many as there may be
+        (3, 5, &[0, 0, 0], 1, 150, 190),
+        (1, 64, &[0], 1, 99, 128),
+        (2, 128, &[0, 0], 1, 68, 70),
+        (1, 160, &[0], 1, 599, 600),
     ];
     for (heads, head, starts, n, at, capacity) in shapes {
         for layout in BY_POSITION {
@@ -98,7 +103,7 @@ fn grouped_windowed_sloped_and_padded<B: Backend>(b: &B) {
     }
 }
 
-/// So many that a machine may take them in blocks.
+/// So many that a machine may take them in tiles, and the rows they see in several parts.
 fn many_queries<B: Backend>(b: &B) {
     for layout in BY_POSITION {
         for sees in [Sees::Past, Sees::Window(1), Sees::Window(66), Sees::All] {
@@ -106,6 +111,20 @@ fn many_queries<B: Backend>(b: &B) {
                 let rows = if layout == Layout::Tail || sees == Sees::All { at + 70 } else { 75 };
                 let case = Case { head: 4, n: 70, at, sees, layout, rows, starts, ..CASE };
                 check(b, Case { slopes: true, ..case });
+            }
+            for (n, head) in [(16, 8), (17, 32), (33, 64), (20, 7), (16, 36), (18, 128)] {
+                // the oracle's work grows with the square of a head
+                let (heads, kv_heads, share, at, starts): (_, _, _, _, &[usize]) = match head {
+                    7 | 8 => (4, 2, 2, 150, &[0, 155, 70]),
+                    _ => (1, 1, 1, 80, &[30]),
+                };
+                let rows = match (layout, sees) {
+                    (Layout::Tail, _) | (_, Sees::All) => at + n,
+                    _ => at + n + 3,
+                };
+                let case = Case { heads, kv_heads, head, n, at, sees, layout, rows, starts, ..CASE };
+                let share = if sees == Sees::All { share } else { 1 };
+                check(b, Case { share, slopes: n % 2 == 0, ..case });
             }
         }
     }

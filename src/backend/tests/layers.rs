@@ -57,8 +57,11 @@ pub fn product(x: &Numbers, weight: &Numbers, bias: Option<&Numbers>) -> Numbers
 }
 
 pub fn linear<B: Backend>(b: &B) {
-    let shapes = [(1, 1, 5, 7), (3, 1, 8, 6), (2, 4, 36, 10), (1, 1, 1036, 5), (3, 3, 7, 5), (1, 70, 20, 66)];
-    for (batch, n, inner, outs) in shapes {
+    let few = [(1, 1, 5, 7), (3, 1, 8, 6), (2, 4, 36, 10), (1, 1, 1036, 5), (1, 2, 768, 9), (7, 1, 772, 3)];
+    // in several parts, the last of which is short or ends within a slice
+    let parts = [(3, 3, 130, 65), (1, 31, 200, 12), (1, 64, 197, 9), (5, 13, 136, 68), (1, 100, 515, 67)];
+    let many = [(3, 3, 7, 5), (1, 70, 20, 66)];
+    for (batch, n, inner, outs) in few.into_iter().chain(many).chain(parts) {
         let (x, weight) = (Numbers::random([batch, n, inner], 6), Numbers::random([1, outs, inner], 7));
         let (bias, residual) = (Numbers::random([1, 1, outs], 8), Numbers::random([batch, n, outs], 9));
         let what = format!("linear {batch} {n} {inner} {outs}");

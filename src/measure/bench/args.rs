@@ -71,7 +71,8 @@ struct Knobs {
     /// Take strategies in turn until every interval is within so much of its median, as 2%, or the budget is spent
     #[arg(long, value_parser = percent)]
     precision: Option<f64>,
-    /// Seconds that the turns of one position may take [default: 12]
+    /// Seconds that the turns of one position may take; all cases on a GPU together may take fifty times that
+    /// [default: 12, and so ten minutes on a GPU]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     budget: Option<u64>,
 }

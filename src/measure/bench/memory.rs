@@ -6,45 +6,57 @@ use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::Result;
 use crate::measure::exact::{self, Counter};
+use crate::measure::Budget;
 use crate::model::capacity;
 use crate::on_backend;
 use crate::record::Metric;
+
+/// What a budget calls this.
+pub(in crate::measure) const COUNTED: &str = "work and memory counted";
 
 /// Counts the work and the memory of every case, and holds the work against the closed forms.
 pub fn memory(bench: &Bench) -> Result<()> {
     if bench.mode == Mode::List {
         return Ok(()); // the ids are those of `step`
     }
-    let mut record = bench.open()?;
-    for cases in bench.rigs() {
+    let (mut record, budget) = (bench.open()?, bench.budget(10));
+    for cases in bench.rigs().filter(|cases| budget.admits(cases, COUNTED)) {
         let Case { model, shape, backend, .. } = cases[0];
         eprintln!("counting the steps of {model}-{shape} on {backend}");
         let cases = if record.is_some() { curves(cases) } else { cases.to_vec() };
         let counted = on_backend!(bench.machines, backend, |b| {
             let counter = Counter::new(b, &cases[0], &bench.machines, bench.settings.seed);
-            counter.and_then(|counter| count(&counter, &cases, record.as_mut()))
+            counter.and_then(|counter| count(&counter, &cases, record.as_mut(), &budget))
         });
         bench.failed(&cases, Metric::CacheLiveBytes, counted, record.as_mut())?;
     }
-    println!("counted the work and the memory of every case; all as their closed forms say");
-    Ok(()) // the run is finished by `step`, the last of the four
+    let all = if budget.left_out().is_empty() { "every case" } else { "the cases that there was time for" };
+    println!("counted the work and the memory of {all}; all as their closed forms say");
+    record.map_or(Ok(()), |mut record| record.left_out(&budget, &[COUNTED])) // the run is finished by `step`, the last of the four
 }
 
 pub(in crate::measure) fn count<B: Backend>(
     counter: &Counter<B>,
     cases: &[Case],
     mut record: Option<&mut Record>,
+    budget: &Budget,
 ) -> Result<()> {
     for case in cases {
         if record.as_ref().is_some_and(|record| record.done.done(case, Metric::CacheLiveBytes) > 0) {
             continue;
         }
-        let exact = counter.count(case)?;
-        exact::check(&exact.ledger)?;
-        if let Some(record) = &mut record {
-            exact.samples.iter().try_for_each(|sample| record.sample(sample))?;
-            exact.ledger.iter().try_for_each(|row| record.writer.ledger(row))?;
-        }
+        let one = |_| count_one(counter, case, record.as_deref_mut());
+        budget.spend(std::slice::from_ref(case), COUNTED, one).unwrap_or(Ok(()))?;
+    }
+    Ok(())
+}
+
+fn count_one<B: Backend>(counter: &Counter<B>, case: &Case, record: Option<&mut Record>) -> Result<()> {
+    let exact = counter.count(case)?;
+    exact::check(&exact.ledger)?;
+    if let Some(record) = record {
+        exact.samples.iter().try_for_each(|sample| record.sample(sample))?;
+        exact.ledger.iter().try_for_each(|row| record.writer.ledger(row))?;
     }
     Ok(())
 }

@@ -7,6 +7,10 @@
 //! | `startup` | phases of a cold start | criterion, around fresh child processes |
 //! | `step` | steps at the suite's positions, strategies in turn, whole decodes | criterion, and rounds of our own |
 //!
+//! The cases on a GPU have a budget of their own, [`Settings::gpu_limit`], of which each program has a share:
+//! a tenth for each of the first two, a fifth for cold starts, the rest for steps. Criterion's repetitions,
+//! the loading of models and all that compiles count.
+//!
 //! Criterion itself is a dependency of the benches alone: they hand in a function that takes a
 //! [`Timing`] through it.
 
@@ -28,7 +32,7 @@ pub use startup::startup;
 pub use step::steps;
 
 use super::record::Record;
-use super::{Machines, Settings, MOST_THREADS};
+use super::{Budget, Machines, Settings, MOST_THREADS};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{Metric, Sample};
@@ -77,6 +81,12 @@ impl Bench {
         self.cases.chunk_by(suite::same_rig)
     }
 
+    /// So many hundredths of what the cases on a GPU may take; no limit where nothing is measured.
+    fn budget(&self, share: u32) -> Budget {
+        let limit = self.settings.gpu_limit() * share / 100;
+        Budget::of(Some(limit).filter(|_| self.mode == Mode::Measure))
+    }
+
     /// Where to write, and what is there already; `None` when nothing is measured. The four
     /// programs of one `cargo bench` write one run.
     fn open(&self) -> Result<Option<Record>> {
@@ -85,7 +95,7 @@ impl Bench {
         }
         let (marker, here) = (self.marker(), self.machines.environment(&self.cases));
         if let (None, Ok(path)) = (&self.settings.resume, std::fs::read_to_string(&marker)) {
-            return Record::resume(Path::new(&path), &here).map(Some);
+            return Record::join(Path::new(&path), &here).map(Some);
         }
         let record = Record::open(&self.settings, here)?;
         std::fs::write(&marker, record.writer.path().display().to_string()).map_err(Error::io(&marker))?;

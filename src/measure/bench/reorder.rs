@@ -12,7 +12,7 @@ use crate::case::{Case, ShapeName};
 use crate::error::Result;
 use crate::measure::equality::gate;
 use crate::measure::reorder::{self, Beams};
-use crate::measure::{exact, Rig};
+use crate::measure::{exact, Budget, Rig};
 use crate::record::{Metric, Run, Sample};
 use crate::{on_backend, report, suite};
 
@@ -22,21 +22,24 @@ const ROUNDS: u32 = 8;
 /// For the rounds of one width, once there are enough for an interval.
 const BUDGET: Duration = Duration::from_millis(1500);
 
+/// What a budget calls this.
+const REORDERED: &str = "reorders";
+
 /// Times the reorders of beams where the filter selects steps of one sentence, and counts their bytes.
 pub fn reorders(bench: &Bench) -> Result<()> {
     if bench.mode == Mode::List {
         return Ok(()); // the ids are those of `step` with other batches
     }
-    let mut record = bench.open()?;
+    let (mut record, budget) = (bench.open()?, bench.budget(10));
     for cases in bench.rigs() {
         let (Case { model, shape, backend, .. }, beams) = (cases[0], beams(cases));
-        if beams.is_empty() {
+        if beams.is_empty() || !budget.admits(&beams, REORDERED) {
             continue;
         }
         eprintln!("reordering the beams of {model}-{shape} on {backend}");
         let timed = on_backend!(bench.machines, backend, |b| {
             let rig = Rig::load(b, model, shape, bench.settings.seed);
-            rig.and_then(|rig| time(&rig, &beams, record.as_mut()))
+            rig.and_then(|rig| time(&rig, &beams, record.as_mut(), &budget))
         });
         bench.failed(&beams, Metric::ReorderNs, timed, record.as_mut())?;
         let counted = on_backend!(bench.machines, backend, |b| {
@@ -45,7 +48,8 @@ pub fn reorders(bench: &Bench) -> Result<()> {
         });
         bench.failed(&beams, Metric::ReorderBytes, counted, record.as_mut())?;
     }
-    if let Some(record) = record {
+    if let Some(mut record) = record {
+        record.left_out(&budget, &[REORDERED])?;
         let path = record.writer.path().to_path_buf();
         record.writer.finish()?; // `step` goes on with it, if it follows
         let run = Run::open(&path)?;
@@ -81,24 +85,35 @@ fn beams(cases: &[Case]) -> Vec<Case> {
     beams
 }
 
-fn time<B: Backend>(rig: &Rig<B>, beams: &[Case], mut record: Option<&mut Record>) -> Result<()> {
+fn time<B: Backend>(
+    rig: &Rig<B>,
+    beams: &[Case],
+    mut record: Option<&mut Record>,
+    budget: &Budget,
+) -> Result<()> {
     for group in beams.chunk_by(suite::side_by_side) {
-        let equal = gate(rig, group, record.as_deref_mut())?;
-        let rounds = missing(&equal, record.as_deref());
-        if rounds.is_empty() {
-            continue;
+        let timed = budget.spend(group, REORDERED, |_| time_group(rig, group, record.as_deref_mut()));
+        timed.unwrap_or(Ok(()))?;
+    }
+    Ok(())
+}
+
+fn time_group<B: Backend>(rig: &Rig<B>, group: &[Case], mut record: Option<&mut Record>) -> Result<()> {
+    let equal = gate(rig, group, record.as_deref_mut())?;
+    let rounds = missing(&equal, record.as_deref());
+    if rounds.is_empty() {
+        return Ok(());
+    }
+    let ready = equal.iter().map(|case| Beams::new(rig, case)).collect::<Result<Vec<_>>>()?;
+    let start = Instant::now();
+    for (begun, round) in rounds.enumerate() {
+        if begun >= ENOUGH && start.elapsed() > BUDGET {
+            break;
         }
-        let ready = equal.iter().map(|case| Beams::new(rig, case)).collect::<Result<Vec<_>>>()?;
-        let start = Instant::now();
-        for (begun, round) in rounds.enumerate() {
-            if begun >= ENOUGH && start.elapsed() > BUDGET {
-                break;
-            }
-            reorder::round(&ready, round, |sample| match &mut record {
-                Some(record) => record.sample(sample),
-                None => Ok(()),
-            })?;
-        }
+        reorder::round(&ready, round, |sample| match &mut record {
+            Some(record) => record.sample(sample),
+            None => Ok(()),
+        })?;
     }
     Ok(())
 }

@@ -15,21 +15,54 @@ use crate::record::{Metric, Sample};
 /// Starts `program` anew for every sample, from a checkpoint written for the purpose. `criterion`
 /// takes each case through its statistics: the time of all phases together.
 pub fn startup(bench: &Bench, program: &Path, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
-    let mut record = bench.open()?;
+    let (mut record, budget) = (bench.open()?, bench.budget(20));
     let folder = std::env::temp_dir().join(format!("decode-bench-checkpoint-{}", std::process::id()));
     let result = bench.rigs().try_for_each(|cases| {
         let Case { model, shape, backend, .. } = cases[0];
-        let cases = first_tokens(cases);
+        let mut cases = first_tokens(cases);
+        cases.retain(|case| budget.admits(std::slice::from_ref(case), STARTED));
         if !cases.is_empty() && bench.mode != Mode::List {
             eprintln!("cold starts of {model}-{shape} on {backend}");
             Weights::seeded(model, bench.settings.seed).write(&Config::named(model, shape)?, &folder)?;
         }
-        cases
-            .iter()
-            .try_for_each(|case| start(bench, program, &folder, *case, record.as_mut(), &mut criterion))
+        cases.iter().try_for_each(|case| {
+            let one = |_| match case.backend.is_cuda() && bench.mode == Mode::Measure {
+                true => start_some(bench, program, &folder, case, record.as_mut()),
+                false => start(bench, program, &folder, *case, record.as_mut(), &mut criterion),
+            };
+            budget.spend(std::slice::from_ref(case), STARTED, one).unwrap_or(Ok(()))
+        })
     });
     let _ = std::fs::remove_dir_all(&folder); // a leftover in the temporary folder harms nobody
-    result
+    result?;
+    record.map_or(Ok(()), |mut record| record.left_out(&budget, &[STARTED]))
+}
+
+/// What a budget calls this.
+const STARTED: &str = "cold starts";
+
+/// Of one case on a GPU, which take seconds each: fewer than criterion wants for its statistics.
+const STARTS: u32 = 3;
+
+/// So many as the run lacks, and no criterion.
+fn start_some(
+    bench: &Bench,
+    program: &Path,
+    checkpoint: &Path,
+    case: &Case,
+    record: Option<&mut Record>,
+) -> Result<()> {
+    let Some(record) = record else { return Ok(()) };
+    for _ in record.done.done(case, Metric::LoadNs)..STARTS as usize {
+        match in_a_child(program, case, checkpoint, &bench.settings) {
+            Ok(phases) => phases.samples(case).iter().try_for_each(|sample| record.sample(sample))?,
+            Err(error @ Error::Input(_)) => {
+                return record.sample(&Sample::failed(*case, Metric::LoadNs, 0, error))
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// A cold start ends with the first token, so position and most strategies make no difference:

@@ -10,7 +10,7 @@ use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::equality::gate;
 use crate::measure::interleaved::{self, Arm};
-use crate::measure::{ceilings, trace, Enough, Rig, Trunk};
+use crate::measure::{ceilings, trace, Budget, Enough, Rig, Trunk};
 use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
 use crate::{analysis, on_backend, suite};
 
@@ -21,9 +21,9 @@ const TRACE_BUDGET: Duration = Duration::from_secs(60);
 
 /// Times every case whose logits are naive's. `criterion` takes one case's step through its statistics.
 pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
-    let mut record = bench.open()?;
+    let (mut record, budget) = (bench.open()?, bench.budget(60));
     let progress = Progress::new(bench);
-    for cases in bench.rigs() {
+    for cases in bench.rigs().filter(|cases| budget.admits(cases, STEPS)) {
         let Case { model, shape, backend, .. } = cases[0];
         if bench.mode == Mode::List {
             let name =
@@ -33,15 +33,22 @@ pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Resul
         }
         let timed = on_backend!(bench.machines, backend, |b| {
             let rig = Rig::load(b, model, shape, bench.settings.seed);
-            rig.and_then(|rig| steps_of(&rig, bench, cases, record.as_mut(), &progress, &mut criterion))
+            rig.and_then(|rig| {
+                steps_of(&rig, bench, cases, record.as_mut(), (&progress, &budget), &mut criterion)
+            })
         });
         bench.failed(cases, Metric::StepNs, timed, record.as_mut())?;
     }
-    if let Some(record) = record {
+    if let Some(mut record) = record {
+        record.left_out(&budget, &[STEPS, DECODES])?;
         print!("{}", record.close()?);
     }
     Ok(())
 }
+
+/// What a budget calls them.
+pub(in crate::measure) const STEPS: &str = "steps";
+pub(in crate::measure) const DECODES: &str = "whole decodes";
 
 /// The steps of one model on one backend, between two measurements of what bounds them: the machine
 /// changes meanwhile.
@@ -50,7 +57,7 @@ fn steps_of<B: Backend>(
     bench: &Bench,
     cases: &[Case],
     mut record: Option<&mut Record>,
-    progress: &Progress,
+    (progress, budget): (&Progress, &Budget),
     criterion: &mut impl FnMut(&mut Timing<'_>),
 ) -> Result<()> {
     if let Some(record) = record.as_deref_mut() {
@@ -58,12 +65,14 @@ fn steps_of<B: Backend>(
     }
     for group in cases.chunk_by(suite::side_by_side) {
         progress.say(group);
-        let enough = &bench.settings.enough;
-        let timed = steps_of_group(rig, group, enough, record.as_deref_mut(), criterion);
-        bench.failed(group, Metric::StepNs, timed, record.as_deref_mut())?;
+        let timed = budget.spend(group, STEPS, |left| {
+            let enough = bench.settings.enough.within(left);
+            steps_of_group(rig, group, &enough, record.as_deref_mut(), criterion)
+        });
+        bench.failed(group, Metric::StepNs, timed.unwrap_or(Ok(())), record.as_deref_mut())?;
     }
     if let Some(record) = record {
-        whole_decodes(rig, cases, record)?;
+        whole_decodes(rig, cases, record, budget)?;
         ceilings::measure(record, &cases[0], &bench.machines)?;
     }
     Ok(())
@@ -139,11 +148,15 @@ pub(in crate::measure) fn prefills<B: Backend>(
 ) -> Result<()> {
     let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();
     let cases: Vec<Case> = cases.iter().filter(long).copied().collect();
-    for round in 1..=PREFILL_ROUNDS {
-        let taken = |case: &Case| has_rounds(record, case, Metric::PrefillNs, round..round + 1);
-        if !cases.iter().all(taken) {
-            interleaved::prefill_round(rig, &cases, round, |sample| record.sample(sample))?;
-        }
+    let taken = |case: &Case, round| has_rounds(record, case, Metric::PrefillNs, round..round + 1);
+    let missing = |round: &u32| !cases.iter().all(|case| taken(case, *round));
+    let missing: Vec<u32> = (1..=PREFILL_ROUNDS).filter(missing).collect();
+    if !missing.is_empty() {
+        interleaved::warm_up_prefills(rig, &cases)?;
+    }
+    for round in missing {
+        interleaved::prefill_round(rig, &cases, round, |sample| record.sample(sample))?;
+        cases.first().map_or(Ok(()), |case| record.clocks(case, round))?;
     }
     Ok(())
 }
@@ -178,6 +191,7 @@ pub(in crate::measure) fn in_turn<B: Backend>(
             }
             record.sample(sample)
         })?;
+        record.clocks(&cases[0], round)?;
         if narrow(&series, enough) {
             break;
         }
@@ -233,14 +247,18 @@ pub(in crate::measure) fn whole_decodes<B: Backend>(
     rig: &Rig<B>,
     cases: &[Case],
     record: &mut Record,
+    budget: &Budget,
 ) -> Result<()> {
     let cases: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
-    match cases.first().and_then(|case| trace::usual_length(case.shape, case.backend)) {
-        Some(tokens) => {
-            trace::decodes(rig, &trace::strategies(&cases), tokens, trace::ROUNDS, Some(TRACE_BUDGET), record)
-        }
-        None => Ok(()),
-    }
+    let Some(tokens) = cases.first().and_then(|case| trace::usual_length(case.shape, case.backend)) else {
+        return Ok(());
+    };
+    let decodes: Vec<Case> = trace::strategies(&cases).iter().map(|case| case.at(tokens)).collect();
+    let decoded = budget.spend(&decodes, DECODES, |left| {
+        let most = left.map_or(TRACE_BUDGET, |left| left.min(TRACE_BUDGET));
+        trace::decodes(rig, &decodes, tokens, trace::ROUNDS, Some(most), record)
+    });
+    decoded.unwrap_or(Ok(()))
 }
 
 fn has_rounds(record: &Record, case: &Case, metric: Metric, rounds: Range<u32>) -> bool {

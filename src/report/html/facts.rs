@@ -21,6 +21,10 @@ pub fn facts(environment: &Environment) -> Vec<Fact> {
         ("program", Some(format!("decode-bench {}", e.tool_version))),
         ("revision", e.git_revision.clone()),
         ("uncommitted changes", e.git_dirty.map(yes_or_no)),
+        (
+            "revision of the checkout",
+            e.checkout.as_ref().map(|checkout| or_unknown(checkout.revision.as_ref())),
+        ),
         ("command", Some(e.command_line.join(" "))),
         ("seed of the weights", Some(e.seed.to_string())),
         ("compiler", e.rustc.clone()),
@@ -73,13 +77,10 @@ fn cache(found: &CpuCache) -> String {
 }
 
 fn bandwidth(found: &Bandwidth) -> String {
-    let Bandwidth { model_shape, bytes: size, threads, bytes_per_second, pattern } = found;
+    let Bandwidth { model_shape, bytes: size, threads, bytes_per_second, pattern, .. } = found;
     let rate = *bytes_per_second as f64 / 1e9;
-    format!(
-        "{rate:.1} GB/s over {} ({model_shape}), {}, {pattern}",
-        bytes(*size),
-        counted(*threads, "thread")
-    )
+    let by = if *threads > 0 { format!(", {}", counted(*threads, "thread")) } else { String::new() };
+    format!("{rate:.1} GB/s{} over {} ({model_shape}){by}, {pattern}", found.of_level(), bytes(*size))
 }
 
 /// Every field by its name in the file.
@@ -95,6 +96,9 @@ fn gpu(found: &Gpu) -> Vec<Fact> {
     let Ok(Value::Object(fields)) = serde_json::to_value(found) else { return Vec::new() };
     let ceilings = found.read_bandwidth.iter().map(bandwidth).map(|value| ("GPU: read bandwidth", value));
     let peak = found.peak_flops.iter().map(product).map(|value| ("GPU: best matrix product", value));
-    let measured = ceilings.chain(peak).map(|(name, value)| Fact { name: name.into(), value });
+    let left_out = Some(found.left_out.join("; ")).filter(|all| !all.is_empty());
+    let left_out = left_out.map(|all| ("GPU: left out for lack of time", all));
+    let measured =
+        ceilings.chain(peak).chain(left_out).map(|(name, value)| Fact { name: name.into(), value });
     fields.into_iter().filter_map(fact).chain(measured).collect()
 }

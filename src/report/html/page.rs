@@ -104,6 +104,7 @@ fn warnings(run: &Run, summaries: &[Summary]) -> Vec<String> {
                 .to_string(),
         );
     }
+    all.extend(run.environment.doubtful_revision().map(|doubt| format!("In doubt: {doubt}.")));
     if run.environment.finished_utc.is_none() {
         all.push("The run is unfinished.".into());
     }

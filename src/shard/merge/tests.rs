@@ -30,6 +30,8 @@ fn attempt_with(
     let plan = Plan::new(Some(FILTER), SHARDS).unwrap();
     let place = Place { shard, of: SHARDS }.to_string();
     let mut environment = Environment::collect(1, 1);
+    (environment.git_revision, environment.git_dirty) = (Some("4567".into()), Some(false));
+    environment.cpu_model = Some("one".into());
     environment.started_utc = format!("2026-01-01T00:0{attempt}:0{shard}Z");
     environment.sharding =
         Some(Sharding { shard: place, attempt, plan: plan.id(), filter: Some(FILTER.into()) });
@@ -179,8 +181,9 @@ fn of_unfinished_attempts_each_group_is_taken_from_one() {
 #[test]
 fn runs_that_are_not_comparable_are_refused_by_what_differs() {
     type Change = fn(&mut Environment);
-    let changes: [(&str, Change); 9] = [
+    let changes: [(&str, Change); 10] = [
         ("revision: ", |e| e.git_revision = Some("0123".into())),
+        ("uncommitted changes: none, now some", |e| e.git_dirty = Some(true)),
         ("seed: 1, now 2", |e| e.seed = 2),
         ("threads: 1, now 7", |e| e.threads = 7),
         ("CPU: ", |e| e.cpu_model = Some("another".into())),
@@ -201,6 +204,17 @@ fn runs_that_are_not_comparable_are_refused_by_what_differs() {
         ];
         let error = merged(&parts).map(|_| ()).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains(wanted), "{error} should say {wanted}");
+    }
+    let unknown: [(&str, Change); 3] = [
+        ("revision: unknown, now unknown", |e| e.git_revision = None),
+        ("uncommitted changes: unknown, now unknown", |e| e.git_dirty = None),
+        ("CPU: unknown, now unknown", |e| e.cpu_model = None),
+    ];
+    for (wanted, forget) in unknown {
+        let results = tempfile::tempdir().unwrap();
+        let parts = [1, 2].map(|shard| attempt_with(results.path(), shard, 0, Ends::Finished, forget));
+        let error = merged(&parts).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains(wanted), "what nobody knows is not the same: {error}");
     }
     let named = |name: &str| Some(crate::record::Gpu { name: Some(name.into()), ..Default::default() });
     let gpus = |first: Option<crate::record::Gpu>, second: Option<crate::record::Gpu>| {

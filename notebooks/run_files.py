@@ -1,0 +1,24 @@
+"""What is added to a run's files, by the standard library alone. What they hold is said in results/README.md."""
+
+import csv
+from pathlib import Path
+
+
+def row(strategy, backend, position, metric, round, iters, value, mark="", model="transformer", shape="toy", error=""):
+    """One line of samples.csv.
+
+    >>> row("padded", "jax", 64, "step_ns", 1, 8, 4000)[:2]
+    ['transformer-toy/padded/jax/b1/t64', 'transformer']
+    """
+    case = case_id(strategy, backend, position, model, shape)
+    return [case, model, shape, strategy, backend, 1, position, metric, round, iters, value, error, mark]
+
+
+def case_id(strategy, backend, position, model="transformer", shape="toy"):
+    return f"{model}-{shape}/{strategy}/{backend}/b1/t{position}"
+
+
+def append(path, rows):
+    """Adds rows to a table of a run, at once: a run that is stopped keeps what it has."""
+    with Path(path).open("a", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)

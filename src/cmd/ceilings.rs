@@ -1,0 +1,107 @@
+//! `ceilings`: what a step is held against, and what starting its kernels costs.
+
+use decode_bench::cache::Strategy;
+use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
+use decode_bench::error::Result;
+use decode_bench::measure::ceilings::Ceilings;
+use decode_bench::measure::{default_threads, Machines, Settings};
+use serde_json::json;
+
+use super::parse::Named;
+use super::print;
+
+/// Measure how fast a machine reads, computes and starts kernels, as every run does of its cases; record nothing.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  decode-bench ceilings --backend cuda --shape toy")]
+pub struct Args {
+    #[arg(long, default_value_t = BackendName::Cuda, value_parser = Named::<BackendName>::parser())]
+    backend: BackendName,
+    /// Whose weights are as many bytes as are read
+    #[arg(long, default_value = "transformer")]
+    model: ModelKind,
+    #[arg(long, default_value = "toy")]
+    shape: ShapeName,
+    /// Threads of the pool [default: all physical cores]
+    #[arg(long, value_parser = super::parse::threads)]
+    threads: Option<usize>,
+    /// Print one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let Args { backend, model, shape, .. } = args;
+    let case = Case { model, shape, strategy: Strategy::Naive, backend, batch: 1, position: 1 };
+    case.check_position()?;
+    let threads = args.threads.unwrap_or_else(default_threads);
+    let machines = Machines::new(&Settings { threads, ..Settings::default() });
+    let (found, emulated) = (Ceilings::of(&case, &machines)?, machines.emulated(backend));
+    if args.json {
+        let mut line = json!(found);
+        line["backend"] = backend.name().into();
+        line["emulated"] = emulated.into();
+        return print(&format!("{line}\n"));
+    }
+    if emulated {
+        return print("the device is emulated in software: its ceilings are not shown\n");
+    }
+    print(&table(&found))
+}
+
+fn table(found: &Ceilings) -> String {
+    let reads = found.read_bandwidth.iter().map(|read| {
+        let rate = format!("{:.1} GB/s", read.bytes_per_second as f64 / 1e9);
+        let again = if read.cold { "nothing in a cache" } else { "again and again" };
+        (format!("read{}", read.of_level()), rate, format!("{again}, {}", read.pattern))
+    });
+    let peak = found.peak_flops.iter().map(|peak| {
+        let rate = format!("{:.1} GFLOP/s", peak.flops_per_second as f64 / 1e9);
+        ("multiply and add".to_string(), rate, peak.how.clone())
+    });
+    let cost = |what: &str, ns: Option<u64>, how: &str| {
+        ns.map(|ns| (what.to_string(), format!("{:.2} µs", ns as f64 / 1e3), how.to_string()))
+    };
+    let costs = [
+        cost("launch", found.launch_ns, "an empty kernel, one queued behind the other"),
+        cost("node of a graph", found.graph_node_ns, "an empty kernel, replayed"),
+    ];
+    let lines = reads.chain(peak).chain(costs.into_iter().flatten());
+    lines.map(|(what, rate, how)| format!("{what:<17} {rate:>15}  {how}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use decode_bench::record::{Bandwidth, MemoryLevel, PeakFlops};
+
+    #[test]
+    fn ceilings_are_named_for_what_they_are() {
+        let read = |bytes_per_second, level, cold| Bandwidth {
+            bytes_per_second,
+            level: Some(level),
+            cold,
+            pattern: "1056 blocks".into(),
+            ..Bandwidth::default()
+        };
+        let found = Ceilings {
+            read_bandwidth: vec![
+                read(5_012_300_000_000, MemoryLevel::L2, false),
+                read(3_000_000_000_000, MemoryLevel::Dram, true),
+            ],
+            peak_flops: Some(PeakFlops { flops_per_second: 60_000_000_000_000, how: "turns".into() }),
+            launch_ns: Some(2130),
+            graph_node_ns: None,
+        };
+        assert_eq!(
+            table(&found),
+            "\
+read of L2            5012.3 GB/s  again and again, 1056 blocks
+read of DRAM          3000.0 GB/s  nothing in a cache, 1056 blocks
+multiply and add  60000.0 GFLOP/s  turns
+launch                    2.13 µs  an empty kernel, one queued behind the other
+"
+        );
+    }
+}
