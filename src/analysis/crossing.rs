@@ -1,151 +1,218 @@
-//! From which position on one strategy beats another.
+//! From which position on one strategy is faster than another.
+//!
+//! A round decodes under both strategies in turn, so each round has a curve of its own: ln of the ratio of the
+//! two times at every position. What one decode's noise does to a position it does to its neighbours too, so
+//! positions are not independent of each other; rounds are. Each round is therefore asked for its own crossing,
+//! and the answer is the median of these with the interval of a median (see [`super::median`]), which assumes
+//! nothing about the noise. In simulation it holds the truth in 95 to 98 % of runs, from 6 to 40 rounds.
+//!
+//! A round's crossing is the first position at which a monotone fit to its curve (isotonic regression by pooling
+//! adjacent violators; Ayer et al. 1955) is on the other side of 1. In which direction the fit runs is decided
+//! by all rounds together: the later half of the positions against the earlier half. Where the rounds agree on
+//! no direction there is no crossing to look for, only whether one strategy is faster all along.
 
-use super::compare::{Comparison, Verdict, ENOUGH};
+use super::compare::{Verdict, ENOUGH};
+use super::estimate::{median, median_of, Estimate};
+
+/// Positions of one round, ascending, each with ln of the first strategy's time over the second's.
+pub type Curve = Vec<(usize, f64)>;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Crossing {
-    /// The first strategy is `before` up to `lo`, `after` from `hi` on, and cannot be told from
-    /// the second in between. `position` is where the ratio passes 1.
-    At { position: f64, lo: usize, hi: usize, before: Verdict, after: Verdict },
-    /// The first strategy is `verdict` from position `from` on, and before that, if there are
-    /// positions before, it cannot be told from the second.
-    From { from: usize, verdict: Verdict },
-    /// The first strategy is `verdict` up to position `to`, and after that cannot be told.
-    Until { to: usize, verdict: Verdict },
-    /// No stretch of positions tells them apart.
+    /// The first strategy is `before` at first and `after` later. `position` is the median of the rounds'
+    /// crossings and `lo` to `hi` its interval; an end that is absent lies outside of what was measured.
+    At { position: usize, lo: Option<usize>, hi: Option<usize>, before: Verdict, after: Verdict },
+    /// From the first position measured to the last.
+    Everywhere(Verdict),
+    /// Over all positions together; from which position on, the rounds do not tell.
+    Overall(Verdict),
+    /// The rounds do not tell, or there are fewer than [`ENOUGH`].
     Undecided,
 }
 
-/// Finds the crossing in comparisons of one strategy with another, by ascending position. Those
-/// that have too few rounds for a verdict say nothing and are left out.
-///
-/// Some verdicts are chance. So the crossing is the split of the positions that the fewest
-/// verdicts contradict, and a side counts only if at least half of its positions carry its
-/// verdict, and these are at least a sixth of all there are.
-pub fn crossing(points: &[(usize, Comparison)]) -> Crossing {
-    let told = |(_, c): &&(usize, Comparison)| c.ratio.n >= ENOUGH && c.aa_band.is_some();
-    let points: Vec<(usize, Comparison)> = points.iter().filter(told).cloned().collect();
-    let sides: Vec<i64> = points.iter().map(|(_, c)| side(c.verdict)).collect();
-    let total: i64 = sides.iter().sum();
-    let agreement = |k: &usize| (total - 2 * sides[..*k].iter().sum::<i64>()).abs();
-    // No split, if it agrees as well: the first of equals is taken below.
-    let best = (0..sides.len()).rev().max_by_key(agreement).unwrap_or(0);
-    let best = if best == 0 { first_stretch(&sides) } else { best };
-    let (least, before, after) = (sides.len().div_ceil(6), &sides[..best], &sides[best..]);
-    match (majority(before, least), majority(after, least)) {
-        (Some(before), Some(after)) if before != after => at(&points, best, before, after),
-        (Some(both), Some(_)) => Crossing::From { from: points[0].0, verdict: both },
-        (None, Some(verdict)) => Crossing::From { from: points[best].0, verdict },
-        (Some(verdict), None) => Crossing::Until { to: points[best - 1].0, verdict },
-        (None, None) => Crossing::Undecided,
+/// Finds the crossing in the curves of a run's rounds.
+pub fn crossing(rounds: &[Curve]) -> Crossing {
+    let rounds: Vec<&Curve> = rounds.iter().filter(|curve| !curve.is_empty()).collect();
+    if rounds.len() < ENOUGH {
+        return Crossing::Undecided;
+    }
+    let trends: Vec<f64> = rounds.iter().filter_map(|curve| trend(curve)).collect();
+    match sign(&trends) {
+        Some(trend) => where_it_crosses(&rounds, trend),
+        None => level(&rounds),
     }
 }
 
-/// Where there is no change of sides, the split is where the verdicts begin or end.
-fn first_stretch(sides: &[i64]) -> usize {
-    let (Some(first), Some(last)) = (sides.iter().position(|s| *s != 0), sides.iter().rposition(|s| *s != 0))
-    else {
-        return 0;
+/// `trend` is the sign of the curves' slope: with a negative one the first strategy is faster later.
+fn where_it_crosses(rounds: &[&Curve], trend: f64) -> Crossing {
+    let (before, after) = match trend < 0.0 {
+        true => (Verdict::Slower, Verdict::Faster),
+        false => (Verdict::Faster, Verdict::Slower),
     };
-    if first >= sides.len() - 1 - last {
-        first
-    } else {
-        last + 1
-    }
-}
-
-fn side(verdict: Verdict) -> i64 {
-    match verdict {
-        Verdict::Faster => -1,
-        Verdict::Slower => 1,
-        Verdict::NotDistinguishable => 0,
-    }
-}
-
-fn majority(sides: &[i64], least: usize) -> Option<Verdict> {
-    let carries = |wanted| {
-        let count = sides.iter().filter(|side| **side == wanted).count();
-        count >= least && count > 0 && 2 * count >= sides.len()
+    // infinite: not up to the last position
+    let crossings: Vec<f64> = rounds.iter().map(|curve| of_round(curve, trend)).collect();
+    let first = rounds.iter().map(|curve| curve[0].0).max().unwrap_or(0) as f64;
+    let Some(Estimate { value: position, lo, hi, .. }) = median(&crossings) else {
+        return Crossing::Undecided;
     };
-    match (carries(-1), carries(1)) {
-        (true, false) => Some(Verdict::Faster),
-        (false, true) => Some(Verdict::Slower),
-        _ => None,
+    let inside = |x: f64| (x.is_finite() && x > first).then_some(x.round() as usize);
+    match (inside(lo), inside(position), inside(hi)) {
+        (None, _, None) if hi <= first => Crossing::Everywhere(after),
+        (None, _, None) if lo.is_infinite() => Crossing::Everywhere(before),
+        (lo, Some(position), hi) => Crossing::At { position, lo, hi, before, after },
+        // most rounds cross before the first position or after the last, and others do not
+        (None, None, Some(hi)) => {
+            Crossing::At { position: first as usize, lo: None, hi: Some(hi), before, after }
+        }
+        _ => Crossing::Undecided,
     }
 }
 
-fn at(points: &[(usize, Comparison)], split: usize, before: Verdict, after: Verdict) -> Crossing {
-    let lo = points[..split].iter().rposition(|(_, c)| c.verdict == before).unwrap_or(0);
-    let hi = split + points[split..].iter().position(|(_, c)| c.verdict == after).unwrap_or(0);
-    let position = passes_one(&points[lo..=hi]);
-    Crossing::At { position, lo: points[lo].0, hi: points[hi].0, before, after }
+/// Where no direction is agreed on: faster or slower in every quarter of the positions, or over all of them, or
+/// neither.
+fn level(rounds: &[&Curve]) -> Crossing {
+    let side = |part: &dyn Fn(&Curve) -> Option<f64>| {
+        sign(&rounds.iter().filter_map(|curve| part(curve)).collect::<Vec<f64>>())
+    };
+    let Some(overall) = side(&|curve| middle(curve)) else { return Crossing::Undecided };
+    let verdict = if overall < 0.0 { Verdict::Faster } else { Verdict::Slower };
+    let quarter =
+        |i: usize| side(&|curve| middle(&curve[i * curve.len() / 4..((i + 1) * curve.len()).div_ceil(4)]));
+    match (0..4).all(|i| quarter(i) == Some(overall)) {
+        true => Crossing::Everywhere(verdict),
+        false => Crossing::Overall(verdict),
+    }
 }
 
-/// Where the straight line through ln ratio over ln position, by least squares, is zero; within
-/// the points, of which the first and the last are on different sides of 1.
-fn passes_one(points: &[(usize, Comparison)]) -> f64 {
-    let logs: Vec<(f64, f64)> = points.iter().map(|(t, c)| ((*t as f64).ln(), c.ratio.value.ln())).collect();
-    let n = logs.len() as f64;
-    let mean_x = logs.iter().map(|p| p.0).sum::<f64>() / n;
-    let mean_y = logs.iter().map(|p| p.1).sum::<f64>() / n;
-    let covariance: f64 = logs.iter().map(|p| (p.0 - mean_x) * (p.1 - mean_y)).sum();
-    let variance: f64 = logs.iter().map(|p| (p.0 - mean_x).powi(2)).sum();
-    let zero = mean_x - mean_y * variance / covariance;
-    let (first, last) = (logs[0].0, logs[logs.len() - 1].0);
-    if zero.is_finite() {
-        zero.clamp(first, last).exp()
-    } else {
-        ((first + last) / 2.0).exp()
+/// The sign that all of the interval of the median has.
+fn sign(values: &[f64]) -> Option<f64> {
+    let Estimate { lo, hi, n, .. } = median(values)?;
+    (n >= ENOUGH && lo * hi > 0.0).then_some(lo.signum())
+}
+
+/// How much higher the curve is in the later half of its positions.
+fn trend(curve: &Curve) -> Option<f64> {
+    let (early, late) = curve.split_at(curve.len() / 2);
+    Some(middle(late)? - middle(early)?)
+}
+
+fn middle(points: &[(usize, f64)]) -> Option<f64> {
+    median_of(&points.iter().map(|point| point.1).collect::<Vec<_>>())
+}
+
+/// The first position at which the monotone fit has passed zero, on a straight line over ln position where
+/// positions in between were not measured; infinite where it never does.
+fn of_round(curve: &Curve, trend: f64) -> f64 {
+    let falling: Vec<f64> = smoothed(curve).iter().map(|y| y * -trend).collect();
+    let fit = decreasing(&falling);
+    let Some(after) = fit.iter().position(|&y| y < 0.0) else { return f64::INFINITY };
+    let Some(before) = after.checked_sub(1) else { return curve[after].0 as f64 };
+    let [(t0, y0), (t1, y1)] = [before, after].map(|i| (curve[i].0 as f64, fit[i]));
+    (t0 * (t1 / t0).powf(y0 / (y0 - y1))).floor() + 1.0
+}
+
+/// A running median over so many positions, so that single outliers do not pull the fit; curves of few
+/// positions are left as they are.
+fn smoothed(curve: &Curve) -> Vec<f64> {
+    const WINDOW: usize = 9;
+    let window = |i: usize| &curve[i.saturating_sub(WINDOW / 2)..(i + WINDOW / 2 + 1).min(curve.len())];
+    match curve.len() < 3 * WINDOW {
+        true => curve.iter().map(|point| point.1).collect(),
+        false => (0..curve.len()).filter_map(|i| middle(window(i))).collect(),
     }
+}
+
+/// The decreasing sequence nearest to `values` by least squares.
+fn decreasing(values: &[f64]) -> Vec<f64> {
+    let mut blocks: Vec<(f64, usize)> = Vec::new();
+    for &value in values {
+        let mut block = (value, 1);
+        while let Some((mean, count)) = blocks.pop_if(|last| last.0 < block.0) {
+            let both = count + block.1;
+            block = ((mean * count as f64 + block.0 * block.1 as f64) / both as f64, both);
+        }
+        blocks.push(block);
+    }
+    blocks.into_iter().flat_map(|(mean, count)| std::iter::repeat_n(mean, count)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::compare::Pairing;
-    use super::super::estimate::Estimate;
     use super::*;
+    use Verdict::{Faster, Slower};
 
-    fn points(ratios: &[(usize, f64, Verdict)]) -> Vec<(usize, Comparison)> {
-        let point = |&(t, value, verdict): &(usize, f64, Verdict)| {
-            let ratio = Estimate { value, lo: value, hi: value, n: 9, confidence: 0.95 };
-            (t, Comparison { ratio, pairing: Pairing::Rounds, aa_band: Some(1.0), verdict })
+    fn curve(ratio: impl Fn(f64) -> f64) -> Curve {
+        (1..=100).map(|t| (t, ratio(t as f64).ln())).collect()
+    }
+
+    #[test]
+    fn the_crossing_is_where_the_fit_passes_one() {
+        let rounds: Vec<Curve> = (0..8).map(|r| curve(|t| (60.0 + f64::from(r)) / t)).collect();
+        let found = crossing(&rounds);
+        let Crossing::At { position, lo: Some(lo), hi: Some(hi), before, after } = found else {
+            panic!("{found:?}")
         };
-        ratios.iter().map(point).collect()
-    }
-
-    use Verdict::{Faster as F, NotDistinguishable as N, Slower as S};
-
-    #[test]
-    fn the_crossing_is_where_the_ratio_passes_one() {
-        let found = crossing(&points(&[
-            (16, 2.0, S),
-            (32, 1.5, S),
-            (64, 1.0, N),
-            (128, 1.0 / 1.5, F),
-            (256, 0.5, F),
-        ]));
-        let Crossing::At { position, lo, hi, before, after } = found else { panic!("{found:?}") };
-        assert_eq!((lo, hi, before, after), (32, 128, S, F));
-        assert!((position - 64.0).abs() < 1e-9, "{position}");
+        assert_eq!((before, after), (Slower, Faster));
+        assert!(lo >= 61 && hi <= 68 && lo < position && position < hi, "{found:?}");
     }
 
     #[test]
-    fn one_wrong_verdict_is_chance() {
-        let mut all: Vec<_> =
-            (1..=100).map(|t| (t, 0.5, F)).chain((101..=200).map(|t| (t, 2.0, S))).collect();
-        all[20].2 = S;
-        all[150].2 = F;
-        let found = crossing(&points(&all));
-        assert!(matches!(found, Crossing::At { lo: 100, hi: 101, .. }), "{found:?}");
+    fn a_strategy_may_stop_to_be_faster() {
+        let rounds = vec![curve(|t| t / 50.5); 6];
+        let found = crossing(&rounds);
+        assert!(
+            matches!(found, Crossing::At { position: 51, before: Faster, after: Slower, .. }),
+            "{found:?}"
+        );
     }
 
     #[test]
-    fn sides_that_never_change_are_no_crossing() {
-        let always = crossing(&points(&[(1, 0.5, F), (2, 0.5, F)]));
-        assert_eq!(always, Crossing::From { from: 1, verdict: F });
-        let later = crossing(&points(&[(1, 1.0, N), (2, 1.0, N), (4, 0.5, F), (8, 0.2, F)]));
-        assert_eq!(later, Crossing::From { from: 4, verdict: F });
-        assert_eq!(crossing(&points(&[(1, 1.0, N)])), Crossing::Undecided);
+    fn curves_on_one_side_do_not_cross() {
+        assert_eq!(crossing(&vec![curve(|t| 0.5 / t); 6]), Crossing::Everywhere(Faster));
+        assert_eq!(crossing(&vec![curve(|t| 500.0 / t); 6]), Crossing::Everywhere(Slower));
+        assert_eq!(crossing(&vec![curve(|_| 0.5); 6]), Crossing::Everywhere(Faster));
+        assert_eq!(crossing(&vec![curve(|_| 1.0); 6]), Crossing::Undecided);
+        assert_eq!(crossing(&vec![curve(|t| 50.0 / t); 4]), Crossing::Undecided, "too few rounds");
         assert_eq!(crossing(&[]), Crossing::Undecided);
+    }
+
+    /// Equal in the first quarter, faster in the other three: in no round is there a slope from half to half.
+    #[test]
+    fn faster_over_all_positions_is_not_faster_at_each() {
+        let rounds: Vec<Curve> = (0..8u32)
+            .map(|r| {
+                let early = if r % 2 == 0 { 1.02 } else { 0.98 };
+                let late = if r % 4 < 2 { 0.79 } else { 0.81 };
+                curve(|t| {
+                    if t <= 25.0 {
+                        early
+                    } else if t <= 50.0 {
+                        0.8
+                    } else {
+                        late
+                    }
+                })
+            })
+            .collect();
+        let found = crossing(&rounds);
+        assert!(matches!(found, Crossing::Overall(Faster) | Crossing::At { .. }), "{found:?}");
+        assert_ne!(found, Crossing::Everywhere(Faster));
+    }
+
+    #[test]
+    fn an_end_outside_of_what_was_measured_is_absent() {
+        let mut rounds: Vec<Curve> = (0..8).map(|r| curve(|t| (70.0 + f64::from(r)) / t)).collect();
+        rounds.extend(vec![curve(|t| 200.0 / t); 3]);
+        let found = crossing(&rounds);
+        assert!(matches!(found, Crossing::At { lo: Some(_), hi: None, .. }), "{found:?}");
+    }
+
+    #[test]
+    fn the_fit_never_rises_and_keeps_the_sum() {
+        let values = [3.0, 4.0, 1.0, 2.0, 2.5, -1.0];
+        let fit = decreasing(&values);
+        assert!(fit.windows(2).all(|pair| pair[0] >= pair[1]));
+        assert!((fit.iter().sum::<f64>() - values.iter().sum::<f64>()).abs() < 1e-12);
+        assert_eq!(fit[..2], [3.5, 3.5]);
     }
 }

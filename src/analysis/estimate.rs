@@ -22,7 +22,7 @@ pub(super) const CONFIDENCE: f64 = 0.95;
 /// The median with the interval of Hettmansperger and Sheather: between order statistics, so that
 /// nothing is assumed of the distribution and one outlier moves nothing, interpolated, so that
 /// the confidence is 95 % for every n from six on. With fewer the interval is the whole range,
-/// and says what that is worth. `None` for no values.
+/// and says what that is worth. Values may be infinite. `None` for no values.
 pub fn median(values: &[f64]) -> Option<Estimate> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -65,7 +65,10 @@ fn interval(sorted: &[f64]) -> (f64, f64, f64) {
     let excess = (outer - CONFIDENCE) / (outer - inner);
     let (depth, rest) = (d as f64, (n - d) as f64);
     let inwards = rest * excess / (depth + (rest - depth) * excess);
-    let between = |outer: f64, inner: f64| (1.0 - inwards) * outer + inwards * inner;
+    let between = |outer: f64, inner: f64| match (outer - inner).is_finite() {
+        true => (1.0 - inwards) * outer + inwards * inner,
+        false => outer, // an infinite end stays one
+    };
     (between(sorted[d - 1], sorted[d]), between(sorted[n - d], sorted[n - d - 1]), CONFIDENCE)
 }
 

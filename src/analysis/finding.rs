@@ -13,7 +13,7 @@ use super::curve::FloorBytes;
 use super::estimate::{median, median_of, Estimate};
 use super::measurements::{Group, Measurements, Prefer};
 use super::prediction::Predictor;
-use super::summary::{crossing_line, CrossingLine};
+use super::summary::{crossing_line, headline_positions, versus, CrossingLine};
 use crate::cache::Strategy;
 use crate::case::BackendName;
 use crate::cost::Step;
@@ -33,6 +33,9 @@ pub struct Finding {
     pub predicted: Option<Prediction>,
     /// Measured over predicted, where both are numbers.
     pub misfit: Option<f64>,
+    /// The first position at which the table's row, of steps in turn, surely says the opposite: findings are about
+    /// whole decodes, and both are shown.
+    pub disagrees_at: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -65,15 +68,26 @@ pub enum Question {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Answer {
-    /// From here on: not yet at `lo` (or that is the first position there is), surely at `hi`. Where the
-    /// two cannot be told apart before, `value` is the first position at which they can.
-    At { value: f64, lo: f64, hi: f64 },
+    /// From here on: not before `lo`, surely from `hi` on. An end that is absent lies outside of what was
+    /// measured.
+    At {
+        value: f64,
+        lo: Option<f64>,
+        hi: Option<f64>,
+    },
     /// At every position measured.
     Always,
-    /// At none of them: slower, or slower until the two cannot be told apart.
+    /// At none of them.
     Never,
-    /// Up to here only.
-    Until { value: f64, lo: f64, hi: f64 },
+    /// Over all positions together, and from which on cannot be told; or the other is faster so.
+    Overall,
+    NotOverall,
+    /// Up to here only; the ends likewise.
+    Until {
+        value: f64,
+        lo: Option<f64>,
+        hi: Option<f64>,
+    },
     /// Nothing tells the two apart.
     Undecided,
 }
@@ -93,19 +107,45 @@ pub enum Prediction {
 /// All findings of a run, group by group: cached strategies against naive, padded and bounded against
 /// concat, the bytes at padded's crossing, the best chunk.
 pub fn findings(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Finding> {
-    let found = Measurements::of(run, Prefer::Decodes);
+    let (found, in_turn) = (Measurements::of(run, Prefer::Decodes), Measurements::of(run, Prefer::InTurn));
     let of_group = |group: Group| {
         let beats = pairs(&found, group).into_iter().flat_map(|(first, second)| {
             let line = crossing_line(&found, group, first, second)?;
             Some(beats_from(run, &found, floor_bytes, group, &line))
         });
-        let beats: Vec<Finding> = beats.collect();
+        let beats: Vec<Finding> = beats.map(|finding| held_against(&in_turn, finding)).collect();
         let bytes: Vec<Finding> = beats.iter().filter_map(bytes_where_beaten).collect();
         let chunks = compilers(&found, group);
         let chunks = chunks.into_iter().filter_map(|c| best_chunk(run, &found, floor_bytes, group, c));
         beats.into_iter().chain(bytes).chain(chunks).collect::<Vec<_>>()
     };
     found.groups().into_iter().flat_map(of_group).collect()
+}
+
+/// The finding, and where the table of the same run says the opposite.
+fn held_against(in_turn: &Measurements, finding: Finding) -> Finding {
+    let Question::BeatsFrom { first, second } = finding.question else { return finding };
+    let opposite = |&t: &usize| {
+        let row = versus(in_turn, &finding.group.case(first, t), second).map(|row| row.verdict);
+        let said = said_at(finding.answer, t);
+        said.zip(row).is_some_and(|(said, row)| row != Verdict::NotDistinguishable && row != said)
+    };
+    let positions = headline_positions(&in_turn.positions(finding.group, first, Metric::StepNs));
+    Finding { disagrees_at: positions.into_iter().find(opposite), ..finding }
+}
+
+/// What an answer says of the first strategy at a position, where it says anything.
+fn said_at(answer: Answer, position: usize) -> Option<Verdict> {
+    let t = position as f64;
+    match answer {
+        Answer::Always => Some(Verdict::Faster),
+        Answer::Never => Some(Verdict::Slower),
+        Answer::At { hi: Some(hi), .. } if t >= hi => Some(Verdict::Faster),
+        Answer::At { lo: Some(lo), .. } if t < lo => Some(Verdict::Slower),
+        Answer::Until { hi: Some(hi), .. } if t >= hi => Some(Verdict::Slower),
+        Answer::Until { lo: Some(lo), .. } if t < lo => Some(Verdict::Faster),
+        _ => None,
+    }
 }
 
 /// Whether a crossing between these two is a finding.
@@ -144,31 +184,40 @@ fn beats_from(
     });
     let answer = answer(line);
     let question = Question::BeatsFrom { first, second };
-    Finding { group, question, answer, from, to, predicted, misfit: misfit(answer, predicted) }
+    Finding {
+        group,
+        question,
+        answer,
+        from,
+        to,
+        predicted,
+        misfit: misfit(answer, predicted),
+        disagrees_at: None,
+    }
 }
 
 fn answer(line: &CrossingLine) -> Answer {
-    let (first, last) = (line.from as f64, line.to as f64);
     match line.crossing {
-        Crossing::At { position: value, lo, hi, after: Verdict::Faster, .. } => {
-            Answer::At { value, lo: lo as f64, hi: hi as f64 }
+        Crossing::At { position, lo, hi, after, .. } => {
+            let (value, [lo, hi]) = (position as f64, [lo, hi].map(|end| end.map(|t| t as f64)));
+            match after {
+                Verdict::Faster => Answer::At { value, lo, hi },
+                Verdict::Slower | Verdict::NotDistinguishable => Answer::Until { value, lo, hi },
+            }
         }
-        Crossing::At { position: value, lo, hi, .. } => Answer::Until { value, lo: lo as f64, hi: hi as f64 },
-        Crossing::From { from, verdict: Verdict::Faster } if from == line.from => Answer::Always,
-        Crossing::From { from, verdict: Verdict::Faster } => {
-            Answer::At { value: from as f64, lo: first, hi: from as f64 }
-        }
-        Crossing::Until { to, verdict: Verdict::Faster } => {
-            Answer::Until { value: to as f64, lo: to as f64, hi: last }
-        }
-        Crossing::From { .. } | Crossing::Until { .. } => Answer::Never,
+        Crossing::Everywhere(Verdict::Faster) => Answer::Always,
+        Crossing::Everywhere(_) => Answer::Never,
+        Crossing::Overall(Verdict::Faster) => Answer::Overall,
+        Crossing::Overall(_) => Answer::NotOverall,
         Crossing::Undecided => Answer::Undecided,
     }
 }
 
 fn misfit(answer: Answer, predicted: Option<Prediction>) -> Option<f64> {
     match (answer, predicted) {
-        (Answer::At { value, .. }, Some(Prediction::At { value: expected })) => Some(value / expected),
+        (Answer::At { value, lo: Some(_), .. }, Some(Prediction::At { value: expected })) => {
+            Some(value / expected)
+        }
         _ => None,
     }
 }
@@ -186,13 +235,20 @@ fn bytes_where_beaten(beats: &Finding) -> Option<Finding> {
         Some(Step::of(&case).ok()?.live_bytes() as f64)
     };
     let Answer::At { value, lo, hi } = beats.answer else { return None };
-    let answer = Answer::At { value: bytes(value)?, lo: bytes(lo)?, hi: bytes(hi)? };
+    let answer = Answer::At { value: bytes(value)?, lo: lo.and_then(bytes), hi: hi.and_then(bytes) };
     let predicted = match beats.predicted {
         Some(Prediction::At { value }) => bytes(value).map(|value| Prediction::At { value }),
         other => other,
     };
     let question = Question::BytesWhereBeaten { first, second };
-    Some(Finding { question, answer, predicted, misfit: misfit(answer, predicted), ..*beats })
+    Some(Finding {
+        question,
+        answer,
+        predicted,
+        misfit: misfit(answer, predicted),
+        disagrees_at: None,
+        ..*beats
+    })
 }
 
 /// Whose compile times belong to the group: the backend's own, or those of a compiler that ran without
@@ -252,7 +308,7 @@ fn best_chunk(
     let best = candidates.iter().min_by(|a, b| a.total.value.total_cmp(&b.total.value))?;
     let equal = candidates.iter().filter(|c| c.total.lo <= best.total.hi).map(|c| c.chunk as f64);
     let (lo, hi) = equal.fold((f64::MAX, 0.0f64), |(lo, hi), chunk| (lo.min(chunk), hi.max(chunk)));
-    let answer = Answer::At { value: best.chunk as f64, lo, hi };
+    let answer = Answer::At { value: best.chunk as f64, lo: Some(lo), hi: Some(hi) };
     let known: Option<Vec<(f64, usize)>> = candidates.iter().map(|c| Some((c.predicted?, c.chunk))).collect();
     let predicted = known.and_then(|known| known.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)));
     let predicted = predicted.map(|(_, chunk)| Prediction::At { value: chunk as f64 });
@@ -265,6 +321,7 @@ fn best_chunk(
         to: tokens,
         predicted,
         misfit: misfit(answer, predicted),
+        disagrees_at: None,
     };
     (candidates.len() > 1).then_some(finding)
 }
@@ -297,7 +354,7 @@ mod tests {
         let found = findings(&run, &Step::floor_of);
         let (first, second) = (Strategy::Padded, Strategy::Concat);
         let beats = of(&found, Question::BeatsFrom { first, second });
-        let Answer::At { value, lo, hi } = beats.answer else { panic!("{beats:?}") };
+        let Answer::At { value, lo: Some(lo), hi: Some(hi) } = beats.answer else { panic!("{beats:?}") };
         assert!(lo <= 189.0 && 189.0 <= hi && (value / 189.0).ln().abs() < 0.15, "{beats:?}");
         assert_eq!(beats.predicted, Some(Prediction::At { value: 172.0 }));
         assert_eq!(beats.misfit, Some(value / 172.0));
@@ -342,8 +399,27 @@ mod tests {
         };
         assert!(matches!(best(even / 4.0).answer, Answer::At { value: 64.0, .. }));
         let slow = best(even * 4.0);
-        assert_eq!(slow.answer, Answer::At { value: 512.0, lo: 512.0, hi: 512.0 });
+        assert_eq!(slow.answer, Answer::At { value: 512.0, lo: Some(512.0), hi: Some(512.0) });
         assert!(slow.predicted.is_some());
+    }
+
+    /// Padded beats concat from about 189 on in the decodes of a run whose table says the opposite at 512.
+    #[test]
+    fn a_table_that_says_the_opposite_is_named() {
+        let mut run = synthetic::run(12);
+        let question = Question::BeatsFrom { first: Strategy::Padded, second: Strategy::Concat };
+        for sample in run.samples.iter_mut().filter(|sample| sample.metric == Metric::StepNs) {
+            sample.round += crate::record::FIRST_DECODE_ROUND - 1;
+        }
+        assert_eq!(of(&findings(&run, &Step::floor_of), question).disagrees_at, None);
+        let opposite = |strategy: &str, ns: u64| {
+            let case = format!("transformer-toy/{strategy}/cpu/b1/t512").parse().unwrap();
+            (1..=12).map(move |round| Sample::value(case, Metric::StepNs, round, 1, ns + u64::from(round)))
+        };
+        run.samples.extend(opposite("padded", 900_000).chain(opposite("concat", 300_000)));
+        let found = of(&findings(&run, &Step::floor_of), question);
+        assert!(matches!(found.answer, Answer::At { .. }), "{found:?}");
+        assert_eq!(found.disagrees_at, Some(512));
     }
 
     #[test]

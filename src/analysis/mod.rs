@@ -3,7 +3,7 @@
 //! same rows and comes out the same.
 //!
 //! - [`median`] and [`compare`] turn samples into an [`Estimate`] or a [`Comparison`];
-//! - [`crossing`] turns comparisons along the positions into a [`Crossing`];
+//! - [`crossing`] turns the curves of the rounds into a [`Crossing`];
 //! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
 //! - [`compiling`] sums what a decode's shapes cost a compiler;
 //! - [`reordering`] sets what a beam search's reorders cost beside its steps;
@@ -28,7 +28,7 @@ mod versus;
 pub use citation::{citation, rows_hash, Citation, Other};
 pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict, ENOUGH};
 pub use compiling::{compiling, Compiling};
-pub use crossing::{crossing, Crossing};
+pub use crossing::{crossing, Crossing, Curve};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};

@@ -9,7 +9,7 @@
 
 use super::compare::Verdict;
 use super::estimate::SplitMix;
-use super::{compare, compare_across, crossing, Comparison, Crossing, Series};
+use super::{compare, compare_across, crossing, Comparison, Crossing, Curve, Series};
 
 impl SplitMix {
     fn uniform(&mut self) -> f64 {
@@ -191,20 +191,70 @@ fn series_without_rounds_are_compared_and_say_so() {
     assert_eq!((found.pairing, found.verdict), (super::Pairing::Unpaired, Verdict::Slower));
 }
 
-/// 1000 + t against 1300: they cross at 300.
-#[test]
-fn the_crossing_is_inside_its_interval() {
-    let mut random = SplitMix(11);
-    for positions in [vec![16, 64, 128, 256, 384, 512, 1024], (8..=1024).step_by(8).collect()] {
-        let mut point = |t: usize| {
-            let machine = random.drifting(12);
-            let series = random.run(&machine, 1, &[1000.0 + t as f64, 1300.0]);
-            (t, compare(&series[0], &series[1]).unwrap())
+/// Whole decodes of two strategies in turn: each decode is as a whole some per cent off, its steps wander
+/// together (neighbouring positions are not independent), and every step has noise and outliers of its own.
+fn decodes(random: &mut SplitMix, rounds: usize, ratio: impl Fn(usize) -> f64) -> Vec<Curve> {
+    let one = |random: &mut SplitMix| {
+        let (whole, mut wander) = (0.02 * random.normal(), 0.0);
+        let mut step = |_| {
+            wander = 0.95 * wander + 0.005 * random.normal();
+            whole + wander + random.noise().ln()
         };
-        let points: Vec<_> = positions.iter().map(|&t| point(t)).collect();
-        let found = crossing(&points);
-        let Crossing::At { position, lo, hi, before, after } = found else { panic!("{found:?}") };
-        assert_eq!((before, after), (Verdict::Faster, Verdict::Slower));
-        assert!(lo < 310 && 290 < hi && (position / 300.0).ln().abs() < 0.2, "{found:?}");
+        (1..=POSITIONS).map(&mut step).collect::<Vec<f64>>()
+    };
+    let round = |_| {
+        let (first, second) = (one(random), one(random));
+        (1..=POSITIONS).map(|t| (t, ratio(t).ln() + first[t - 1] - second[t - 1])).collect()
+    };
+    (0..rounds).map(round).collect()
+}
+
+const POSITIONS: usize = 128;
+const DECODES: [usize; 4] = [6, 12, 20, 40];
+
+/// How often the interval holds the true crossing: early, in the middle, late, of a steep and of a flat ratio.
+#[test]
+fn intervals_of_a_crossing_cover_the_truth() {
+    const RUNS: usize = 100;
+    for (seed, rounds) in (31..).zip(DECODES) {
+        let mut random = SplitMix(seed);
+        let (mut all, mut covered) = (0, 0);
+        for crosses in [8, 40, 64, 110] {
+            for slope in [0.02, 0.004] {
+                let ratio = |t: usize| (-slope * (t as f64 - crosses as f64 + 0.5)).exp();
+                let held = |_: &usize| match crossing(&decodes(&mut random, rounds, ratio)) {
+                    Crossing::At { lo, hi, .. } => {
+                        lo.is_none_or(|lo| lo <= crosses) && hi.is_none_or(|hi| crosses <= hi)
+                    }
+                    Crossing::Everywhere(_) => false,
+                    Crossing::Overall(_) | Crossing::Undecided => true, // claims no place
+                };
+                let here = (0..RUNS).filter(held).count();
+                (all, covered) = (all + RUNS, covered + here);
+            }
+        }
+        let share = covered as f64 / all as f64;
+        println!("crossing held, {rounds} decodes: {:.1} % of {all} runs", share * 100.0);
+        assert!((0.93..=0.985).contains(&share), "{rounds} decodes: {share}");
+    }
+}
+
+/// Equal strategies have no crossing, and neither have those of which one is faster all along.
+#[test]
+fn a_crossing_that_is_not_there_is_seldom_claimed() {
+    const RUNS: usize = 400;
+    for (seed, rounds) in (41..).zip(DECODES) {
+        let mut random = SplitMix(seed);
+        for (what, ratio, promised) in
+            [("equal", 1.0, 0.05), ("30 % slower", 1.3, 0.01), ("30 % faster", 0.7, 0.01)]
+        {
+            let claims = (0..RUNS)
+                .filter(|_| matches!(crossing(&decodes(&mut random, rounds, |_| ratio)), Crossing::At { .. }))
+                .count();
+            let share = claims as f64 / RUNS as f64;
+            println!("{what}, {rounds} decodes: a crossing is claimed in {:.1} %", share * 100.0);
+            // two standard deviations of what chance adds to the promise
+            assert!(share <= promised + 2.0 * (promised / RUNS as f64).sqrt(), "{what}, {rounds}: {share}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::cost::Step;
 use crate::error::Result;
 use crate::record::{Metric, Run};
 use crate::report::human::Quantity;
-use crate::report::provenance;
+use crate::report::{interval, provenance};
 
 pub struct Figure {
     pub name: String,
@@ -362,8 +362,11 @@ fn crossed(summary: &Summary, curves: &[Curve]) -> Vec<Crossed> {
             Verdict::Slower => "slower",
             Verdict::Faster | Verdict::NotDistinguishable => "faster",
         };
-        let text = format!("{} {verb} than {} from {position:.0} [{lo}, {hi}]", line.first, line.second);
-        Some(Crossed { text, lo: lo as f64, position, hi: hi as f64, y: height(curve, position) })
+        let range = interval(lo, hi);
+        let text = format!("{} {verb} than {} from {position} [{range}]", line.first, line.second);
+        let [lo, hi] = [lo.unwrap_or(line.from), hi.unwrap_or(line.to)].map(|end| end as f64);
+        let position = position as f64;
+        Some(Crossed { text, lo, position, hi, y: height(curve, position) })
     };
     summary.crossings.iter().filter_map(at).collect()
 }

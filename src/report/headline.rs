@@ -1,5 +1,7 @@
 //! Findings in words: one sentence each, measured and predicted side by side.
 
+use std::fmt::Display;
+
 use super::human::Quantity;
 use crate::analysis::{Answer, Finding, Prediction, Question};
 
@@ -16,7 +18,10 @@ pub fn sentence(finding: &Finding) -> String {
             number(finding)
         ),
     };
-    format!("{said}{}.", predicted(finding))
+    let opposite = finding.disagrees_at.map_or_else(String::new, |t| {
+        format!("; in whole decodes: steps in turn say the opposite at position {t}")
+    });
+    format!("{said}{}{opposite}.", predicted(finding))
 }
 
 fn beats(finding: &Finding, first: &str, second: &str) -> String {
@@ -27,6 +32,12 @@ fn beats(finding: &Finding, first: &str, second: &str) -> String {
         Answer::Until { .. } => format!("{first} beats {second} only up to position {}", number(finding)),
         Answer::Always => format!("{first} beats {second} wherever it was measured, {range}"),
         Answer::Never => format!("{first} does not beat {second} anywhere, {range}"),
+        Answer::Overall => {
+            format!("{first} beats {second} over {range} together; from which on is undecided")
+        }
+        Answer::NotOverall => {
+            format!("{second} beats {first} over {range} together; from which on is undecided")
+        }
         Answer::Undecided => format!("whether {first} beats {second} is undecided, {range}"),
     }
 }
@@ -35,10 +46,22 @@ fn beats(finding: &Finding, first: &str, second: &str) -> String {
 fn number(finding: &Finding) -> String {
     match finding.answer {
         Answer::At { value, lo, hi } | Answer::Until { value, lo, hi } => {
-            let [value, lo, hi] = [value, lo, hi].map(|x| show(finding, x));
-            format!("{value} [{lo}, {hi}]")
+            let range = interval(lo.map(|lo| show(finding, lo)), hi.map(|hi| show(finding, hi)));
+            format!("{} [{range}]", show(finding, value))
         }
-        Answer::Always | Answer::Never | Answer::Undecided => String::new(),
+        Answer::Always | Answer::Never | Answer::Overall | Answer::NotOverall | Answer::Undecided => {
+            String::new()
+        }
+    }
+}
+
+/// `102, 128`; an end that is absent lies outside of what was measured.
+pub fn interval<T: Display>(lo: Option<T>, hi: Option<T>) -> String {
+    match (lo, hi) {
+        (Some(lo), Some(hi)) => format!("{lo}, {hi}"),
+        (Some(lo), None) => format!("not before {lo}"),
+        (None, Some(hi)) => format!("at the latest {hi}"),
+        (None, None) => "anywhere".into(),
     }
 }
 

@@ -14,7 +14,7 @@ mod reordering;
 use std::fmt::Write;
 use std::path::Path;
 
-pub use headline::sentence;
+pub use headline::{interval, sentence};
 pub use html::html;
 
 use cells::Cells;
@@ -22,7 +22,7 @@ use human::Quantity;
 
 use crate::analysis::{
     findings, is_headline, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding, FloorBytes,
-    Line, Pairing, Summary, Verdict,
+    Line, Pairing, Summary,
 };
 use crate::error::{Error, Result};
 use crate::record::{write_atomically, Environment, Metric, Run};
@@ -242,29 +242,22 @@ fn crossing(line: &CrossingLine) -> String {
     let CrossingLine { first, second, crossing, from, to } = line;
     match *crossing {
         Crossing::At { position, lo, hi, before, after } => format!(
-            "{first} is {} than {second} from position {position:.0} [{lo}, {hi}] on, and {} before.",
+            "{first} is {} than {second} from position {position} [{}] on, and {} before.",
             after.name(),
+            interval(lo, hi),
             before.name()
         ),
-        Crossing::From { from: start, verdict } if start == *from => {
-            format!(
-                "{first} is {} than {second} from the first position measured to the last ({from} to {to}).",
-                verdict.name()
-            )
+        Crossing::Everywhere(verdict) => format!(
+            "{first} is {} than {second} from the first position measured to the last ({from} to {to}).",
+            verdict.name()
+        ),
+        Crossing::Overall(verdict) => format!(
+            "{first} is {} than {second} over positions {from} to {to} together; from which on, the rounds do not tell.",
+            verdict.name()
+        ),
+        Crossing::Undecided => {
+            format!("{first} against {second}: the rounds do not tell them apart ({from} to {to}).")
         }
-        Crossing::From { from: start, verdict } => format!(
-            "{first} is {} than {second} from position {start} on (up to {to}); before, they are {}.",
-            verdict.name(),
-            Verdict::NotDistinguishable.name()
-        ),
-        Crossing::Until { to: end, verdict } => format!(
-            "{first} is {} than {second} up to position {end}; after, they are {} (up to {to}).",
-            verdict.name(),
-            Verdict::NotDistinguishable.name()
-        ),
-        Crossing::Undecided => format!(
-            "{first} against {second}: no long stretch of positions tells them apart ({from} to {to})."
-        ),
     }
 }
 
