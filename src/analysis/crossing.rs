@@ -61,7 +61,7 @@ fn where_it_crosses(rounds: &[&Curve], trend: f64) -> Crossing {
         (None, _, None) if hi <= first => Crossing::Everywhere(after),
         (None, _, None) if lo.is_infinite() => Crossing::Everywhere(before),
         (lo, Some(position), hi) => Crossing::At { position, lo, hi, before, after },
-        // most rounds cross before the first position or after the last, and others do not
+        // most rounds are `after` from the first position on, and others only later
         (None, None, Some(hi)) => {
             Crossing::At { position: first as usize, lo: None, hi: Some(hi), before, after }
         }

@@ -82,7 +82,7 @@ pub fn broken(doing: &str, error: impl Into<Code>) -> Error {
 
 macro_rules! functions {
     ($($name:ident($($argument:ty),+);)+) => {
-        #[allow(non_snake_case)]
+        #[allow(non_snake_case)] // the names are the driver's own
         struct Functions { $($name: unsafe extern "C" fn($($argument),+) -> c_int),+ }
 
         impl Functions {

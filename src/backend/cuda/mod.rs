@@ -102,7 +102,7 @@ impl Staged {
         self.buffer.as_ref().expect("a call is staged before its kernels are asked for").start()
     }
 
-    /// A kernel that fetches what the slot holds was started.
+    /// A recording that fetches what the slot holds was started.
     fn taken(&mut self) {
         self.pending = false;
         self.slot.iter_mut().for_each(Slot::asked);
@@ -193,19 +193,23 @@ impl Cuda {
     /// Where the kernels read the call's numbers. Those that the host wrote last are fetched before the first
     /// kernel that asks, in whichever way that is run: a recorded step begins with it.
     fn numbers(&self, call: &Call<Input>) -> Result<Pointer> {
-        let mut staged = call.input.staged.borrow_mut();
-        if let (true, Some(slot)) = (staged.pending, &staged.slot) {
-            let pointers = [slot.start(), staged.chosen(), staged.call(call.batch)];
-            self.fetch(pointers, staged.numbers.len(), call.batch)?;
+        let staged = &mut *call.input.staged.borrow_mut();
+        let (chosen, to) = (staged.chosen(), staged.call(call.batch));
+        if let (true, Some(slot)) = (staged.pending, &mut staged.slot) {
+            self.fetch(slot, [chosen, to], staged.numbers.len(), call.batch)?;
             self.meter.count(|work| work.launches += 1);
-            staged.taken();
+            staged.pending = false;
         }
-        Ok(staged.call(call.batch))
+        Ok(to)
     }
 
-    /// The kernel that takes numbers out of a slot, to where the last pointer says.
-    fn fetch(&self, pointers: [Pointer; 3], numbers: usize, batch: usize) -> Result<()> {
-        self.start(Launch::new(Kernel::Stage, 1, [1; 3], 256), pointers, [numbers, batch])
+    /// Starts the kernel that takes so many numbers out of a slot, the last `batch` of them tokens that may be
+    /// those chosen, to where the last pointer says.
+    fn fetch(&self, slot: &mut Slot, [chosen, to]: [Pointer; 2], numbers: usize, batch: usize) -> Result<()> {
+        let launch = Launch::new(Kernel::Stage, 1, [1; 3], 256);
+        self.start(launch, [slot.start(), chosen, to], [numbers, batch])?;
+        slot.asked();
+        Ok(())
     }
 
     /// The one place where kernels are started: pointers first, then lengths, as every kernel takes them.
@@ -220,8 +224,7 @@ impl Cuda {
         if self.mode == Mode::Specialised {
             fixed[..L].copy_from_slice(&lengths);
         }
-        let Launch { kernel, vec, head, rows, grid } = launch;
-        let variant = Variant { kernel, vec: vec as u8, head: head as u16, rows: rows as u8, lengths: fixed };
+        let (variant, Launch { kernel, grid, .. }) = (launch.variant(fixed), launch);
         self.meter.count(|work| work.launches += 1);
         if self.device.is_none() {
             self.planned.borrow_mut().push((kernel, grid.blocks.iter().product()));
@@ -295,6 +298,12 @@ fn vec_of<const N: usize>(widths: [usize; N]) -> usize {
 }
 
 impl Launch {
+    /// Its kernel with these lengths compiled in, or none where they are zeros.
+    fn variant(&self, lengths: [i32; MOST_LENGTHS]) -> Variant {
+        let &Launch { kernel, vec, head, rows, .. } = self;
+        Variant { kernel, vec: vec as u8, head: head as u16, rows: rows as u8, lengths }
+    }
+
     fn new(kernel: Kernel, vec: usize, blocks: [usize; 3], threads: u32) -> Launch {
         Launch { kernel, vec, head: 0, rows: 0, grid: Grid { blocks, threads } }
     }
@@ -895,8 +904,7 @@ impl Backend for Cuda {
         if self.device.is_some() {
             let mut slot = self.slots.take(indices.len())?;
             slot.write(&indices)?;
-            self.fetch([slot.start(), 0, on_device.start()], indices.len(), 0)?;
-            slot.asked();
+            self.fetch(&mut slot, [0, on_device.start()], indices.len(), 0)?;
         }
         self.launch(
             Launch::elementwise(Kernel::GatherBatch, vec_of([width]), rows * width, order.len()),

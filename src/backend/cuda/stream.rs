@@ -162,6 +162,10 @@ impl Stream {
         lengths: &[i32],
     ) -> Result<()> {
         let Some(stream) = self.open()? else { return Ok(()) };
+        assert!(
+            pointers.len() + lengths.len() <= MOST_ARGUMENTS,
+            "a kernel has more arguments than there is room for"
+        );
         let mut arguments = [null_mut::<c_void>(); MOST_ARGUMENTS];
         let pointers_at = pointers.iter().map(|pointer| from_ref(pointer).cast());
         let lengths_at = lengths.iter().map(|length| from_ref(length).cast());

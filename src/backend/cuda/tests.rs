@@ -434,7 +434,7 @@ fn grids_and_lengths_that_no_device_takes_are_refused_in_a_line() {
     };
     for blocks in [[1, 65_536, 1], [1, 1, 65_536], [1 << 24, 1, 1]] {
         let said = launch(blocks, 1).expect("no device has such a grid");
-        assert!(said.contains("blocks was asked for") || said.contains("blocks was"), "{said}");
+        assert!(said.contains("blocks was asked for"), "{said}");
         assert_eq!(said.lines().count(), 1);
     }
     let said = launch([1, 1, 1], 1 << 31).expect("an int holds less");

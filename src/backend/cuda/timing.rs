@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::kernels::MOST_LENGTHS;
 use super::memory::Pointer;
 use super::stream::Timed;
-use super::{checked, failed, Cuda, Kernel, Launch, Tensor, Variant};
+use super::{checked, failed, Cuda, Kernel, Launch, Tensor};
 use crate::backend::{bytes, DeviceTime};
 use crate::error::Result;
 
@@ -96,19 +96,11 @@ impl Cuda {
         lengths: [usize; L],
     ) -> Result<()> {
         let Some(device) = &self.device else { return Ok(()) };
-        let Launch { kernel, vec, head, rows, grid } = launch;
         let lengths = checked(lengths)?;
-        let variant = Variant {
-            kernel,
-            vec: vec as u8,
-            head: head as u16,
-            rows: rows as u8,
-            lengths: [0; MOST_LENGTHS],
-        };
-        let (function, _) = device.kernel(&variant)?;
+        let (function, _) = device.kernel(&launch.variant([0; MOST_LENGTHS]))?;
         // SAFETY: the callers, one for each kernel, pass what its file declares, and tensors of the shapes
         // that the lengths say.
-        unsafe { self.stream.launch(&function, grid, &pointers, &lengths) }
+        unsafe { self.stream.launch(&function, launch.grid, &pointers, &lengths) }
     }
 
     /// The work by the device's clock. What software queues, it has run: there is no head start to give.
