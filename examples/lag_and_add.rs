@@ -3,11 +3,12 @@
 
 use decode_bench::analysis::median;
 use decode_bench::backend::{cpu::Cpu, whole, Backend};
-use decode_bench::cache::{Past, Slot};
+use decode_bench::cache::Past;
 use decode_bench::error::Result;
 use decode_bench::layer::{laws, Layer, Residual, Sequential};
 use decode_bench::measure::layers::time_steps;
-use decode_bench::report::human::Quantity;
+use decode_bench::strategy::Slot;
+use decode_bench::units::Quantity;
 
 #[derive(Clone)]
 struct LagAndAdd {

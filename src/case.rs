@@ -12,9 +12,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cache::{Slot, Strategy};
 use crate::error::{Error, Result};
-use crate::model::{capacity, Config};
+use crate::strategy::Slot;
+use crate::strategy::Strategy;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ModelKind {
@@ -40,6 +40,12 @@ impl ModelKind {
             ModelKind::LinearizedConv | ModelKind::ConvSeq2Seq => Slot::Window { width: 1, rows: 1 },
             ModelKind::Retention => Slot::State { rows: 1, width: 1 },
         }
+    }
+
+    /// Whether a strategy has a form for its layers' state, and for its encoder's output if that is what the
+    /// strategy is about.
+    pub fn supports(self, strategy: Strategy) -> bool {
+        self.slot().fits(strategy) && (strategy != Strategy::Reprojected || self.projects_a_source())
     }
 
     /// Whether it decodes from a source, and not from a prompt alone.
@@ -229,19 +235,6 @@ impl Case {
     pub fn at(self, position: usize) -> Case {
         Case { position, ..self }
     }
-
-    /// # Errors
-    /// When the model has no such position.
-    pub fn check_position(&self) -> Result<()> {
-        let Case { model, shape, position, .. } = *self;
-        Config::named(model, shape)?;
-        match capacity(model, shape) {
-            most if (1..=most).contains(&position) => Ok(()),
-            most => {
-                Err(Error::Input(format!("position {position}: {model}-{shape} has positions 1 to {most}")))
-            }
-        }
-    }
 }
 
 impl fmt::Display for Case {
@@ -284,7 +277,7 @@ impl FromStr for Case {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::Strategy;
+    use crate::strategy::Strategy;
     use proptest::prelude::{prop_assert_eq, proptest, Strategy as _};
 
     proptest! {

@@ -28,49 +28,13 @@
 //! layer after layer, so only one tensor of the model is there twice at a time.
 
 use crate::backend::Work;
-use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::Result;
-use crate::model::{capacity, source_rows, Config};
+use crate::model::{capacity, source_rows, Config, Node};
+use crate::strategy::Strategy;
 
 /// Bytes of an f32.
 const S: usize = 4;
-
-/// Something that a model does once in a call and that costs. A model is a list of them, in its own order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Node {
-    /// A dense layer, of every new row.
-    Dense {
-        inner: usize,
-        out: usize,
-    },
-    /// A dense layer of the last row alone.
-    Last {
-        inner: usize,
-        out: usize,
-    },
-    /// Attention of `width` numbers of queries over two memories of `kept` numbers a row.
-    Attention {
-        width: usize,
-        kept: usize,
-        window: Option<usize>,
-    },
-    /// Attention of `width` numbers of queries over two times `kept` numbers a row of the source, which
-    /// are projected from `inner` numbers; `None` where they are the encoder's own.
-    Look {
-        width: usize,
-        kept: usize,
-        inner: Option<usize>,
-    },
-    Convolution {
-        channels: usize,
-        taps: usize,
-    },
-    Retention {
-        heads: usize,
-        size: usize,
-    },
-}
 
 /// One step to `position`, of a session of `batch` sentences whose buffers have `capacity` rows.
 #[derive(Clone, Debug)]
@@ -358,7 +322,7 @@ mod tests {
             let b = Metered(backend());
             let loaded = AnyModel::load(&b, &config, &Weights::seeded(model, 1)).unwrap();
             let strategies = Strategy::examples().iter().copied().chain([Strategy::Chunked(4)]);
-            for (strategy, batch) in strategies.filter(|s| s.applies_to(model)).flat_map(|s| [(s, 1), (s, 3)])
+            for (strategy, batch) in strategies.filter(|s| model.supports(*s)).flat_map(|s| [(s, 1), (s, 3)])
             {
                 steps_cost_the_closed_form(&b, &config, &loaded, strategy, batch, last);
             }

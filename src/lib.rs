@@ -25,7 +25,9 @@
 //! ```
 //! use decode_bench::analysis::median;
 //! use decode_bench::backend::{cpu::Cpu, whole, Backend};
-//! use decode_bench::cache::{Past, Slot, Strategy};
+//! use decode_bench::cache::Past;
+//! use decode_bench::strategy::Slot;
+//! use decode_bench::strategy::Strategy;
 //! use decode_bench::error::Result;
 //! use decode_bench::layer::{laws, Layer, Residual, Sequential};
 //! use decode_bench::measure::layers::time_steps;
@@ -80,6 +82,7 @@ pub mod case;
 pub mod cost;
 pub mod decoding;
 pub mod error;
+pub mod files;
 pub mod layer;
 pub mod measure;
 pub mod model;
@@ -88,4 +91,6 @@ pub mod record;
 pub mod report;
 pub mod session;
 pub mod shard;
+pub mod strategy;
 pub mod suite;
+pub mod units;

@@ -4,9 +4,10 @@
 use std::rc::Rc;
 
 use crate::backend::{Backend, Call, Tokens, NEXT};
-use crate::cache::{Cache, Strategy};
+use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::strategy::Strategy;
 
 /// What stands in rows that nothing looks at: any token of the vocabulary.
 const PADDING: u32 = 0;

@@ -21,10 +21,10 @@
 
 use regex::Regex;
 
-use crate::cache::Strategy;
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
 use crate::error::{Error, Result};
-use crate::model::{capacity, shapes};
+use crate::model::{capacity, shapes, Config};
+use crate::strategy::Strategy;
 
 /// The cases that a filter selects, a regular expression searched in the ids as criterion does;
 /// without one, the default suite. Those on a GPU come last, in the order of their importance.
@@ -60,7 +60,7 @@ pub fn all() -> Vec<Case> {
             for &backend in BackendName::OURS {
                 for (batch, position) in places(model, shape) {
                     let strategies = Strategy::examples().iter().copied();
-                    let possible = strategies.filter(|&s| s.applies_to(model) && backend.runs(s));
+                    let possible = strategies.filter(|&s| model.supports(s) && backend.runs(s));
                     let chosen = possible.filter(|&s| worth_its_time(s, shape, batch, position));
                     let case = |strategy| Case { model, shape, strategy, backend, batch, position };
                     cases.extend(chosen.map(case));
@@ -87,6 +87,17 @@ fn importance(case: &Case) -> (bool, bool, bool, ShapeName) {
     match backend.is_cuda() {
         false => (false, false, false, ShapeName::Tiny),
         true => (true, backend == BackendName::CudaSpecialised, model != ModelKind::Transformer, shape),
+    }
+}
+
+/// # Errors
+/// When the case's model has no such position.
+pub fn check_position(case: &Case) -> Result<()> {
+    let Case { model, shape, position, .. } = *case;
+    Config::named(model, shape)?;
+    match capacity(model, shape) {
+        most if (1..=most).contains(&position) => Ok(()),
+        most => Err(Error::Input(format!("position {position}: {model}-{shape} has positions 1 to {most}"))),
     }
 }
 

@@ -6,10 +6,10 @@ use std::io::Write;
 use std::path::Path;
 
 use decode_bench::backend::cuda::{compile, CudaVersion, Device, Nvrtc};
-use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::model::Config;
 use decode_bench::record::{Metric, Run};
+use decode_bench::strategy::Strategy;
 
 fn skipped(why: impl std::fmt::Display) {
     assert!(std::env::var("DECODE_BENCH_REQUIRE_CUDA").map_or(true, |v| v != "1"), "{why}");

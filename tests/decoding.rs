@@ -13,7 +13,6 @@ use safetensors::SafeTensors;
 
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::backend::{Backend, Tokens};
-use decode_bench::cache::Strategy;
 use decode_bench::case::{ModelKind, ShapeName};
 use decode_bench::decoding::{
     sample, search, Beam, BeamRule, Decoder, Hypothesis, Limits, Sampler, Support, Text,
@@ -22,6 +21,7 @@ use decode_bench::error::Result;
 use decode_bench::model::weights::{Checkpoint, Weights};
 use decode_bench::model::{AnyModel, Config, Model};
 use decode_bench::session::Session;
+use decode_bench::strategy::Strategy;
 
 const VOCAB: usize = 61;
 const CAPACITY: usize = 24;
@@ -74,7 +74,7 @@ impl Subject {
 
     fn strategies(&self) -> Vec<Strategy> {
         let all = Strategy::examples().iter().copied().chain([Strategy::Chunked(3)]);
-        all.filter(|strategy| strategy.applies_to(self.kind)).collect()
+        all.filter(|&strategy| self.kind.supports(strategy)).collect()
     }
 
     fn prompted(

@@ -11,12 +11,12 @@ use decode_bench::backend::cpu::{Cpu, Tensor};
 use decode_bench::backend::{
     Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Norm, Sees, Tokens, View,
 };
-use decode_bench::cache::Strategy;
 use decode_bench::case::ModelKind;
 use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
 use decode_bench::model::weights::{Checkpoint, Weights};
 use decode_bench::model::{AnyModel, Config, Model};
 use decode_bench::session::Session;
+use decode_bench::strategy::Strategy;
 
 /// Of the largest number expected. f32 is within 2e-6 of these values in the programs that made
 /// them; a bias forgotten or a weight transposed is off by far more than this.

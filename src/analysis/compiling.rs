@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::estimate::{median, median_of, Estimate};
 use super::measurements::{Group, Measurements};
-use crate::cache::Strategy;
 use crate::case::Case;
 use crate::record::Metric;
+use crate::strategy::Strategy;
 
 /// The shapes of a whole decode under one strategy.
 #[derive(Clone, Debug, PartialEq)]

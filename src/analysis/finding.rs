@@ -14,11 +14,11 @@ use super::estimate::{median, median_of, Estimate};
 use super::measurements::{Group, Measurements, Prefer};
 use super::prediction::Predictor;
 use super::summary::{crossing_line, headline_positions, versus, CrossingLine};
-use crate::cache::Strategy;
 use crate::case::BackendName;
 use crate::cost::Step;
 use crate::model::capacity;
 use crate::record::{Metric, Run};
+use crate::strategy::Strategy;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Finding {

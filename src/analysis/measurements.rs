@@ -5,9 +5,9 @@ use std::fmt;
 
 use super::compare::ENOUGH;
 use super::estimate::{median, median_of, Estimate};
-use crate::cache::Strategy;
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
 use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
+use crate::strategy::Strategy;
 
 /// The samples of one case and metric, one repetition each, with their rounds, in the order taken.
 #[derive(Clone, Debug, Default, PartialEq)]

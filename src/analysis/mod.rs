@@ -10,6 +10,7 @@
 //! - [`findings`] answers the project's questions, each with its prediction;
 //! - [`against`] compares cases within a run and across runs;
 //! - [`citation`] names the rows behind a figure by their hash;
+//! - [`provenance`] says where the numbers come from;
 //! - [`summary`] puts them together, one [`Summary`] per [`Group`], for tables to print.
 
 mod citation;
@@ -21,6 +22,7 @@ mod estimate;
 mod finding;
 mod measurements;
 mod prediction;
+pub(crate) mod provenance;
 mod reordering;
 mod summary;
 mod versus;
@@ -33,6 +35,7 @@ pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{rows, Group, Measurements, Prefer, Series};
+pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
 pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Line, Summary};
 pub use versus::{against, weights_differ, Base, Measured, Versus};

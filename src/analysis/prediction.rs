@@ -2,10 +2,10 @@
 
 use super::curve::FloorBytes;
 use super::measurements::{Group, Measurements};
-use crate::cache::Strategy;
 use crate::case::{BackendName, Case};
 use crate::cost::Step;
 use crate::record::{Environment, Metric};
+use crate::strategy::Strategy;
 
 /// The steps of one strategy.
 pub struct Predictor<'a> {

@@ -7,10 +7,10 @@ use super::crossing::{crossing, Crossing, Curve};
 use super::curve::{floor_ns, FloorBytes};
 use super::estimate::Estimate;
 use super::measurements::{Group, Measurements, Prefer, Series};
-use crate::cache::Strategy;
 use crate::case::Case;
 use crate::cost::Step;
 use crate::record::{Metric, Run, FIRST_DECODE_ROUND};
+use crate::strategy::Strategy;
 
 /// One model, shape, backend and batch.
 #[derive(Clone, Debug, PartialEq)]

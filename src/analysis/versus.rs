@@ -6,9 +6,9 @@ use super::compare::{compare, compare_across, Comparison, Pairing, Verdict};
 use super::curve::{floor_ns, FloorBytes};
 use super::estimate::Estimate;
 use super::measurements::{Measurements, Prefer, Series};
-use crate::cache::Strategy;
 use crate::case::{BackendName, Case};
 use crate::record::{Environment, Metric, Run, Unit};
+use crate::strategy::Strategy;
 
 /// What every case is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

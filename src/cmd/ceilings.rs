@@ -1,10 +1,11 @@
 //! `ceilings`: what a step is held against, and what starting its kernels costs.
 
-use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
 use decode_bench::error::Result;
 use decode_bench::measure::ceilings::Ceilings;
 use decode_bench::measure::{default_threads, Machines, Settings};
+use decode_bench::strategy::Strategy;
+use decode_bench::suite::check_position;
 use serde_json::json;
 
 use super::parse::Named;
@@ -34,7 +35,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let Args { backend, model, shape, .. } = args;
     let case = Case { model, shape, strategy: Strategy::Naive, backend, batch: 1, position: 1 };
-    case.check_position()?;
+    check_position(&case)?;
     let threads = args.threads.unwrap_or_else(default_threads);
     let machines = Machines::new(&Settings { threads, ..Settings::default() });
     let (found, emulated) = (Ceilings::of(&case, &machines)?, machines.emulated(backend));

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use decode_bench::analysis::{against, weights_differ, Base, Verdict, Versus, ENOUGH};
-use decode_bench::cache::Strategy;
 use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{Metric, Run};
 use decode_bench::report::compare::{comparisons, Format};
+use decode_bench::strategy::Strategy;
 use decode_bench::suite;
 
 use super::{open_run, print};

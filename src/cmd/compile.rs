@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use decode_bench::backend::cuda::compile::Compiler;
-use decode_bench::cache::Strategy;
 use decode_bench::case::{Case, ModelKind, ShapeName};
 use decode_bench::error::Result;
 use decode_bench::measure::compile::{decodes, environment, Plan};
 use decode_bench::measure::{Record, Settings};
 use decode_bench::model::Config;
+use decode_bench::strategy::Strategy;
 
 use super::parse::{self, Named};
 use super::print;
@@ -95,7 +95,7 @@ fn strategies(args: &Args) -> Result<Vec<Strategy>> {
     Config::named(args.model, args.shape)?;
     let capacity = parse::check_tokens(args.tokens, args.model, args.shape)?;
     if args.strategy.is_empty() {
-        return Ok(USUAL.into_iter().filter(|strategy| strategy.applies_to(args.model)).collect());
+        return Ok(USUAL.into_iter().filter(|&strategy| args.model.supports(strategy)).collect());
     }
     parse::check_strategies(&args.strategy, args.model, capacity)?;
     Ok(args.strategy.clone())

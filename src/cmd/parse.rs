@@ -9,11 +9,11 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
 
-use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::MOST_THREADS;
 use decode_bench::model::capacity;
+use decode_bench::strategy::Strategy;
 
 /// Something of which there are a few with names: shown by `--help`, completed by a shell, and
 /// answered with the nearest names when there is none such.
@@ -101,8 +101,8 @@ const USUAL_CHUNK: usize = 1024;
 
 /// That the model has a memory of this kind, and that its chunks make sense.
 pub fn check_strategy(strategy: Strategy, model: ModelKind, capacity: usize) -> Result<()> {
-    if !strategy.applies_to(model) {
-        let others = Strategy::examples().iter().filter(|s| s.applies_to(model));
+    if !model.supports(strategy) {
+        let others = Strategy::examples().iter().filter(|&&s| model.supports(s));
         let others: Vec<String> = others.map(Strategy::to_string).collect();
         return Err(Error::Input(format!(
             "strategy `{strategy}` does not apply to the {model} model; these do: {}",

@@ -5,6 +5,7 @@ use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::{default_threads, interleaved, Machines, Rig, Settings};
 use decode_bench::on_backend;
+use decode_bench::suite::check_position;
 
 use super::print;
 
@@ -34,7 +35,7 @@ const LEVEL: f64 = 0.05;
 
 pub fn run(args: Args) -> Result<()> {
     let Args { aa, case, rounds, .. } = args;
-    case.check_position()?;
+    check_position(&case)?;
     let settings = Settings { threads: args.threads.unwrap_or_else(default_threads), ..Settings::default() };
     let machines = Machines::new(&settings);
     let mut different = 0;

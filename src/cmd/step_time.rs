@@ -1,11 +1,12 @@
 //! `step-time`: this program's arm in a comparison with other engines.
 
 use decode_bench::backend::Backend;
-use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::{default_threads, equality, interleaved, Machines, Rig, Settings};
 use decode_bench::on_backend;
+use decode_bench::strategy::Strategy;
+use decode_bench::suite::check_position;
 use serde_json::json;
 
 use super::parse::Named;
@@ -53,8 +54,8 @@ const PIPELINED: usize = 32;
 pub fn run(args: Args) -> Result<()> {
     let &Args { model, shape, strategy, backend, position, .. } = &args;
     let case = Case { model, shape, strategy, backend, batch: 1, position };
-    case.check_position()?;
-    if !strategy.applies_to(model) || !backend.runs(strategy) {
+    check_position(&case)?;
+    if !model.supports(strategy) || !backend.runs(strategy) {
         return Err(Error::Input(format!("`{case}` cannot be run: {model} has no {strategy} on {backend}")));
     }
     let threads = args.threads.unwrap_or_else(default_threads);

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use decode_bench::cache::Strategy;
 use decode_bench::case::Case;
 use decode_bench::error::Result;
 use decode_bench::measure::equality::gate;
 use decode_bench::measure::{default_threads, trace, Machines, Record, Rig, Settings};
+use decode_bench::strategy::Strategy;
 use decode_bench::{on_backend, suite};
 
 use super::parse::{check_strategies, check_tokens, Named};

@@ -4,9 +4,10 @@
 use std::rc::Rc;
 
 use crate::backend::{whole, Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
-use crate::cache::{Past, Slot};
+use crate::cache::Past;
 use crate::error::Result;
 use crate::layer::Layer;
+use crate::strategy::Slot;
 
 /// `out(softmax(mask(q·kᵀ/√D))·v)` with `[q k v] = qkv(x)`.
 pub struct Attention<B: Backend> {

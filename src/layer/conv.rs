@@ -2,9 +2,10 @@
 //! linear layer over the last K inputs.
 
 use crate::backend::{whole, Backend, Convolution};
-use crate::cache::{Past, Slot};
+use crate::cache::Past;
 use crate::error::Result;
 use crate::layer::Layer;
+use crate::strategy::Slot;
 
 /// With its gated linear unit, and as [`Convolution::residual`] says.
 pub struct LinearizedConvolution<B: Backend> {

@@ -11,9 +11,10 @@
 use std::ops::Range;
 
 use crate::backend::Backend;
-use crate::cache::{Cache, Strategy};
+use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::layer::Layer;
+use crate::strategy::Strategy;
 
 /// Rows of a sequence: more than two windows, and than three chunks of three.
 const LENGTH: usize = 12;

@@ -1,9 +1,10 @@
 //! Attention over a source: what a decoder looks up in the sentence it translates.
 
 use crate::backend::{whole, Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
-use crate::cache::{Past, Source, Strategy};
+use crate::cache::{Past, Source};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
+use crate::strategy::Strategy;
 
 /// `out(softmax(q(x)·kᵀ/√D)·v)`, with `[k v]` projected from the encoder's result once for each source, and
 /// kept; under [`Strategy::Reprojected`], anew at every call.

@@ -35,8 +35,10 @@ pub use mlp::{Dense, GatedMlp, Mlp};
 pub use retention::{decays, Retention};
 
 use crate::backend::{Backend, Norm};
-use crate::cache::{Cache, Past, Slot, Strategy};
+use crate::cache::{Cache, Past};
 use crate::error::{Error, Result};
+use crate::strategy::Slot;
+use crate::strategy::Strategy;
 
 /// Rows in, as many rows out, `[batch, n, width]`; a row depends on itself and those before it.
 pub trait Layer<B: Backend> {

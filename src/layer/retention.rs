@@ -3,9 +3,10 @@
 //! `D[i, j] = decay^(i-j)`, row by row `S = decay·S + kᵀ·v` and `q·S`; the two are one.
 
 use crate::backend::{Activation, Backend, Columns, Linear};
-use crate::cache::{Past, Slot};
+use crate::cache::Past;
 use crate::error::Result;
 use crate::layer::Layer;
+use crate::strategy::Slot;
 
 /// `out(retain(q, k, v))` with `[q k v] = qkv(x)`, each of `heads` heads of `size` numbers.
 pub struct Retention<B: Backend> {

@@ -2,11 +2,11 @@
 
 use super::{Record, Rig};
 use crate::backend::{Backend, Tokens};
-use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::record::{EqualityRow, Metric, Sample};
+use crate::strategy::Strategy;
 
 /// Of a difference, relative to the largest logit. Sums of f32 in another order differ in the last
 /// places, some 1e-7 each; through a dozen layers that is far below this, and every defect met so

@@ -129,12 +129,14 @@ mod tests {
 
     use super::*;
     use crate::backend::cpu::{Cpu, Tensor};
-    use crate::cache::{Cache, Slot, Strategy};
+    use crate::cache::Cache;
     use crate::case::BackendName;
     use crate::measure::Settings;
     use crate::model::{capacity, AnyModel, Model};
     use crate::on_backend;
     use crate::session::Session;
+    use crate::strategy::Slot;
+    use crate::strategy::Strategy;
 
     fn does_the_work_it_is_named_for(backend: BackendName, machines: &Machines) -> Result<()> {
         let cases = crate::suite::select(Some(&format!("-tiny/.*/{backend}/"))).unwrap();

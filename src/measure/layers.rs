@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use crate::backend::Backend;
-use crate::cache::Strategy;
 use crate::error::{Error, Result};
 use crate::layer::{laws, Layer};
+use crate::strategy::Strategy;
 
 /// How long the step to `position` takes, in nanoseconds, once a round under each strategy in turn:
 /// one more row for a cache that holds all before it, or, for those that remember nothing, all rows. The

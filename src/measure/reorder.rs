@@ -95,14 +95,14 @@ pub fn count<B: Backend>(rig: &Rig<Metered<B>>, case: &Case) -> Result<LedgerRow
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::cache::Strategy;
     use crate::case::{BackendName, ModelKind, ShapeName};
+    use crate::strategy::Strategy;
 
     #[test]
     fn a_reorder_reads_and_writes_what_is_kept_once() {
         for &model in ModelKind::ALL {
             let rig = Rig::load(Metered(Cpu::new(1)), model, ShapeName::Tiny, 1).unwrap();
-            for &strategy in Strategy::examples().iter().filter(|strategy| strategy.applies_to(model)) {
+            for &strategy in Strategy::examples().iter().filter(|&&strategy| model.supports(strategy)) {
                 for (batch, position) in [(2, 2), (5, 17)] {
                     let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);
                     let case = Case { model, shape, strategy, backend, batch, position };

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::rig::timed;
 use super::{Record, Rig};
 use crate::backend::Backend;
-use crate::cache::Strategy;
 use crate::case::{BackendName, Case, ShapeName};
 use crate::error::Result;
 use crate::record::{Metric, Sample, FIRST_DECODE_ROUND};
+use crate::strategy::Strategy;
 
 /// The rounds that `cargo bench` decodes in.
 pub const ROUNDS: Range<u32> = FIRST_DECODE_ROUND..FIRST_DECODE_ROUND + 6;

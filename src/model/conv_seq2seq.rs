@@ -16,13 +16,15 @@
 use serde_json::{json, Value};
 
 use crate::backend::{whole, Activation, Attend, Backend, Call, Convolution, Layout, Linear, Sees, View};
-use crate::cache::{Cache, Past, Slot, Source, Strategy};
-use crate::cost::Node;
+use crate::cache::{Cache, Past, Source};
 use crate::error::Result;
 use crate::layer::{source, Layer, LinearizedConvolution};
 use crate::model::linearized_conv::linearised;
 use crate::model::weights::Weights;
+use crate::model::Node;
 use crate::model::{dense, Model};
+use crate::strategy::Slot;
+use crate::strategy::Strategy;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvSeq2SeqConfig {

@@ -1,10 +1,11 @@
 //! A decoder-only model, made of [`crate::layer`]s: what all of them have in common.
 
 use crate::backend::{Activation, Backend, Linear, Norm};
-use crate::cache::{Cache, Slot};
+use crate::cache::Cache;
 use crate::error::Result;
 use crate::layer::{Layer, Residual, Sequential};
 use crate::model::Model;
+use crate::strategy::Slot;
 
 /// `logits = head(last(blocks(table[token] + positions[position])))`.
 pub struct Decoder<B: Backend> {

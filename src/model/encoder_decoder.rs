@@ -17,13 +17,15 @@ use std::rc::Rc;
 use serde_json::{json, Value};
 
 use crate::backend::{Activation, Backend, Call, Linear, Norm, Sees};
-use crate::cache::{Cache, Past, Slot, Source, Strategy};
-use crate::cost::Node;
+use crate::cache::{Cache, Past, Source};
 use crate::error::Result;
 use crate::layer::position::{sinusoid, Sinusoid};
 use crate::layer::{Attention, Layer, Look, Mlp, Residual, Sequential};
 use crate::model::weights::Weights;
+use crate::model::Node;
 use crate::model::{norm, stacked, Model};
+use crate::strategy::Slot;
+use crate::strategy::Strategy;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderDecoderConfig {

@@ -16,11 +16,11 @@ use ndarray::{Array2, ArrayView3, Axis};
 use serde_json::{json, Value};
 
 use crate::backend::{Activation, Backend, Convolution, Linear};
-use crate::cost::Node;
 use crate::error::Result;
 use crate::layer::{Dense, Layer, LinearizedConvolution, Sequential};
 use crate::model::decoder::Decoder;
 use crate::model::weights::Weights;
+use crate::model::Node;
 use crate::model::{dense, vector};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

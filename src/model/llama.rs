@@ -16,11 +16,11 @@ use std::rc::Rc;
 use serde_json::{json, Value};
 
 use crate::backend::{Backend, Linear, Sees};
-use crate::cost::Node;
 use crate::error::Result;
 use crate::layer::{position, Attention, GatedMlp, Sequential};
 use crate::model::decoder::{normed, Decoder};
 use crate::model::weights::Weights;
+use crate::model::Node;
 use crate::model::{rms_norm, stacked};
 
 #[derive(Clone, Debug, PartialEq)]

@@ -25,6 +25,7 @@ mod decoder;
 mod encoder_decoder;
 mod linearized_conv;
 mod llama;
+mod node;
 mod retention;
 mod transformer;
 pub mod weights;
@@ -34,15 +35,17 @@ pub use decoder::Decoder;
 pub use encoder_decoder::{EncoderDecoder, EncoderDecoderConfig};
 pub use linearized_conv::ConvConfig;
 pub use llama::LlamaConfig;
+pub use node::Node;
 pub use retention::RetentionConfig;
 pub use transformer::TransformerConfig;
 
 use crate::backend::{Activation, Backend, Call, Linear, Norm};
-use crate::cache::{Cache, Slot, Source, Strategy};
+use crate::cache::{Cache, Source};
 use crate::case::{ModelKind, ShapeName};
-use crate::cost::Node;
 use crate::error::{Error, Result};
 use crate::layer::position::Sinusoid;
+use crate::strategy::Slot;
+use crate::strategy::Strategy;
 use weights::Weights;
 
 /// A decoder: tokens in, logits of the next token out.

@@ -14,11 +14,11 @@
 use serde_json::{json, Value};
 
 use crate::backend::{Backend, Linear};
-use crate::cost::Node;
 use crate::error::Result;
 use crate::layer::{decays, GatedMlp, Retention, Sequential};
 use crate::model::decoder::{normed, Decoder};
 use crate::model::weights::Weights;
+use crate::model::Node;
 use crate::model::{rms_norm, stacked};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

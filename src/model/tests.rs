@@ -8,8 +8,8 @@ use super::weights::Weights;
 use super::*;
 use crate::backend::cpu::Cpu;
 use crate::backend::Tokens;
-use crate::cache::Strategy;
 use crate::session::Session;
+use crate::strategy::Strategy;
 
 /// Positions in the laws: more than one chunk, more than two windows.
 const LENGTH: usize = 20;

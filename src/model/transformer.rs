@@ -13,11 +13,11 @@ use ndarray::{Array2, ArrayView2};
 use serde_json::{json, Value};
 
 use crate::backend::{Activation, Backend, Linear, Sees};
-use crate::cost::Node;
 use crate::error::Result;
 use crate::layer::{Attention, Mlp, Sequential};
 use crate::model::decoder::{normed, Decoder};
 use crate::model::weights::Weights;
+use crate::model::Node;
 use crate::model::{norm, vector};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

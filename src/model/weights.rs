@@ -27,12 +27,12 @@ use serde_json::{json, Map, Value};
 use crate::backend::Activation;
 use crate::case::ModelKind;
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::layer::position::Sinusoid;
 use crate::model::{
     Config, ConvConfig, ConvSeq2SeqConfig, EncoderDecoderConfig, LlamaConfig, RetentionConfig,
     TransformerConfig,
 };
-use crate::record::write_atomically;
 
 /// The files of a checkpoint.
 pub const CONFIG_FILE: &str = "config.json";

@@ -1,6 +1,6 @@
 //! Axes: limits from the data, ticks where people expect them.
 
-use crate::report::human::Quantity;
+use crate::units::Quantity;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {

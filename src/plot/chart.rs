@@ -9,7 +9,7 @@ use super::labels::spread;
 use super::style::Style;
 use crate::analysis::median_of;
 use crate::error::Result;
-use crate::report::human::Quantity;
+use crate::units::Quantity;
 
 /// A point of a curve and its interval.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,13 +4,14 @@
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
 use super::figures::Source;
 use super::style::Style;
+use crate::analysis::counted;
+use crate::analysis::provenance;
 use crate::analysis::{compiling, Estimate, Group, Measurements, Prefer};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
 use crate::model::capacity;
 use crate::record::{Metric, Run};
-use crate::report::human::Quantity;
-use crate::report::{counted, provenance};
+use crate::units::Quantity;
 
 /// How often a decode may be repeated on what was compiled once.
 const DECODES: [u32; 2] = [1, 1000];

@@ -6,17 +6,18 @@ use super::axis::Axis;
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
 use super::style::Style;
 use super::{compiling, file_name, startup};
+use crate::analysis::provenance;
 use crate::analysis::{
     cumulative, floor_ns, loglog_fit, summary, tail, versus, Crossing, Estimate, Fit, FloorBytes, Group,
     Measurements, Prefer, Summary, Verdict,
 };
-use crate::cache::Strategy;
 use crate::case::Case;
 use crate::cost::Step;
 use crate::error::Result;
 use crate::record::{Metric, Run};
-use crate::report::human::Quantity;
-use crate::report::{interval, provenance};
+use crate::report::interval;
+use crate::strategy::Strategy;
+use crate::units::Quantity;
 
 pub struct Figure {
     pub name: String,

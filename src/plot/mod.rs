@@ -32,7 +32,8 @@ use std::path::{Path, PathBuf};
 
 use crate::analysis::{FloorBytes, Group};
 use crate::error::{Error, Result};
-use crate::record::{write_atomically, Run};
+use crate::files::write_atomically;
+use crate::record::Run;
 
 /// Draws every figure that the run has samples for into `folder`, which is made if it is missing.
 /// Returns the files: `latency-transformer-toy-cpu-b1.svg`, its `.png`, and so on.

@@ -6,12 +6,12 @@ use super::axis::Axis;
 use super::canvas::{self, text_width, Anchor, Canvas, Point, FAINT, GRID, INK};
 use super::chart::write_lines;
 use super::figures::Source;
+use crate::analysis::provenance;
 use crate::analysis::{Estimate, Group};
 use crate::case::Case;
 use crate::error::Result;
 use crate::record::Metric;
-use crate::report::human::Quantity;
-use crate::report::provenance;
+use crate::units::Quantity;
 
 /// The phases in nanoseconds; a phase that was not measured is zero.
 pub struct Start {

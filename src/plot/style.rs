@@ -4,7 +4,7 @@
 use plotters::style::RGBColor;
 
 use super::canvas::Point;
-use crate::cache::Strategy;
+use crate::strategy::Strategy;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Style {

@@ -79,7 +79,7 @@ fn a_failed_position_is_a_gap() {
     for sample in &mut run.samples {
         let case = sample.case;
         if sample.metric == Metric::StepNs
-            && case.strategy == crate::cache::Strategy::Concat
+            && case.strategy == crate::strategy::Strategy::Concat
             && case.position == 64
         {
             *sample = crate::record::Sample::failed(case, Metric::StepNs, sample.round, "logits differ");

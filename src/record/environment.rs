@@ -311,7 +311,7 @@ impl Environment {
     /// Replaces `folder/environment.json`.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let text = self.json().map_err(|e| Error::file(folder, e))?;
-        super::write_atomically(&folder.join(FILE), &text)
+        crate::files::write_atomically(&folder.join(FILE), &text)
     }
 
     /// Bytes per second that the best access pattern read for this case's model and shape.

@@ -12,7 +12,6 @@
 //! A row is one line, appended by one write. Killing the program can at worst leave a last line
 //! without its end: [`Run::open`] leaves it out and says so, [`RunWriter::resume`] cuts it off.
 
-mod atomic;
 mod environment;
 mod git;
 mod import;
@@ -30,7 +29,6 @@ mod writer;
 /// taken from a copy of a session poised before it.
 pub const FIRST_DECODE_ROUND: u32 = 101;
 
-pub use atomic::write_atomically;
 pub use environment::{
     Bandwidth, CpuCache, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
 };

@@ -2,8 +2,8 @@
 //! naive growing with its recomputation, padded constant and overtaking concat, noise, drift.
 
 use super::{Bandwidth, Environment, EqualityRow, Gpu, LedgerRow, Metric, PeakFlops, Run, Sample};
-use crate::cache::Strategy;
 use crate::case::Case;
+use crate::strategy::Strategy;
 
 const STRATEGIES: [Strategy; 6] = [
     Strategy::Naive,

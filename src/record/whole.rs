@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::atomic::write_error;
 use super::rows::{EqualityRow, LedgerRow, Sample};
 use super::table::Row;
 use super::writer::csv_line;
 use super::{environment, Environment};
 use crate::error::{Error, Result};
+use crate::files::write_error;
 
 /// The files of a run by name.
 pub(super) type Files = BTreeMap<&'static str, Vec<u8>>;
@@ -39,7 +39,7 @@ fn stage(
     let staging = tempfile::Builder::new().prefix(".staged-").tempdir_in(parent).map_err(failed)?;
     let run = staging.path().join("new"); // the temporary folder itself is for its owner's eyes only
     fs::create_dir(&run).map_err(failed)?;
-    files.iter().try_for_each(|(name, bytes)| super::write_atomically(&run.join(name), bytes))?;
+    files.iter().try_for_each(|(name, bytes)| crate::files::write_atomically(&run.join(name), bytes))?;
     place(&run, &staging.path().join("old")).map_err(|e| write_error(target, e))
 }
 

@@ -6,11 +6,11 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::atomic::write_error;
 use super::rows::{EqualityRow, LedgerRow, Sample};
 use super::table::{self, Row};
 use super::{time, Environment};
 use crate::error::{Error, Result};
+use crate::files::write_error;
 
 /// A run that this process writes, and no other until it is dropped.
 #[derive(Debug)]

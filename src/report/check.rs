@@ -7,9 +7,9 @@ use regex::Regex;
 
 use super::cite::date;
 use super::compare::verdict;
-use super::human::Quantity;
-use super::revision;
+use crate::analysis::provenance::revision;
 use crate::analysis::{Citation, Estimate};
+use crate::units::Quantity;
 
 /// One citation in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,12 +3,12 @@
 
 use super::cells::Cells;
 use super::compare::verdict;
-use super::human::Quantity;
-use super::{clean, hardware, revision};
+use crate::analysis::provenance::{clean, hardware, revision};
 use crate::analysis::Citation;
 use crate::case::Case;
 use crate::record::FIRST_DECODE_ROUND;
 use crate::suite;
+use crate::units::Quantity;
 
 /// One sentence on one line.
 pub fn sentence(citation: &Citation<'_>) -> String {

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::cells::Cells;
-use super::human::Quantity;
-use super::{clean, hardware, revision};
+use crate::analysis::provenance::{clean, hardware, revision};
 use crate::analysis::{Measured, Pairing, Verdict, Versus};
 use crate::error::{Error, Result};
 use crate::record::{Metric, Unit};
+use crate::units::Quantity;
 
 /// What a comparison is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The table of what was compiled.
 
-use super::human::Quantity;
 use super::Cells;
 use crate::analysis::{compiling, Compiling, Group, Measurements, Prefer};
 use crate::record::Run;
+use crate::units::Quantity;
 
 /// What the times are of, beside every table and figure of them.
 pub const WHAT: &str =

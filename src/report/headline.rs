@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use super::human::Quantity;
 use crate::analysis::{Answer, Finding, Prediction, Question};
+use crate::units::Quantity;
 
 /// `padded beats concat from position 182 [128, 192] on; predicted 172: 1.06 × that.`
 pub fn sentence(finding: &Finding) -> String {

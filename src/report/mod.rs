@@ -8,7 +8,6 @@ pub mod compare;
 mod compiling;
 mod headline;
 mod html;
-pub mod human;
 mod reordering;
 
 use std::fmt::Write;
@@ -17,15 +16,16 @@ use std::path::Path;
 pub use headline::{interval, sentence};
 pub use html::html;
 
+use crate::units::Quantity;
 use cells::Cells;
-use human::Quantity;
 
 use crate::analysis::{
-    findings, is_headline, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding, FloorBytes,
-    Line, Pairing, Summary,
+    findings, is_headline, provenance, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding,
+    FloorBytes, Line, Pairing, Summary,
 };
 use crate::error::{Error, Result};
-use crate::record::{write_atomically, Environment, Metric, Run};
+use crate::files::write_atomically;
+use crate::record::{Metric, Run};
 
 pub const BEGIN: &str = "<!-- decode-bench:begin -->";
 pub const END: &str = "<!-- decode-bench:end -->";
@@ -98,53 +98,6 @@ pub fn splice_file(path: &Path, section: &str) -> Result<()> {
     write_atomically(path, page.as_bytes())
 }
 
-/// Two lines under a figure: on what, and with what.
-pub fn provenance(environment: &Environment) -> Vec<String> {
-    let Environment { tool_version, seed, started_utc, .. } = environment;
-    let date = clean(&started_utc.replace('T', " ").replace('Z', " UTC"));
-    vec![
-        hardware(environment),
-        format!(
-            "decode-bench {}, {}; {date}; weights from seed {seed}",
-            clean(tool_version),
-            revision(environment)
-        ),
-    ]
-}
-
-/// What a file says, as words on one line: no control characters, no markup, no more than a name needs.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || "<>`|".contains(c) { ' ' } else { c }).take(80).collect()
-}
-
-fn hardware(environment: &Environment) -> String {
-    let mut text = clean(environment.cpu_model.as_deref().unwrap_or("unknown CPU"));
-    if let Some(cores) = environment.physical_cores {
-        let _ = write!(text, ", {}", counted(cores, "core"));
-    }
-    let _ = write!(text, ", {} used", counted(environment.threads, "thread"));
-    if environment.virtualised == Some(true) {
-        text.push_str("; virtual machine");
-    }
-    if environment.emulated {
-        text.push_str("; EMULATED: these times say nothing");
-    }
-    let gpu = environment.gpu.as_ref();
-    match gpu.map(|gpu| (&gpu.name, &gpu.nvrtc)) {
-        Some((Some(gpu), _)) => format!("{text}; {}", clean(gpu)),
-        Some((None, Some(nvrtc))) => format!("{text}; NVRTC {}, no GPU", clean(nvrtc)),
-        _ => text,
-    }
-}
-
-fn revision(environment: &Environment) -> String {
-    let revision = environment.git_revision.as_deref().map(|r| clean(r).chars().take(12).collect::<String>());
-    let Some(revision) = revision else { return "unknown revision".into() };
-    let dirty = if environment.git_dirty == Some(true) { " with uncommitted changes" } else { "" };
-    let doubt = environment.doubtful_revision().map_or("", |_| " (in doubt)");
-    format!("revision {revision}{dirty}{doubt}")
-}
-
 fn introduction(run: &Run) -> String {
     let [on, with] = &provenance(&run.environment)[..] else { return String::new() };
     let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
@@ -156,11 +109,6 @@ fn introduction(run: &Run) -> String {
          ratios are times over naive's or concat's, † where they are not from the same rounds.{unfinished}{notes}",
         run.name()
     )
-}
-
-/// `1 core`, `2 cores`
-pub(crate) fn counted(n: u64, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn cells(summary: &Summary) -> Cells {

@@ -1,10 +1,10 @@
 //! The table of what was reordered.
 
-use super::human::Quantity;
 use super::Cells;
 use crate::analysis::{reordering, Estimate, Measurements, Prefer, Reordering};
 use crate::record::Run;
 use crate::suite;
+use crate::units::Quantity;
 
 /// What the times are of, beside every table of them.
 const WHAT: &str =

@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 
 use super::{Place, Plan};
 use crate::analysis::ENOUGH;
-use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{
     Bandwidth, Environment, EqualityRow, LedgerRow, Merged, MergedSample, Metric, Part, Run, Sample,
     FIRST_DECODE_ROUND,
 };
+use crate::strategy::Strategy;
 
 /// A merged run, not written yet.
 pub struct Merge {

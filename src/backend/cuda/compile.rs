@@ -10,12 +10,12 @@ use super::kernels::Variant;
 use super::nvrtc::{Need, Nvrtc, Survey};
 use super::Cuda;
 use crate::backend::Tokens;
-use crate::cache::Strategy;
 use crate::case::{BackendName, OutsideName};
 use crate::error::{Error, Result};
 use crate::model::weights::Weights;
 use crate::model::{AnyModel, Config};
 use crate::session::Session;
+use crate::strategy::Strategy;
 
 /// NVRTC, and the GPU it compiles for.
 pub struct Compiler {

@@ -5,7 +5,6 @@ use super::*;
 use crate::backend::cpu::Cpu;
 use crate::backend::tests::device;
 use crate::backend::Tokens;
-use crate::cache::Strategy;
 use crate::case::{ModelKind, ShapeName};
 use crate::layer::position::{alibi, rotary, Sinusoid};
 use crate::layer::{
@@ -17,6 +16,7 @@ use crate::model::{
     TransformerConfig,
 };
 use crate::session::Session;
+use crate::strategy::Strategy;
 
 const CAPACITY: usize = 12;
 
@@ -107,13 +107,13 @@ fn other_configs() -> Vec<Config> {
 
 fn strategies(config: &Config) -> Vec<Strategy> {
     let all = Strategy::examples().iter().copied().chain([1, 3, 6].map(Strategy::Chunked));
-    all.filter(|s| s.applies_to(config.kind())).collect()
+    all.filter(|s| config.kind().supports(*s)).collect()
 }
 
 /// Of the other models: what grows, what does not, and what looks up anew.
 fn few_strategies(config: &Config) -> Vec<Strategy> {
     use Strategy::{Concat, Padded, Reprojected};
-    [Concat, Padded, Reprojected].into_iter().filter(|s| s.applies_to(config.kind())).collect()
+    [Concat, Padded, Reprojected].into_iter().filter(|s| config.kind().supports(*s)).collect()
 }
 
 fn fixed_shape(strategy: &Strategy) -> bool {

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::backend::{Backend, Tokens};
-use decode_bench::cache::Strategy;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::decoding::{sample, search, Decoder, Hypothesis, Limits, Text, TOKENIZER_FILE};
 use decode_bench::error::{Error, Result};
@@ -19,6 +18,7 @@ use decode_bench::measure::{Machines, Settings};
 use decode_bench::model::weights::{Checkpoint, Weights, CONFIG_FILE, MODEL_FILE};
 use decode_bench::model::{AnyModel, Config};
 use decode_bench::session::Session;
+use decode_bench::strategy::Strategy;
 
 use super::output::{check_folder, place, LogitsFile};
 use super::parse::{self, Ids, Named};

@@ -2,7 +2,6 @@
 
 use super::{Bench, Mode, Record};
 use crate::backend::Backend;
-use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::Result;
 use crate::measure::exact::{self, Counter};
@@ -10,6 +9,7 @@ use crate::measure::Budget;
 use crate::model::capacity;
 use crate::on_backend;
 use crate::record::Metric;
+use crate::strategy::Strategy;
 
 /// What a budget calls this.
 pub(in crate::measure) const COUNTED: &str = "work and memory counted";

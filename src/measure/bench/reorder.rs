@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use super::{Bench, Mode, Record};
 use crate::analysis::ENOUGH;
 use crate::backend::{Backend, Metered};
-use crate::cache::Strategy;
 use crate::case::{Case, ShapeName};
 use crate::error::Result;
 use crate::measure::equality::gate;
 use crate::measure::reorder::{self, Beams};
 use crate::measure::{exact, Budget, Rig};
 use crate::record::{Metric, Run, Sample};
+use crate::strategy::Strategy;
 use crate::{on_backend, report, suite};
 
 /// Hypotheses of one sentence.

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Bench, Keep, Mode, Record, Timing};
-use crate::cache::Strategy;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::startup::in_a_child;
 use crate::model::weights::Weights;
 use crate::model::Config;
 use crate::record::{Metric, Sample};
+use crate::strategy::Strategy;
 
 /// Starts `program` anew for every sample, from a checkpoint written for the purpose. `criterion`
 /// takes each case through its statistics: the time of all phases together.

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::analysis::counted;
 use crate::record::{Bandwidth, CpuCache, Environment, Gpu, PeakFlops};
-use crate::report::counted;
-use crate::report::human::Quantity;
+use crate::units::Quantity;
 
 #[derive(Serialize)]
 pub struct Fact {

@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::facts::{facts, Fact};
 use super::plots::{self, Plots};
 use super::tables::{self, Table};
+use crate::analysis::provenance;
 use crate::analysis::{findings, summary, FloorBytes, Group, Summary};
 use crate::plot::{start_notes, starts, Source, Start, PHASES};
 use crate::record::Run;
-use crate::report::human::Quantity;
-use crate::report::{notes, provenance, sentence};
+use crate::report::{notes, sentence};
+use crate::units::Quantity;
 
 #[derive(Serialize)]
 pub struct Page {

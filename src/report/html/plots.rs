@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::plot::{pooled, Chart, Curve, Dot, Panel, Scale, Style};
-use crate::report::human::Quantity;
+use crate::units::Quantity;
 
 #[derive(Serialize, Default)]
 pub struct Plots {

@@ -1,3 +1,5 @@
+//! Writing files as a whole or not at all.
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -31,7 +33,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Names a full disk as what it is.
-pub(super) fn write_error(path: &Path, error: io::Error) -> Error {
+pub(crate) fn write_error(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::file(
             path,

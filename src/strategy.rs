@@ -1,0 +1,143 @@
+//! The names of what is compared: a [`Strategy`] is how the past is kept, a [`Slot`] the state that one
+//! layer keeps. How each strategy keeps each kind of slot is in [`crate::cache`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// How the past is kept. The first three are the project's question; the others explain why the
+/// published answers to it contradict each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Strategy {
+    /// Recompute all positions at every step.
+    Naive,
+    /// Recompute all positions of a fixed capacity, as naive must where shapes are compiled in.
+    NaivePadded,
+    /// Grow by concatenation: a new buffer at every step.
+    Concat,
+    /// One buffer of fixed shape and a write index, all of it read, the unwritten rest deselected.
+    /// A window becomes a ring.
+    Padded,
+    /// Padded to the next multiple of a chunk, grown by a zeroed chunk when full.
+    Chunked(usize),
+    /// Padded's buffer, but the kernel stops at the newest row.
+    Bounded,
+    /// Padded's buffer, written by a one-hot product over all of its rows (T5X's scatter).
+    Onehot,
+    /// fairseq's queue for a window: move every row down, append.
+    Shift,
+    /// Padded, but what a decoder looks up in its source is projected anew at every step, not kept.
+    Reprojected,
+}
+
+impl Strategy {
+    /// One of each; `chunked` takes any chunk, 64 stands for all.
+    pub fn examples() -> &'static [Strategy] {
+        use Strategy::*;
+        &[Naive, NaivePadded, Concat, Padded, Chunked(64), Bounded, Onehot, Shift, Reprojected]
+    }
+
+    /// What tells the lengths and buffers of one step from those of another: the rows that its buffers
+    /// have. `None` when every step has others.
+    pub fn step_shape(self, position: usize, capacity: usize) -> Option<usize> {
+        match self {
+            Strategy::Naive | Strategy::Concat => None,
+            Strategy::Chunked(chunk) => Some(position.next_multiple_of(chunk)),
+            Strategy::NaivePadded
+            | Strategy::Padded
+            | Strategy::Bounded
+            | Strategy::Onehot
+            | Strategy::Shift
+            | Strategy::Reprojected => Some(capacity),
+        }
+    }
+
+    /// Rows that a buffer grows by, for those that are one family: concat by one, chunked-c by c, padded by
+    /// its whole capacity at once.
+    pub fn grows_by(self, capacity: usize) -> Option<usize> {
+        match self {
+            Strategy::Concat => Some(1),
+            Strategy::Chunked(chunk) => Some(chunk),
+            Strategy::Padded => Some(capacity),
+            Strategy::Naive
+            | Strategy::NaivePadded
+            | Strategy::Bounded
+            | Strategy::Onehot
+            | Strategy::Shift
+            | Strategy::Reprojected => None,
+        }
+    }
+
+    /// Whether steps see the past through a cache.
+    pub fn remembers(self) -> bool {
+        !matches!(self, Strategy::Naive | Strategy::NaivePadded)
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Strategy::Naive => "naive",
+            Strategy::NaivePadded => "naive-padded",
+            Strategy::Concat => "concat",
+            Strategy::Padded => "padded",
+            Strategy::Chunked(chunk) => return f.pad(&format!("chunked-{chunk}")),
+            Strategy::Bounded => "bounded",
+            Strategy::Onehot => "onehot",
+            Strategy::Shift => "shift",
+            Strategy::Reprojected => "reprojected",
+        })
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<Strategy> {
+        let chunk = name.strip_prefix("chunked-").and_then(|chunk| chunk.parse().ok());
+        let chunk = chunk.filter(|&c: &usize| c > 0 && name == format!("chunked-{c}")); // no alias
+        let named = || Strategy::examples().iter().copied().find(|s| s.to_string() == name);
+        chunk.map(Strategy::Chunked).or_else(named).ok_or_else(|| Error::Unknown {
+            kind: "strategy",
+            name: name.into(),
+            known: Strategy::examples().iter().map(Strategy::to_string).collect(),
+        })
+    }
+}
+
+/// What one call node of a model asks to have remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// Every row, of so many numbers.
+    Rows { width: usize },
+    /// The latest rows, the newest included: what a convolution of so many taps reads.
+    Window { width: usize, rows: usize },
+    /// One matrix of a fixed size, whatever the length: a recurrent layer's.
+    State { rows: usize, width: usize },
+}
+
+impl Slot {
+    /// Whether a strategy has a form for it: a window of a few rows has no use for chunks or bounds, an
+    /// unbounded past cannot be shifted through a queue, and a state is kept in one way only.
+    pub fn fits(self, strategy: Strategy) -> bool {
+        match strategy {
+            Strategy::Naive
+            | Strategy::NaivePadded
+            | Strategy::Concat
+            | Strategy::Padded
+            | Strategy::Reprojected => true,
+            Strategy::Chunked(_) | Strategy::Bounded | Strategy::Onehot => matches!(self, Slot::Rows { .. }),
+            Strategy::Shift => matches!(self, Slot::Window { .. }),
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Slot::Rows { .. } => "an unbounded past",
+            Slot::Window { .. } => "a window of a few rows",
+            Slot::State { .. } => "a state of fixed size",
+        })
+    }
+}
