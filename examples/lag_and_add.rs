@@ -3,7 +3,7 @@
 
 use decode_bench::analysis::median;
 use decode_bench::backend::{cpu::Cpu, whole, Backend};
-use decode_bench::cache::Past;
+use decode_bench::cache::LayerContext;
 use decode_bench::error::Result;
 use decode_bench::layer::{laws, Layer, Residual, Sequential};
 use decode_bench::measure::layers::time_steps;
@@ -19,9 +19,9 @@ impl<B: Backend> Layer<B> for LagAndAdd {
     fn slots(&self) -> Vec<Slot> {
         vec![Slot::Window { width: self.width, rows: 2 }]
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let (b, call) = (past.backend(), past.call());
-        let rows = past.append(whole(b, x))?;
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (b, call) = (context.backend(), context.call());
+        let rows = context.append(whole(b, x))?;
         b.add(x, &b.lag(call, rows, 1)?, 1.0)
     }
 }

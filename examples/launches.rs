@@ -32,7 +32,7 @@ fn row(case: &Case) -> Result<()> {
     let most = capacity(case.model, case.shape);
     let mut session = Session::open(&b, &model, case.strategy, case.batch, most)?;
     let tokens = |n| Tokens(vec![vec![1; n]; case.batch]);
-    session.absorb(&tokens(case.position - 1))?;
+    session.prefill(&tokens(case.position - 1))?;
     let before = b.launches_asked_for().len();
     drop(session.feed(&tokens(1))?);
     let mut blocks: Vec<usize> = b.launches_asked_for()[before..].iter().map(|launch| launch.1).collect();

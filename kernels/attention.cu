@@ -1,7 +1,7 @@
 // One head of one new row against `span` of the rows of keys and values it visits, with an online softmax:
 //   out = softmax(mask(q · kᵀ · scale - slope · distance)) · v
 // q [batch, n, q_stride], heads of HEAD numbers side by side in a row; k [batch / share, rows, k_stride] and
-// v likewise, a head of which serves `group` heads of q, and an entry `share` entries; starts in `call` are
+// v likewise, a head of which serves `group` heads of q, and an entry `share` entries; left_padding in `call` are
 // those of the entries of k. slopes [heads] or null; scale as its bits.
 // out [batch, n, heads · HEAD] when one block sees all rows, otherwise
 // partial [batch · n, heads, splits, 2 + HEAD]: maximum, sum and unnormalised product of one span,
@@ -58,7 +58,7 @@ attention(const Call* __restrict__ call, const float* __restrict__ q, const floa
     const int split = blockIdx.x, head = blockIdx.y, query_row = blockIdx.z;
     const int entry = query_row / n / share, at = call->at;
     const int position = at + query_row % n;
-    const Visited run = visited(layout, rows, window, call->starts[entry], position, at + n);
+    const Visited run = visited(layout, rows, window, call->left_padding[entry], position, at + n);
     const int end = min((split + 1) * span, run.count);
     const int lane = threadIdx.x % lanes, mine = threadIdx.x / lanes;
     const float* q_row = q + (size_t)query_row * q_stride + head * HEAD;

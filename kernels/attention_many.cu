@@ -47,7 +47,7 @@ attention_many(const Call* __restrict__ call, const float* __restrict__ q, const
     __shared__ float ps[queries][keys + lanes];
     const int split = blockIdx.x % splits, tile = (n + queries - 1) / queries - 1 - blockIdx.x / splits;
     const int head = blockIdx.y, entry = blockIdx.z / share;
-    const int i0 = tile * queries, at = call->at, start = call->starts[entry];
+    const int i0 = tile * queries, at = call->at, start = call->left_padding[entry];
     const int held = layout == TAIL && window != ANY ? at + n - rows : 0; // the position in row 0
     const int lane = threadIdx.x % lanes, mine = threadIdx.x / lanes, i = i0 + mine;
     q += ((size_t)blockIdx.z * n + i0) * q_stride + head * HEAD;

@@ -11,7 +11,7 @@
 struct Call {
     int at;        // index of the first new row
     int last;      // which new row the logits are wanted of
-    int starts[1]; // [batch]: rows before are padding; then the tokens, [batch, n]
+    int left_padding[1]; // [batch]: rows before are padding; then the tokens, [batch, n]
 };
 
 // Fixes the i-th length at its compiled-in value, where there is one.

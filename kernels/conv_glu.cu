@@ -16,7 +16,7 @@ conv_glu(const Call* __restrict__ call, const float* __restrict__ rows, const fl
     LENGTH(5, stride);
     LENGTH(6, layout);
     __shared__ float sums[4][4];
-    const int first = blockIdx.x * 2, at = call->at, start = call->starts[blockIdx.y], packs = channels / VEC;
+    const int first = blockIdx.x * 2, at = call->at, start = call->left_padding[blockIdx.y], packs = channels / VEC;
     const float* past = rows + (size_t)blockIdx.y * held * stride;
     const float* w[4];
     float sum[4];

@@ -15,7 +15,7 @@ conv_window(const Call* __restrict__ call, const float* __restrict__ rows, float
     const int packs = channels / VEC, index = blockIdx.x * 256 + threadIdx.x;
     if (index >= n * taps * packs) return;
     const int column = index % packs, tap = index / packs % taps, i = index / packs / taps;
-    const int start = call->starts[blockIdx.y];
+    const int start = call->left_padding[blockIdx.y];
     const int row = row_of(layout, held, call->at, start, n, i, taps - 1 - ahead - tap);
     const float* past = rows + (size_t)blockIdx.y * held * stride;
     store(out + (size_t)blockIdx.y * n * taps * channels, index,

@@ -14,7 +14,7 @@ lag(const Call* __restrict__ call, const float* __restrict__ rows, float* __rest
     const int packs = width / VEC, index = blockIdx.x * 256 + threadIdx.x;
     if (index >= n * packs) return;
     const size_t entry = blockIdx.y;
-    const int row = row_of(layout, held, call->at, call->starts[entry], n, index / packs, back);
+    const int row = row_of(layout, held, call->at, call->left_padding[entry], n, index / packs, back);
     store(out + entry * n * width, index,
           row < 0 ? zeros() : load(rows + (entry * held + row) * stride, index % packs));
 }

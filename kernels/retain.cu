@@ -37,7 +37,7 @@ retain(const Call* __restrict__ call, const float* __restrict__ q, const float* 
     for (int i = 0; i < n; i++) {
         const size_t row = (size_t)entry * n + i;
         float* to = out + row * heads * size + head * size;
-        if (call->at + i < call->starts[entry]) { // so for the whole block
+        if (call->at + i < call->left_padding[entry]) { // so for the whole block
             if (inside && group == 0) store(to, column, zeros());
             continue;
         }

@@ -1,6 +1,6 @@
 //! The subject of the project: what a decoder remembers from one step to the next.
 //!
-//! A [`Strategy`] is a kind of memory, not a kind of model. A layer says [`Past::append`] and gets
+//! A [`Strategy`] is a kind of memory, not a kind of model. A layer says [`LayerContext::append`] and gets
 //! back a [`View`] of the rows it may read; it never names a strategy. So every strategy runs the
 //! same kernels, on rows kept differently, and whatever differs between two of them is the memory.
 //!
@@ -31,12 +31,12 @@ enum History<T> {
     Window {
         rows: Window<T>,
         taps: usize,
-        lent: Option<T>,
+        unrolled: Option<T>,
     },
     State(T),
 }
 
-/// The last K rows, three ways. In the enclosing [`History::Window`], `lent` holds what the layer
+/// The last K rows, three ways. In the enclosing [`History::Window`], `unrolled` holds what the layer
 /// reads when a call brings several rows: a window of one row's past is too short for them.
 enum Window<T> {
     Grown(Option<T>),
@@ -65,7 +65,7 @@ impl<T> History<T> {
             }
             Slot::State { .. } => return Ok(History::Fresh(Layout::Tail)),
         };
-        let window = |rows, taps| Ok(History::Window { rows, taps, lent: None });
+        let window = |rows, taps| Ok(History::Window { rows, taps, unrolled: None });
         match (strategy, taps) {
             (Strategy::Naive, _) | (Strategy::NaivePadded, Some(_)) => Ok(History::Fresh(Layout::Tail)),
             (Strategy::NaivePadded, None) => Ok(History::Fresh(Layout::Masked)),
@@ -128,14 +128,14 @@ impl<T> History<T> {
                 Ok(if prefill { fresh } else { View { rows: whole(b, rows), layout: Layout::Masked } })
             }
             History::State(_) => unreachable!("a layer that asked for a state appends no rows"),
-            History::Window { rows, taps, lent } => {
-                *lent = match rows.view(b) {
+            History::Window { rows, taps, unrolled } => {
+                *unrolled = match rows.view(b) {
                     Some(past) if n > 1 && call.at > 0 => Some(b.unroll(call, past, *taps - 1, new)?),
                     _ => None,
                 };
                 rows.write(b, call, *taps, new)?;
-                Ok(match lent {
-                    Some(lent) => View { rows: whole(b, lent), layout: Layout::Tail },
+                Ok(match unrolled {
+                    Some(unrolled) => View { rows: whole(b, unrolled), layout: Layout::Tail },
                     None if n > 1 => fresh,
                     None => rows.view(b).expect("just written"),
                 })
@@ -180,7 +180,7 @@ impl<T> History<T> {
                     Window::Ring(rows) => Window::Ring(change(rows)?),
                     Window::Queue(rows) => Window::Queue(change(rows)?),
                 };
-                History::Window { rows, taps: *taps, lent: None }
+                History::Window { rows, taps: *taps, unrolled: None }
             }
         })
     }
@@ -225,7 +225,7 @@ impl<T> Window<T> {
 }
 
 /// What a decoder looks at besides its own past: made once of the sentences to translate.
-pub struct Source<B: Backend> {
+pub struct EncoderOutput<B: Backend> {
     /// The call that it was made in, which says where each sentence begins. Its entries are sentences;
     /// each serves as many neighbouring entries of the decoder: the beams of one sentence share it.
     pub call: Call<B::Input>,
@@ -237,19 +237,19 @@ pub struct Source<B: Backend> {
     pub rows: Vec<B::Tensor>,
 }
 
-impl<B: Backend> Source<B> {
+impl<B: Backend> EncoderOutput<B> {
     /// The same sentences in another order.
-    fn gather(&self, b: &B, order: &[usize]) -> Result<Source<B>> {
+    fn gather(&self, b: &B, order: &[usize]) -> Result<EncoderOutput<B>> {
         let n = self.call.rows();
         let tokens = order.iter().flat_map(|&s| &self.call.tokens[s * n..(s + 1) * n]).copied().collect();
         let mut call = Call::new(tokens, order.len(), self.call.at);
-        call.starts = order.iter().map(|&s| self.call.starts[s]).collect();
+        call.left_padding = order.iter().map(|&s| self.call.left_padding[s]).collect();
         b.stage(&mut call)?;
         let gather = |rows: &[B::Tensor]| -> Result<Vec<B::Tensor>> {
             rows.iter().map(|rows| b.gather_batch(rows, order)).collect()
         };
         let sentences = order.iter().map(|&s| self.sentences[s]).collect();
-        Ok(Source { call, sentences, encoded: gather(&self.encoded)?, rows: gather(&self.rows)? })
+        Ok(EncoderOutput { call, sentences, encoded: gather(&self.encoded)?, rows: gather(&self.rows)? })
     }
 
     /// Bytes kept.
@@ -262,7 +262,7 @@ impl<B: Backend> Source<B> {
 pub struct Cache<B: Backend> {
     strategy: Strategy,
     histories: Vec<History<B::Tensor>>,
-    source: Option<Rc<Source<B>>>,
+    encoder_output: Option<Rc<EncoderOutput<B>>>,
     call: Call<B::Input>,
     batch: usize,
     capacity: usize,
@@ -276,20 +276,20 @@ impl<B: Backend> Cache<B> {
         let histories = slots.iter().map(new).collect::<Result<_>>()?;
         let longest = if strategy.remembers() { 1 } else { capacity };
         let call = Call::new(Vec::with_capacity(batch * longest), batch, 0);
-        Ok(Cache { strategy, histories, source: None, call, batch, capacity, len: 0 })
+        Ok(Cache { strategy, histories, encoder_output: None, call, batch, capacity, len: 0 })
     }
 
     /// What the decoder is to look at besides its past.
     ///
     /// # Panics
     /// When the batch is no multiple of its sentences.
-    pub fn look_at(&mut self, source: Rc<Source<B>>) {
+    pub fn set_encoder_output(&mut self, source: Rc<EncoderOutput<B>>) {
         assert!(self.batch.is_multiple_of(source.call.batch), "each sentence serves as many entries");
-        self.source = Some(source);
+        self.encoder_output = Some(source);
     }
 
-    pub fn source(&self) -> Option<&Rc<Source<B>>> {
-        self.source.as_ref()
+    pub fn encoder_output(&self) -> Option<&Rc<EncoderOutput<B>>> {
+        self.encoder_output.as_ref()
     }
 
     /// Says, before anything is held, how many rows of each entry are padding: sequences of several
@@ -297,14 +297,16 @@ impl<B: Backend> Cache<B> {
     ///
     /// # Errors
     /// When something is held already, or there is not one start for each entry.
-    pub fn begin_at(&mut self, starts: &[usize]) -> Result<()> {
-        if !self.is_empty() || starts.len() != self.batch {
+    pub fn set_left_padding(&mut self, left_padding: &[usize]) -> Result<()> {
+        if !self.is_empty() || left_padding.len() != self.batch {
             let (len, batch) = (self.len, self.batch);
-            let what =
-                format!("{} starts for a cache of {batch} entries that holds {len} rows", starts.len());
+            let given = left_padding.len();
+            let what = format!(
+                "left padding for {given} entries: the cache has {batch}, and holds {len} rows; it must be set first"
+            );
             return Err(Error::Input(what));
         }
-        self.call.starts.copy_from_slice(starts);
+        self.call.left_padding.copy_from_slice(left_padding);
         Ok(())
     }
 
@@ -372,13 +374,13 @@ impl<B: Backend> Cache<B> {
     }
 
     /// What a model's body works with.
-    pub fn past<'a>(&'a mut self, b: &'a B) -> Past<'a, B> {
-        Past {
+    pub fn context<'a>(&'a mut self, b: &'a B) -> LayerContext<'a, B> {
+        LayerContext {
             b,
             strategy: self.strategy,
             call: &self.call,
             memories: self.histories.iter_mut(),
-            source: self.source.as_deref(),
+            encoder_output: self.encoder_output.as_deref(),
         }
     }
 
@@ -394,16 +396,16 @@ impl<B: Backend> Cache<B> {
         for history in &mut self.histories {
             *history = history.map(|rows| b.gather_batch(rows, order))?;
         }
-        if let Some(source) = &self.source {
+        if let Some(source) = &self.encoder_output {
             let beams = self.batch / source.call.batch;
             let wanted = shared(&source.sentences, order.iter().map(|entry| entry / beams).collect());
             if wanted.iter().copied().ne(0..source.call.batch) {
-                self.source = Some(Rc::new(source.gather(b, &wanted)?));
+                self.encoder_output = Some(Rc::new(source.gather(b, &wanted)?));
             }
         }
         self.batch = order.len();
         self.call.batch = order.len();
-        self.call.starts = order.iter().map(|&entry| self.call.starts[entry]).collect();
+        self.call.left_padding = order.iter().map(|&entry| self.call.left_padding[entry]).collect();
         self.call.input = B::Input::default(); // what was recorded of steps names the old rows
         Ok(())
     }
@@ -413,8 +415,8 @@ impl<B: Backend> Cache<B> {
         let histories =
             self.histories.iter().map(|h| h.map(|rows| b.duplicate(rows))).collect::<Result<_>>()?;
         let mut call = Call::new(Vec::with_capacity(self.call.tokens.capacity()), self.batch, 0);
-        call.starts.clone_from(&self.call.starts);
-        Ok(Cache { histories, source: self.source.clone(), call, ..*self })
+        call.left_padding.clone_from(&self.call.left_padding);
+        Ok(Cache { histories, encoder_output: self.encoder_output.clone(), call, ..*self })
     }
 
     /// Becomes an independent copy of `other`, in the buffers it has where they are of the same shapes:
@@ -430,11 +432,11 @@ impl<B: Backend> Cache<B> {
                 b.overwrite(rows, by)?;
             }
         }
-        self.call.starts.clone_from(&other.call.starts);
-        let of_source = |cache: &Cache<B>| cache.source.as_ref().map(Rc::as_ptr);
+        self.call.left_padding.clone_from(&other.call.left_padding);
+        let of_source = |cache: &Cache<B>| cache.encoder_output.as_ref().map(Rc::as_ptr);
         if of_source(self) != of_source(other) {
             self.call.input = B::Input::default(); // what was recorded of steps reads the other source
-            self.source.clone_from(&other.source);
+            self.encoder_output.clone_from(&other.encoder_output);
         }
         self.len = other.len;
         Ok(())
@@ -442,7 +444,7 @@ impl<B: Backend> Cache<B> {
 
     /// Bytes of the rows kept, padding and what is kept of a source included.
     pub fn allocated_bytes(&self, b: &B) -> usize {
-        let source = self.source.as_ref().map_or(0, |source| source.bytes(b));
+        let source = self.encoder_output.as_ref().map_or(0, |source| source.bytes(b));
         self.kept().map(|rows| crate::backend::bytes(b.shape(rows))).sum::<usize>() + source
     }
 
@@ -453,7 +455,7 @@ impl<B: Backend> Cache<B> {
             let whole = matches!(history, History::State(_));
             Some(crate::backend::bytes([batch, if whole { rows } else { rows.min(self.len) }, width]))
         };
-        let source = self.source.as_ref().map_or(0, |source| source.bytes(b));
+        let source = self.encoder_output.as_ref().map_or(0, |source| source.bytes(b));
         self.histories.iter().filter_map(live).sum::<usize>() + source
     }
 
@@ -476,19 +478,19 @@ fn shared(sentences: &[usize], read: Vec<usize>) -> Vec<usize> {
 
 /// What a layer works with in one call: the machine, what was staged, and one memory for each call node,
 /// handed out in call order. A layer called twice in a model is two call nodes.
-pub struct Past<'a, B: Backend> {
+pub struct LayerContext<'a, B: Backend> {
     b: &'a B,
     strategy: Strategy,
     call: &'a Call<B::Input>,
     memories: std::slice::IterMut<'a, History<B::Tensor>>,
-    source: Option<&'a Source<B>>,
+    encoder_output: Option<&'a EncoderOutput<B>>,
 }
 
-impl<'a, B: Backend> Past<'a, B> {
+impl<'a, B: Backend> LayerContext<'a, B> {
     /// Of layers that remember nothing, an encoder's: all rows there are come in this call.
-    pub fn none(b: &'a B, call: &'a Call<B::Input>) -> Past<'a, B> {
+    pub fn none(b: &'a B, call: &'a Call<B::Input>) -> LayerContext<'a, B> {
         let memories = std::slice::IterMut::default();
-        Past { b, strategy: Strategy::Naive, call, memories, source: None }
+        LayerContext { b, strategy: Strategy::Naive, call, memories, encoder_output: None }
     }
 
     pub fn backend(&self) -> &'a B {
@@ -505,8 +507,8 @@ impl<'a, B: Backend> Past<'a, B> {
     }
 
     /// What there is to look at besides the past.
-    pub fn source(&self) -> Option<&'a Source<B>> {
-        self.source
+    pub fn encoder_output(&self) -> Option<&'a EncoderOutput<B>> {
+        self.encoder_output
     }
 
     /// Remembers the new rows in the memory of the next call node, and returns those the layer may read.

@@ -105,7 +105,7 @@ impl Step {
         Work {
             flops: self.flops() as u64,
             copied_bytes: bytes(sum(|m| m.copied)),
-            read_bytes: bytes(sum(|m| m.read) + self.looked_up()),
+            read_bytes: bytes(sum(|m| m.read) + self.encoder_numbers()),
             allocs: sum(|m| m.allocs) as u64,
             alloc_bytes: bytes(sum(|m| m.allocated)),
             ..Work::default()
@@ -161,7 +161,7 @@ impl Step {
             Node::Dense { inner, out } => 2 * n * inner * out,
             Node::Last { inner, out } => 2 * inner * out,
             Node::Attention { width, window, .. } => 4 * width * self.pairs(window),
-            Node::Look { width, kept, inner } => {
+            Node::CrossAttention { width, kept, inner } => {
                 let anew = if self.strategy == Strategy::Reprojected { inner.unwrap_or(0) } else { 0 };
                 4 * width * n * self.source + 4 * self.source * anew * kept
             }
@@ -208,9 +208,9 @@ impl Step {
     }
 
     /// Numbers of the source that are read, of one batch entry.
-    fn looked_up(&self) -> usize {
+    fn encoder_numbers(&self) -> usize {
         let of = |node: &Node| match node {
-            Node::Look { kept, .. } => 2 * self.source * kept,
+            Node::CrossAttention { kept, .. } => 2 * self.source * kept,
             _ => 0,
         };
         self.config.nodes().iter().map(of).sum()
@@ -219,7 +219,7 @@ impl Step {
     /// What each kept tensor costs, in call order.
     fn memories(&self) -> Vec<Memory> {
         let of = |node: &Node| match *node {
-            Node::Dense { .. } | Node::Last { .. } | Node::Look { .. } => Vec::new(),
+            Node::Dense { .. } | Node::Last { .. } | Node::CrossAttention { .. } => Vec::new(),
             Node::Attention { kept, window: None, .. } => vec![self.rows().of_width(kept); 2],
             Node::Attention { kept, window: Some(window), .. } => {
                 let read =

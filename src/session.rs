@@ -59,9 +59,9 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         in_vocabulary(source, model.vocab())?;
         let padded = |sentence: &Vec<u32>| [vec![PADDING; rows - sentence.len()], sentence.clone()].concat();
         let mut call = Call::new(source.0.iter().flat_map(padded).collect(), source.0.len(), 0);
-        call.starts = source.0.iter().map(|sentence| rows - sentence.len()).collect();
+        call.left_padding = source.0.iter().map(|sentence| rows - sentence.len()).collect();
         b.stage(&mut call)?;
-        session.cache.look_at(Rc::new(model.encode(b, strategy, call)?));
+        session.cache.set_encoder_output(Rc::new(model.encode(b, strategy, call)?));
         Ok(session)
     }
 
@@ -147,7 +147,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
 
     /// Feeds tokens whose logits nobody wants. A strategy that remembers nothing has nothing to do:
     /// it computes everything at the next [`Self::feed`].
-    pub fn absorb(&mut self, new: &Tokens) -> Result<()> {
+    pub fn prefill(&mut self, new: &Tokens) -> Result<()> {
         if self.cache.strategy().remembers() {
             return self.feed(new).map(drop);
         }
@@ -162,8 +162,8 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
             return Err(Error::CacheFull { capacity, wanted });
         }
         if self.is_empty() {
-            let starts: Vec<usize> = new.0.iter().map(|sentence| n - sentence.len()).collect();
-            self.cache.begin_at(&starts)?;
+            let left_padding: Vec<usize> = new.0.iter().map(|sentence| n - sentence.len()).collect();
+            self.cache.set_left_padding(&left_padding)?;
         }
         for (seen, new) in self.seen.0.iter_mut().zip(&new.0) {
             seen.resize(seen.len() + n - new.len(), PADDING);

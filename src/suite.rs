@@ -72,13 +72,13 @@ pub fn all() -> Vec<Case> {
 }
 
 /// Whether two cases run on the same model on the same backend.
-pub fn same_rig(a: &Case, b: &Case) -> bool {
+pub fn same_fixture(a: &Case, b: &Case) -> bool {
     (a.model, a.shape, a.backend) == (b.model, b.shape, b.backend)
 }
 
 /// Whether two cases differ in nothing but the strategy.
 pub fn side_by_side(a: &Case, b: &Case) -> bool {
-    same_rig(a, b) && (a.batch, a.position) == (b.batch, b.position)
+    same_fixture(a, b) && (a.batch, a.position) == (b.batch, b.position)
 }
 
 /// Of less importance, a larger one; the same for all cases of one model on one backend, which stay together.
@@ -186,21 +186,21 @@ mod tests {
         let cases = select(None).unwrap();
         let first = cases.iter().position(|case| case.backend.is_cuda()).unwrap();
         assert!(cases[first..].iter().all(|case| case.backend.is_cuda()));
-        let rigs: Vec<String> = cases[first..]
-            .chunk_by(same_rig)
-            .map(|rig| format!("{}-{} {}", rig[0].model, rig[0].shape, rig[0].backend))
+        let fixtures: Vec<String> = cases[first..]
+            .chunk_by(same_fixture)
+            .map(|fixture| format!("{}-{} {}", fixture[0].model, fixture[0].shape, fixture[0].backend))
             .collect();
         let want = ["toy", "base", "gpt2"]
             .map(|shape| ["cuda", "cuda-graph"].map(|backend| format!("transformer-{shape} {backend}")));
-        assert_eq!(rigs, want.concat());
+        assert_eq!(fixtures, want.concat());
         let named = select(Some("cuda")).unwrap();
         assert_eq!(named[0], cases[first], "a filter keeps what comes first");
         assert!(named.last().unwrap().backend == BackendName::CudaSpecialised);
-        let rigs = named.chunk_by(same_rig).count();
+        let fixtures = named.chunk_by(same_fixture).count();
         let mut kinds: Vec<_> = named.iter().map(|case| (case.model, case.shape, case.backend)).collect();
         kinds.sort();
         kinds.dedup();
-        assert_eq!(kinds.len(), rigs, "cases of one model on one backend stay together");
+        assert_eq!(kinds.len(), fixtures, "cases of one model on one backend stay together");
     }
 
     #[test]

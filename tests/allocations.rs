@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::case::Case;
-use decode_bench::measure::Rig;
+use decode_bench::measure::Fixture;
 
 struct Counting;
 
@@ -31,11 +31,11 @@ static ALLOCATOR: Counting = Counting;
 /// Requests of one step to position 12, after steps of the same shape.
 fn requests(case: &str, threads: usize) -> usize {
     let case: Case = case.parse().unwrap();
-    let rig = Rig::load(Cpu::new(threads), case.model, case.shape, 1).unwrap();
-    let mut session = rig.session(&case).unwrap();
+    let fixture = Fixture::load(Cpu::new(threads), case.model, case.shape, 1).unwrap();
+    let mut session = fixture.session(&case).unwrap();
     let mut counted = 0;
     for position in 1..=12 {
-        let token = rig.token(case.batch, position);
+        let token = fixture.token(case.batch, position);
         let before = REQUESTS.load(Ordering::Relaxed);
         let logits = session.feed(&token).unwrap();
         counted = REQUESTS.load(Ordering::Relaxed) - before;

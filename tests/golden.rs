@@ -9,7 +9,8 @@ use safetensors::{Dtype, SafeTensors};
 
 use decode_bench::backend::cpu::{Cpu, Tensor};
 use decode_bench::backend::{
-    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Norm, Sees, Tokens, View,
+    Activation, AttentionParams, Backend, Call, Columns, Convolution, Layout, Linear, Mask, Norm, Tokens,
+    View,
 };
 use decode_bench::case::ModelKind;
 use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
@@ -267,7 +268,7 @@ fn fairseq_agrees_on_the_convolutional_translator() {
     subject.agrees(&targets, &golden.rows("logits_incremental"));
     let b = &subject.b;
     let session = subject.session(Strategy::Concat, 2, 8);
-    let kept = session.cache().source().unwrap();
+    let kept = session.cache().encoder_output().unwrap();
     // ours begin late where fairseq's end early, and the square root of the length is in the values
     for (entry, length) in [(0, 6), (1, 3)] {
         for (ours, name, scale) in [(0, "encoder_a", 1.0), (1, "encoder_b", (length as f32).sqrt())] {
@@ -301,7 +302,7 @@ fn flax_agrees_on_attention() {
         bias: Some(tensor(&b, [1, 1, width], &bias("out"))),
     };
     let layer =
-        Attention { qkv, out, heads, kv_heads: heads, size, turns: None, slopes: None, sees: Sees::Past };
+        Attention { qkv, out, heads, kv_heads: heads, size, cos_sin: None, slopes: None, mask: Mask::Causal };
     for name in ["causal", "stepped"] {
         let expected = golden.rows(name);
         for strategy in laws::strategies(&layer).into_iter().filter(|s: &Strategy| s.remembers()) {
@@ -372,7 +373,7 @@ fn attention_is_that_of_its_formula() {
                 columns(&q),
                 whole(&k, layout),
                 whole(&v, layout),
-                &Attend::causal(heads, size),
+                &AttentionParams::causal(heads, size),
             );
             let attended = attended.unwrap();
             let what = format!("{layout:?}, {threads} threads");
@@ -398,11 +399,11 @@ fn attention_with_linear_biases_is_that_of_its_formula() {
     let slopes = tensor(&b, [1, 1, heads], &slopes);
     let [q, k, v] =
         [q, golden.numbers("k").1, golden.numbers("v").1].map(|x| tensor(&b, [batch, positions, width], &x));
-    let attend = Attend { slopes: Some(&slopes), ..Attend::causal(heads, size) };
+    let params = AttentionParams { slopes: Some(&slopes), ..AttentionParams::causal(heads, size) };
     for layout in [Layout::Tail, Layout::Bounded, Layout::Masked] {
         let call = call(batch, positions);
         let attended =
-            b.attention(&call, columns(&q), whole(&k, layout), whole(&v, layout), &attend).unwrap();
+            b.attention(&call, columns(&q), whole(&k, layout), whole(&v, layout), &params).unwrap();
         let expected: Vec<Vec<f32>> =
             golden.numbers("attended").1.chunks(width).map(<[f32]>::to_vec).collect();
         assert_close(&rows(&b, &attended), &expected, &format!("alibi, {layout:?}"));
@@ -448,12 +449,12 @@ fn rotation_is_that_of_its_formula() {
     let b = Cpu::new(1);
     let positions = golden.ids("positions").1;
     let theta = f64::from(golden.numbers("theta").1[0]);
-    let turns = position::rotary(theta, positions[n - 1] as usize + 1, size);
-    let turns = tensor(&b, [1, turns.len() / size, size], &turns);
+    let cos_sin = position::rotary(theta, positions[n - 1] as usize + 1, size);
+    let cos_sin = tensor(&b, [1, cos_sin.len() / size, size], &cos_sin);
     let call = Call::new(vec![0; batch * n], batch, positions[0] as usize);
     let x = tensor(&b, [batch, n, heads * size], &x);
     let expected: Vec<Vec<f32>> = golden.numbers("y").1.chunks(heads * size).map(<[f32]>::to_vec).collect();
-    assert_close(&rows(&b, &b.rotate(&call, columns(&x), &turns).unwrap()), &expected, "rotary");
+    assert_close(&rows(&b, &b.rope(&call, columns(&x), &cos_sin).unwrap()), &expected, "rotary");
 }
 
 #[test]

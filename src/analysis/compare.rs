@@ -8,7 +8,7 @@ use super::measurements::Series;
 pub enum Pairing {
     /// Within each round, so that drift cancels.
     Rounds,
-    /// Not at all, because fewer than [`ENOUGH`] rounds are shared, and there are more samples than
+    /// Not at all, because fewer than [`MIN_ROUNDS`] rounds are shared, and there are more samples than
     /// that outside of them: drift is part of the ratio.
     Unpaired,
 }
@@ -43,7 +43,7 @@ pub struct Comparison {
 }
 
 /// Fewer samples or rounds than this give no verdict: five have 94 % confidence at best.
-pub const ENOUGH: usize = 5;
+pub const MIN_ROUNDS: usize = 5;
 
 /// Compares `a` with `b`. In rounds, the ratio is the median of the rounds' ratios: unlike the
 /// ratio of the medians, it does not see a machine that slows down for half of the run. Where
@@ -69,7 +69,7 @@ fn ratio(a: &Series, b: &Series) -> Option<(Estimate, Pairing)> {
     let of_b = b.rounds();
     let shared = a.rounds().into_iter().filter_map(|(round, a)| Some((a / of_b.get(&round)?).ln()));
     let logs: Vec<f64> = shared.filter(|log| log.is_finite()).collect();
-    let all = ENOUGH.min(a.independent().len()).min(b.independent().len());
+    let all = MIN_ROUNDS.min(a.independent().len()).min(b.independent().len());
     if !logs.is_empty() && logs.len() >= all {
         return Some((median(&logs)?.map(f64::exp), Pairing::Rounds));
     }
@@ -84,8 +84,8 @@ fn unpaired_ratio(a: &Series, b: &Series) -> Option<Estimate> {
 /// Different only if the whole interval is on one side of 1 and the ratio is outside the band.
 fn verdict(ratio: &Estimate, aa_band: Option<f64>) -> Verdict {
     match aa_band {
-        Some(band) if ratio.n >= ENOUGH && ratio.hi < 1.0 && ratio.value < 1.0 / band => Verdict::Faster,
-        Some(band) if ratio.n >= ENOUGH && ratio.lo > 1.0 && ratio.value > band => Verdict::Slower,
+        Some(band) if ratio.n >= MIN_ROUNDS && ratio.hi < 1.0 && ratio.value < 1.0 / band => Verdict::Faster,
+        Some(band) if ratio.n >= MIN_ROUNDS && ratio.lo > 1.0 && ratio.value > band => Verdict::Slower,
         _ => Verdict::NotDistinguishable,
     }
 }
@@ -99,9 +99,9 @@ pub fn aa_band(series: &Series) -> Option<f64> {
     let far_end = |interval: Estimate| interval.lo.abs().max(interval.hi.abs());
     let rounds: Vec<Vec<f64>> = series.by_round().into_values().collect();
     let twice: Vec<f64> = rounds.iter().filter(|r| r.len() > 1).map(|r| (r[0] / r[1]).ln()).collect();
-    let log = if twice.len() >= ENOUGH {
+    let log = if twice.len() >= MIN_ROUNDS {
         median(&twice).map(far_end)
-    } else if rounds.len() >= ENOUGH {
+    } else if rounds.len() >= MIN_ROUNDS {
         expected_far_end(&series.rounds().into_values().collect::<Vec<_>>())
     } else {
         halves(&series.values()).map(far_end)
@@ -122,5 +122,5 @@ fn expected_far_end(values: &[f64]) -> Option<f64> {
 
 fn halves(values: &[f64]) -> Option<Estimate> {
     let (first, second) = values.split_at(values.len() / 2);
-    (first.len() >= ENOUGH).then(|| bootstrap_ratio(first, second))?.map(|ratio| ratio.map(f64::ln))
+    (first.len() >= MIN_ROUNDS).then(|| bootstrap_ratio(first, second))?.map(|ratio| ratio.map(f64::ln))
 }

@@ -12,7 +12,7 @@
 //! by all rounds together: the later half of the positions against the earlier half. Where the rounds agree on
 //! no direction there is no crossing to look for, only whether one strategy is faster all along.
 
-use super::compare::{Verdict, ENOUGH};
+use super::compare::{Verdict, MIN_ROUNDS};
 use super::estimate::{median, median_of, Estimate};
 
 /// Positions of one round, ascending, each with ln of the first strategy's time over the second's.
@@ -27,14 +27,14 @@ pub enum Crossing {
     Everywhere(Verdict),
     /// Over all positions together; from which position on, the rounds do not tell.
     Overall(Verdict),
-    /// The rounds do not tell, or there are fewer than [`ENOUGH`].
+    /// The rounds do not tell, or there are fewer than [`MIN_ROUNDS`].
     Undecided,
 }
 
 /// Finds the crossing in the curves of a run's rounds.
 pub fn crossing(rounds: &[Curve]) -> Crossing {
     let rounds: Vec<&Curve> = rounds.iter().filter(|curve| !curve.is_empty()).collect();
-    if rounds.len() < ENOUGH {
+    if rounds.len() < MIN_ROUNDS {
         return Crossing::Undecided;
     }
     let trends: Vec<f64> = rounds.iter().filter_map(|curve| trend(curve)).collect();
@@ -88,7 +88,7 @@ fn level(rounds: &[&Curve]) -> Crossing {
 /// The sign that all of the interval of the median has.
 fn sign(values: &[f64]) -> Option<f64> {
     let Estimate { lo, hi, n, .. } = median(values)?;
-    (n >= ENOUGH && lo * hi > 0.0).then_some(lo.signum())
+    (n >= MIN_ROUNDS && lo * hi > 0.0).then_some(lo.signum())
 }
 
 /// How much higher the curve is in the later half of its positions.

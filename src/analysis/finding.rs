@@ -32,7 +32,7 @@ pub struct Finding {
     /// Absent where no closed form or no ceiling is known.
     pub predicted: Option<Prediction>,
     /// Measured over predicted, where both are numbers.
-    pub misfit: Option<f64>,
+    pub measured_over_predicted: Option<f64>,
     /// The first position at which the table's row, of steps in turn, surely says the opposite: findings are about
     /// whole decodes, and both are shown.
     pub disagrees_at: Option<usize>,
@@ -191,7 +191,7 @@ fn beats_from(
         from,
         to,
         predicted,
-        misfit: misfit(answer, predicted),
+        measured_over_predicted: measured_over_predicted(answer, predicted),
         disagrees_at: None,
     }
 }
@@ -213,7 +213,7 @@ fn answer(line: &CrossingLine) -> Answer {
     }
 }
 
-fn misfit(answer: Answer, predicted: Option<Prediction>) -> Option<f64> {
+fn measured_over_predicted(answer: Answer, predicted: Option<Prediction>) -> Option<f64> {
     match (answer, predicted) {
         (Answer::At { value, lo: Some(_), .. }, Some(Prediction::At { value: expected })) => {
             Some(value / expected)
@@ -245,7 +245,7 @@ fn bytes_where_beaten(beats: &Finding) -> Option<Finding> {
         question,
         answer,
         predicted,
-        misfit: misfit(answer, predicted),
+        measured_over_predicted: measured_over_predicted(answer, predicted),
         disagrees_at: None,
         ..*beats
     })
@@ -320,7 +320,7 @@ fn best_chunk(
         from: 1,
         to: tokens,
         predicted,
-        misfit: misfit(answer, predicted),
+        measured_over_predicted: measured_over_predicted(answer, predicted),
         disagrees_at: None,
     };
     (candidates.len() > 1).then_some(finding)
@@ -357,7 +357,7 @@ mod tests {
         let Answer::At { value, lo: Some(lo), hi: Some(hi) } = beats.answer else { panic!("{beats:?}") };
         assert!(lo <= 189.0 && 189.0 <= hi && (value / 189.0).ln().abs() < 0.15, "{beats:?}");
         assert_eq!(beats.predicted, Some(Prediction::At { value: 172.0 }));
-        assert_eq!(beats.misfit, Some(value / 172.0));
+        assert_eq!(beats.measured_over_predicted, Some(value / 172.0));
         let bytes = of(&found, Question::BytesWhereBeaten { first, second });
         let row = 3.0 * 2.0 * 256.0 * 4.0;
         assert_eq!(bytes.predicted, Some(Prediction::At { value: 172.0 * row }));
@@ -372,7 +372,10 @@ mod tests {
         let mut run = synthetic::run(6);
         run.environment.read_bandwidth.clear();
         let found = findings(&run, &Step::floor_of);
-        assert!(!found.is_empty() && found.iter().all(|f| f.predicted.is_none() && f.misfit.is_none()));
+        assert!(
+            !found.is_empty()
+                && found.iter().all(|f| f.predicted.is_none() && f.measured_over_predicted.is_none())
+        );
     }
 
     /// A decode of 512 tokens: 8 shapes by chunks of 64, 512 by concat, one by padded.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::compare::ENOUGH;
+use super::compare::MIN_ROUNDS;
 use super::estimate::{median, median_of, Estimate};
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
 use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
@@ -79,7 +79,7 @@ fn one_kind<T: Copy>(samples: &[(u32, T)], prefer: Prefer) -> Vec<(u32, T)> {
     };
     let rounds = |kind: &Vec<(u32, T)>| kind.iter().map(|(round, _)| round).collect::<BTreeSet<_>>().len();
     let longest = kinds.iter().map(rounds).max().unwrap_or(0);
-    let chosen = kinds.into_iter().find(|kind| rounds(kind) >= ENOUGH.min(longest).max(1));
+    let chosen = kinds.into_iter().find(|kind| rounds(kind) >= MIN_ROUNDS.min(longest).max(1));
     chosen.unwrap_or_else(|| samples.to_vec())
 }
 

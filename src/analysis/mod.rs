@@ -28,7 +28,7 @@ mod summary;
 mod versus;
 
 pub use citation::{citation, rows_hash, Citation, Other};
-pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict, ENOUGH};
+pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict, MIN_ROUNDS};
 pub use compiling::{compiling, Compiling};
 pub use crossing::{crossing, Crossing, Curve};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
@@ -37,7 +37,7 @@ pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{rows, Group, Measurements, Prefer, Series};
 pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
-pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Line, Summary};
+pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};
 pub use versus::{against, weights_differ, Base, Measured, Versus};
 
 #[cfg(test)]

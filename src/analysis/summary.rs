@@ -17,7 +17,7 @@ use crate::strategy::Strategy;
 pub struct Summary {
     pub group: Group,
     /// By position, then strategy.
-    pub lines: Vec<Line>,
+    pub lines: Vec<SummaryRow>,
     pub crossings: Vec<CrossingLine>,
     pub arithmetic: Vec<Arithmetic>,
 }
@@ -36,7 +36,7 @@ pub struct Arithmetic {
 
 /// One case. What was not measured is absent.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Line {
+pub struct SummaryRow {
     pub case: Case,
     pub step_ns: Option<Estimate>,
     /// Why there is no time.
@@ -127,13 +127,13 @@ pub fn headline_positions(measured: &[usize]) -> Vec<usize> {
     wanted.filter_map(nearest).collect::<BTreeSet<usize>>().into_iter().collect()
 }
 
-fn line(run: &Run, found: &Measurements, floor_bytes: FloorBytes<'_>, case: Case) -> Line {
+fn line(run: &Run, found: &Measurements, floor_bytes: FloorBytes<'_>, case: Case) -> SummaryRow {
     let median = |metric| found.median(&case, metric);
     let exact = |metric| median(metric).map(|estimate| estimate.value);
     let step_ns = median(Metric::StepNs);
     let floor = floor_ns(&run.environment, floor_bytes, &case);
     let versus = |other| (case.strategy != other).then(|| versus(found, &case, other)).flatten();
-    Line {
+    SummaryRow {
         case,
         step_ns,
         error: found.error(&case, Metric::StepNs).map(String::from),

@@ -6,7 +6,8 @@ use std::cell::Cell;
 use std::ops::Sub;
 
 use super::{
-    bytes, Activation, Attend, Backend, Call, Columns, Convolution, DeviceMemory, Linear, Norm, Shape, View,
+    bytes, Activation, AttentionParams, Backend, Call, Columns, Convolution, DeviceMemory, Linear, Norm,
+    Shape, View,
 };
 use crate::error::Result;
 
@@ -200,13 +201,13 @@ impl<B: Backend> Backend for Metered<B> {
     fn add(&self, a: &B::Tensor, b: &B::Tensor, scale: f32) -> Result<B::Tensor> {
         self.0.add(a, b, scale)
     }
-    fn rotate(
+    fn rope(
         &self,
         call: &Call<B::Input>,
         x: Columns<'_, B::Tensor>,
-        turns: &B::Tensor,
+        cos_sin: &B::Tensor,
     ) -> Result<B::Tensor> {
-        self.0.rotate(call, x, turns)
+        self.0.rope(call, x, cos_sin)
     }
     fn attention(
         &self,
@@ -214,19 +215,19 @@ impl<B: Backend> Backend for Metered<B> {
         q: Columns<'_, B::Tensor>,
         k: View<'_, B::Tensor>,
         v: View<'_, B::Tensor>,
-        attend: &Attend<'_, B::Tensor>,
+        params: &AttentionParams<'_, B::Tensor>,
     ) -> Result<B::Tensor> {
         let ([batch, n, _], [entries, rows, _]) = (self.0.shape(q.tensor), self.0.shape(k.rows.tensor));
-        let visited = |start: usize, i: usize| attend.visited(k.layout, rows, call.at, start, i);
+        let visited = |start: usize, i: usize| params.visited(k.layout, rows, call.at, start, i);
         let pairs = |start: usize| (0..n).map(|i| visited(start, i)).sum::<usize>();
-        let pairs = call.starts.iter().map(|&start| pairs(start)).sum::<usize>() * (batch / entries);
+        let pairs = call.left_padding.iter().map(|&start| pairs(start)).sum::<usize>() * (batch / entries);
         let read: usize =
-            call.starts.iter().map(|&start| attend.read(k.layout, rows, call.at, start, n)).sum();
+            call.left_padding.iter().map(|&start| params.read(k.layout, rows, call.at, start, n)).sum();
         self.count(|work| {
             work.flops += (4 * pairs * q.width) as u64;
             work.read_bytes += 2 * bytes([1, read, k.rows.width]) as u64;
         });
-        self.0.attention(call, q, k, v, attend)
+        self.0.attention(call, q, k, v, params)
     }
     fn conv_glu(
         &self,

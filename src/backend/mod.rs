@@ -92,51 +92,58 @@ pub struct Norm<T> {
     pub eps: f32,
 }
 
-/// Which rows a new row may look at. Padding, before its entry's [`Call::starts`], it never may.
+/// Which rows of keys and values a query attends to. Padding, before its sentence's
+/// [`Call::left_padding`], is never among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sees {
-    /// Its own and all before it.
-    Past,
-    /// The latest so many, its own among them.
-    Window(usize),
-    /// Every row: those of a source, which has no order in time.
-    All,
+pub enum Mask {
+    /// Its own position and all before it.
+    Causal,
+    /// The latest so many positions, its own among them (Mistral's sliding window).
+    SlidingWindow(usize),
+    /// Every row: those of an encoder's output, which has no order in time.
+    Full,
 }
 
 /// What attention is besides its queries, keys and values.
-pub struct Attend<'a, T> {
+pub struct AttentionParams<'a, T> {
     pub heads: usize,
     /// Heads of keys and values; each serves `heads / kv_heads` neighbouring ones of the queries.
     pub kv_heads: usize,
     /// Of the products of queries and keys; usually `1/√D`.
     pub scale: f32,
-    pub sees: Sees,
+    pub mask: Mask,
     /// `[1, 1, heads]`: a head's scores are less by its slope times the distance (ALiBi; Press et al. 2022).
     pub slopes: Option<&'a T>,
 }
 
-impl<T> Attend<'_, T> {
+impl<T> AttentionParams<'_, T> {
     /// As many heads of keys as of queries, each `size` wide, looking at the past.
     pub fn causal(heads: usize, size: usize) -> Self {
-        Attend { heads, kv_heads: heads, scale: 1.0 / (size as f32).sqrt(), sees: Sees::Past, slopes: None }
+        AttentionParams {
+            heads,
+            kv_heads: heads,
+            scale: 1.0 / (size as f32).sqrt(),
+            mask: Mask::Causal,
+            slopes: None,
+        }
     }
 
     /// Rows that new row i of an entry visits.
     pub fn visited(&self, layout: Layout, rows: usize, at: usize, start: usize, i: usize) -> usize {
         let end = at + i + 1;
-        match (self.sees, layout) {
-            (Sees::All, _) => rows.saturating_sub(start),
+        match (self.mask, layout) {
+            (Mask::Full, _) => rows.saturating_sub(start),
             (_, Layout::Masked) => rows,
-            (Sees::Past, _) => end.saturating_sub(start).min(rows),
-            (Sees::Window(window), _) => end.saturating_sub(start).min(window).min(rows),
+            (Mask::Causal, _) => end.saturating_sub(start).min(rows),
+            (Mask::SlidingWindow(window), _) => end.saturating_sub(start).min(window).min(rows),
         }
     }
 
     /// Rows that any of an entry's n new rows visits, each counted once.
     pub fn read(&self, layout: Layout, rows: usize, at: usize, start: usize, n: usize) -> usize {
         let by_last = self.visited(layout, rows, at, start, n - 1);
-        match (self.sees, layout) {
-            (Sees::Window(_), Layout::Tail | Layout::Bounded | Layout::Ring) => {
+        match (self.mask, layout) {
+            (Mask::SlidingWindow(_), Layout::Tail | Layout::Bounded | Layout::Ring) => {
                 (by_last + n - 1).min(rows).min((at + n).saturating_sub(start))
             }
             _ => by_last,
@@ -186,7 +193,7 @@ pub struct Call<Input> {
     pub batch: usize,
     /// Where each entry begins: rows before are padding, so that sentences of several lengths end
     /// together. A row's position in its sentence is its index less this.
-    pub starts: Vec<usize>,
+    pub left_padding: Vec<usize>,
     /// Index of the first new row. The only position counter there is: the embedding, the
     /// write index and the mask all read this one.
     pub at: usize,
@@ -204,7 +211,7 @@ impl<Input: Default> Call<Input> {
     /// wanted of the last. Not staged yet.
     pub fn new(tokens: Vec<u32>, batch: usize, at: usize) -> Call<Input> {
         let last = (tokens.len() / batch).saturating_sub(1);
-        Call { tokens, batch, starts: vec![0; batch], at, last, input: Input::default() }
+        Call { tokens, batch, left_padding: vec![0; batch], at, last, input: Input::default() }
     }
 }
 
@@ -359,25 +366,25 @@ pub trait Backend: Sized + 'static {
     /// `(a + b)·scale`.
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor, scale: f32) -> Result<Self::Tensor>;
     /// Each head of `size` numbers turned by its position, `[batch, n, x.width]`: numbers j and j + size/2
-    /// are a point, turned by the angle whose cosine and sine are `turns[at + i - start][j]` and `[j + size/2]`.
+    /// are a point, turned by the angle whose cosine and sine are `cos_sin[at + i - start][j]` and `[j + size/2]`.
     /// turns `[1, capacity, size]`.
-    fn rotate(
+    fn rope(
         &self,
         call: &Call<Self::Input>,
         x: Columns<'_, Self::Tensor>,
-        turns: &Self::Tensor,
+        cos_sin: &Self::Tensor,
     ) -> Result<Self::Tensor>;
     /// `softmax(mask(scale·q·kᵀ))·v` for each head, `[batch, n, q.width]`; which rows are visible says
-    /// [`Attend::sees`]. With [`Layout::Masked`] all rows are read and the others are deselected, in the
+    /// [`AttentionParams::mask`]. With [`Layout::Masked`] all rows are read and the others are deselected, in the
     /// scores and in v: what they hold cannot matter, NaN included. A row that sees none is zeros.
-    /// With [`Sees::All`] k and v may have fewer entries than q, and then each serves as many neighbours.
+    /// With [`Mask::Full`] k and v may have fewer entries than q, and then each serves as many neighbours.
     fn attention(
         &self,
         call: &Call<Self::Input>,
         q: Columns<'_, Self::Tensor>,
         k: View<'_, Self::Tensor>,
         v: View<'_, Self::Tensor>,
-        attend: &Attend<'_, Self::Tensor>,
+        params: &AttentionParams<'_, Self::Tensor>,
     ) -> Result<Self::Tensor>;
     /// Convolution and gated linear unit for the newest n rows of `rows`:
     /// `u = bias + Σ_k x[p-K+1+k+ahead]·W[k]`, `y = u[..C]·sigmoid(u[C..])`, with a residual

@@ -49,7 +49,7 @@ fn operations_are_the_oracle_s<B: Backend>(b: &B) {
     layers::activations(b);
     layers::swiglu(b);
     layers::add(b);
-    layers::rotate(b);
+    layers::rope(b);
     attention::attention(b);
     past::conv_glu(b);
     past::retain(b);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
-use decode_bench::analysis::{against, weights_differ, Base, Verdict, Versus, ENOUGH};
+use decode_bench::analysis::{against, weights_differ, Base, Verdict, Versus, MIN_ROUNDS};
 use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{Metric, Run};
@@ -148,12 +148,12 @@ fn fail_if_slower(found: &[Versus<'_>], limit: f64) -> Result<()> {
     let judged = |versus: &&Versus<'_>| {
         versus
             .comparison
-            .is_some_and(|c| c.aa_band.is_some() && (c.ratio.n >= ENOUGH || c.ratio.confidence == 1.0))
+            .is_some_and(|c| c.aa_band.is_some() && (c.ratio.n >= MIN_ROUNDS || c.ratio.confidence == 1.0))
     };
     let silent = found.len() - found.iter().filter(judged).count();
     if silent == found.len() {
         return Err(Error::Input(format!(
-            "nothing can be said to be slower or not: no comparison has {ENOUGH} rounds, or samples, on both sides"
+            "nothing can be said to be slower or not: no comparison has {MIN_ROUNDS} rounds, or samples, on both sides"
         )));
     }
     if silent > 0 {

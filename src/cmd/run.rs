@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{default_threads, shard, Enough, Machines, Record, Settings};
+use decode_bench::measure::{default_threads, shard, Machines, Record, Settings, StopRule};
 use decode_bench::record::Sharding;
 use decode_bench::shard::{Group, Place, Plan};
 
@@ -59,13 +59,13 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn settings(args: &Args) -> Settings {
-    let usual = Enough::default();
+    let usual = StopRule::default();
     Settings {
         threads: args.threads.unwrap_or_else(default_threads),
         seed: args.seed,
         results: args.results.clone(),
         cold_l2: args.cold_l2,
-        enough: Enough { budget: args.budget.map_or(usual.budget, Duration::from_secs), ..usual },
+        stop: StopRule { budget: args.budget.map_or(usual.budget, Duration::from_secs), ..usual },
         ..Settings::default()
     }
 }

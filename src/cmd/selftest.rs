@@ -3,7 +3,7 @@
 use decode_bench::analysis::{compare, Verdict};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{default_threads, interleaved, Machines, Rig, Settings};
+use decode_bench::measure::{default_threads, interleaved, Fixture, Machines, Settings};
 use decode_bench::on_backend;
 use decode_bench::suite::check_position;
 
@@ -40,9 +40,9 @@ pub fn run(args: Args) -> Result<()> {
     let machines = Machines::new(&settings);
     let mut different = 0;
     on_backend!(machines, case.backend, |b| {
-        let rig = Rig::load(b, case.model, case.shape, settings.seed)?;
+        let fixture = Fixture::load(b, case.model, case.shape, settings.seed)?;
         for comparison in 1..=aa {
-            let [a, b] = interleaved::against_itself(&rig, &case, rounds)?;
+            let [a, b] = interleaved::against_itself(&fixture, &case, rounds)?;
             let compared = compare(&a, &b);
             let compared = compared.ok_or_else(|| Error::Input("the samples give no ratio".into()))?;
             different += u32::from(compared.verdict != Verdict::NotDistinguishable);

@@ -3,7 +3,7 @@
 use decode_bench::backend::Backend;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{default_threads, equality, interleaved, Machines, Rig, Settings};
+use decode_bench::measure::{default_threads, equality, interleaved, Fixture, Machines, Settings};
 use decode_bench::on_backend;
 use decode_bench::strategy::Strategy;
 use decode_bench::suite::check_position;
@@ -61,21 +61,22 @@ pub fn run(args: Args) -> Result<()> {
     let threads = args.threads.unwrap_or_else(default_threads);
     let machines = Machines::new(&Settings { threads, ..Settings::default() });
     let emulated = machines.emulated(backend);
-    on_backend!(machines, backend, |b| time(&Rig::load(b, model, shape, 1)?, &case, &args, emulated))
+    on_backend!(machines, backend, |b| time(&Fixture::load(b, model, shape, 1)?, &case, &args, emulated))
 }
 
-fn time<B: Backend>(rig: &Rig<B>, case: &Case, args: &Args, emulated: bool) -> Result<()> {
-    equality::gate(rig, &[*case], None)?;
-    let trunk = rig.trunk(case)?;
-    trunk.settle()?;
-    if args.pipelined && !rig.backend.pipelines() {
+fn time<B: Backend>(fixture: &Fixture<B>, case: &Case, args: &Args, emulated: bool) -> Result<()> {
+    equality::gate(fixture, &[*case], None)?;
+    let prefilled = fixture.prefilled(case)?;
+    prefilled.warm_up()?;
+    if args.pipelined && !fixture.backend.pipelines() {
         return Err(Error::Input(format!("--pipelined: steps on {} are not queued", case.backend)));
     }
     let steps = PIPELINED.min(case.position);
-    let pipeline = args.pipelined.then(|| interleaved::pipeline(rig, case, &trunk, steps)).transpose()?;
+    let pipeline =
+        args.pipelined.then(|| interleaved::pipeline(fixture, case, &prefilled, steps)).transpose()?;
     let step = || match &pipeline {
         Some(pipeline) => Ok(pipeline.time()?.as_nanos() as u64 / pipeline.steps()),
-        None => Ok(trunk.time_steps(1)?.as_nanos() as u64),
+        None => Ok(prefilled.time_steps(1)?.as_nanos() as u64),
     };
     let turn = |count: u64| {
         let mut line = json!({ "case": case.to_string() });

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use decode_bench::case::Case;
 use decode_bench::error::Result;
 use decode_bench::measure::equality::gate;
-use decode_bench::measure::{default_threads, trace, Machines, Record, Rig, Settings};
+use decode_bench::measure::{default_threads, trace, Fixture, Machines, Record, Settings};
 use decode_bench::strategy::Strategy;
 use decode_bench::{on_backend, suite};
 
@@ -61,13 +61,13 @@ pub fn run(args: Args) -> Result<()> {
     let cases = under(cases, &args.strategy);
     let mut record = Record::open(&settings, machines.environment(&cases))?;
     let rounds = trace::ROUNDS.start..trace::ROUNDS.start + args.rounds;
-    for cases in cases.chunk_by(|a, b| suite::same_rig(a, b) && a.batch == b.batch) {
+    for cases in cases.chunk_by(|a, b| suite::same_fixture(a, b) && a.batch == b.batch) {
         let Case { model, shape, backend, .. } = cases[0];
         let last: Vec<Case> = trace::strategies(cases).iter().map(|case| case.at(args.tokens)).collect();
         on_backend!(machines, backend, |b| {
-            let rig = Rig::load(b, model, shape, args.seed)?;
-            let equal = gate(&rig, &last, Some(&mut record))?;
-            trace::decodes(&rig, &equal, args.tokens, rounds.clone(), None, &mut record)?;
+            let fixture = Fixture::load(b, model, shape, args.seed)?;
+            let equal = gate(&fixture, &last, Some(&mut record))?;
+            trace::decodes(&fixture, &equal, args.tokens, rounds.clone(), None, &mut record)?;
         })
     }
     print(&record.close()?)

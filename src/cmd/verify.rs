@@ -33,7 +33,7 @@ pub fn run(args: Args) -> Result<()> {
     let machines = Machines::new(&settings);
     let cases = machines.able(suite::select(args.filter.as_deref())?)?;
     let mut differing = Vec::new();
-    for cases in cases.chunk_by(suite::same_rig) {
+    for cases in cases.chunk_by(suite::same_fixture) {
         on_backend!(machines, cases[0].backend, |b| {
             let counter = Counter::new(b, &cases[0], &machines, args.seed)?;
             let mut checker = counter.checker();

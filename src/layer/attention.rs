@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use crate::backend::{whole, Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
-use crate::cache::Past;
+use crate::backend::{whole, Activation, AttentionParams, Backend, Columns, Layout, Linear, Mask, View};
+use crate::cache::LayerContext;
 use crate::error::Result;
 use crate::layer::Layer;
 use crate::strategy::Slot;
@@ -20,59 +20,59 @@ pub struct Attention<B: Backend> {
     /// D, numbers in a head.
     pub size: usize,
     /// Queries and keys are turned by their positions: [`crate::layer::position::rotary`].
-    pub turns: Option<Rc<B::Tensor>>,
+    pub cos_sin: Option<Rc<B::Tensor>>,
     /// Scores fade with the distance: [`crate::layer::position::alibi`].
     pub slopes: Option<Rc<B::Tensor>>,
-    /// A window is a ring, in a cache of fixed shape. [`Sees::All`] is an encoder's: all rows are there at
+    /// A window is a ring, in a cache of fixed shape. [`Mask::Full`] is an encoder's: all rows are there at
     /// once, nothing is remembered, and so it is not causal.
-    pub sees: Sees,
+    pub mask: Mask,
 }
 
 impl<B: Backend> Attention<B> {
-    fn attended(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let (b, call) = (past.backend(), past.call());
+    fn attended(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (b, call) = (context.backend(), context.call());
         let qkv = b.linear(x, &self.qkv, Activation::None, None)?;
         let (width, kv_width) = (self.heads * self.size, self.kv_heads * self.size);
         let part = |from, width| Columns { tensor: &qkv, from, width };
         let (q, k, v) = (part(0, width), part(width, kv_width), part(width + kv_width, kv_width));
-        let turned = match &self.turns {
-            Some(turns) => Some((b.rotate(call, q, turns)?, b.rotate(call, k, turns)?)),
+        let turned = match &self.cos_sin {
+            Some(cos_sin) => Some((b.rope(call, q, cos_sin)?, b.rope(call, k, cos_sin)?)),
             None => None,
         };
         let (q, k) = turned.as_ref().map_or((q, k), |(q, k)| (whole(b, q), whole(b, k)));
-        let attend = Attend {
+        let params = AttentionParams {
             kv_heads: self.kv_heads,
-            sees: self.sees,
+            mask: self.mask,
             slopes: self.slopes.as_deref(),
-            ..Attend::causal(self.heads, self.size)
+            ..AttentionParams::causal(self.heads, self.size)
         };
-        let (k, v) = match self.sees {
-            Sees::All => (View { rows: k, layout: Layout::Tail }, View { rows: v, layout: Layout::Tail }),
-            Sees::Past | Sees::Window(_) => (past.append(k)?, past.append(v)?),
+        let (k, v) = match self.mask {
+            Mask::Full => (View { rows: k, layout: Layout::Tail }, View { rows: v, layout: Layout::Tail }),
+            Mask::Causal | Mask::SlidingWindow(_) => (context.append(k)?, context.append(v)?),
         };
-        b.attention(call, q, k, v, &attend)
+        b.attention(call, q, k, v, &params)
     }
 }
 
 impl<B: Backend> Layer<B> for Attention<B> {
     fn slots(&self) -> Vec<Slot> {
         let width = self.kv_heads * self.size;
-        match self.sees {
-            Sees::Past => vec![Slot::Rows { width }; 2],
-            Sees::Window(rows) => vec![Slot::Window { width, rows }; 2],
-            Sees::All => Vec::new(),
+        match self.mask {
+            Mask::Causal => vec![Slot::Rows { width }; 2],
+            Mask::SlidingWindow(rows) => vec![Slot::Window { width, rows }; 2],
+            Mask::Full => Vec::new(),
         }
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.call_onto(past, x, None)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.call_onto(context, x, None)
     }
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        let h = self.attended(past, x)?;
-        past.backend().linear(&h, &self.out, Activation::None, onto)
+        let h = self.attended(context, x)?;
+        context.backend().linear(&h, &self.out, Activation::None, onto)
     }
 }

@@ -2,7 +2,7 @@
 //! linear layer over the last K inputs.
 
 use crate::backend::{whole, Backend, Convolution};
-use crate::cache::Past;
+use crate::cache::LayerContext;
 use crate::error::Result;
 use crate::layer::Layer;
 use crate::strategy::Slot;
@@ -18,9 +18,9 @@ impl<B: Backend> Layer<B> for LinearizedConvolution<B> {
     fn slots(&self) -> Vec<Slot> {
         vec![Slot::Window { width: self.channels, rows: self.convolution.taps }]
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let (b, call) = (past.backend(), past.call());
-        let rows = past.append(whole(b, x))?;
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (b, call) = (context.backend(), context.call());
+        let rows = context.append(whole(b, x))?;
         b.conv_glu(call, rows, &self.convolution)
     }
 }

@@ -39,24 +39,24 @@ pub fn strategies<B: Backend>(layer: &(impl Layer<B> + ?Sized)) -> Vec<Strategy>
 /// [`Error::Differs`] with the law, the strategy and the worst number, when one does not hold; or the
 /// layer's own.
 pub fn hold<B: Backend>(b: &B, layer: &(impl Layer<B> + ?Sized), width: usize) -> Result<()> {
-    let rig = Rig { b, layer, width };
-    rig.causality()?;
+    let checked = Checked { b, layer, width };
+    checked.causality()?;
     for strategy in strategies(layer).into_iter().filter(|strategy| strategy.remembers()) {
         for batch in [1, 3] {
             for pieces in PIECES {
-                rig.caching(strategy, batch, pieces)?;
+                checked.caching(strategy, batch, pieces)?;
             }
         }
         for order in [&[2, 0, 0][..], &[1], &[0, 1, 2, 2, 1]] {
-            rig.reordering(strategy, order)?;
+            checked.reordering(strategy, order)?;
         }
-        rig.forking(strategy)?;
-        rig.padding(strategy)?;
+        checked.forking(strategy)?;
+        checked.padding(strategy)?;
     }
     Ok(())
 }
 
-struct Rig<'a, B, L: ?Sized> {
+struct Checked<'a, B, L: ?Sized> {
     b: &'a B,
     layer: &'a L,
     width: usize,
@@ -65,7 +65,7 @@ struct Rig<'a, B, L: ?Sized> {
 /// `[LENGTH, width]` of each sequence.
 type Sequences = Vec<Vec<f32>>;
 
-impl<B: Backend, L: Layer<B> + ?Sized> Rig<'_, B, L> {
+impl<B: Backend, L: Layer<B> + ?Sized> Checked<'_, B, L> {
     /// Numbers between -1 and 1 that look like nothing in particular.
     fn sequences(&self, batch: usize, salt: usize) -> Sequences {
         let number = |i: usize| ((i * 7919 + i * i * 31 + salt * 104_729) % 2003) as f32 / 1001.5 - 1.0;
@@ -143,12 +143,18 @@ impl<B: Backend, L: Layer<B> + ?Sized> Rig<'_, B, L> {
             let shared = 5 * self.width;
             other[..shared].copy_from_slice(&sequence[..shared]);
         }
-        let mut trunk = self.layer.cache(self.b, strategy, 2, LENGTH)?;
-        self.agrees(&mut trunk, &sequences, 0..5, "forking", "before it")?;
-        let mut fork = trunk.fork(self.b)?;
+        let mut prefilled = self.layer.cache(self.b, strategy, 2, LENGTH)?;
+        self.agrees(&mut prefilled, &sequences, 0..5, "forking", "before it")?;
+        let mut fork = prefilled.fork(self.b)?;
         for at in 5..8 {
             self.agrees(&mut fork, &others, at..at + 1, "forking", &format!("{strategy}, the copy"))?;
-            self.agrees(&mut trunk, &sequences, at..at + 1, "forking", &format!("{strategy}, the original"))?;
+            self.agrees(
+                &mut prefilled,
+                &sequences,
+                at..at + 1,
+                "forking",
+                &format!("{strategy}, the original"),
+            )?;
         }
         Ok(())
     }
@@ -166,7 +172,7 @@ impl<B: Backend, L: Layer<B> + ?Sized> Rig<'_, B, L> {
     fn padding(&self, strategy: Strategy) -> Result<()> {
         let sequences = self.sequences(STARTS.len(), 7);
         let mut cache = self.layer.cache(self.b, strategy, STARTS.len(), LENGTH)?;
-        cache.begin_at(&STARTS)?;
+        cache.set_left_padding(&STARTS)?;
         let mut at = 0;
         for piece in [7, 1, 1, 2] {
             let x = self.upload(&sequences, at..at + piece)?;

@@ -1,7 +1,7 @@
 //! Layers that see one row at a time and remember nothing.
 
 use crate::backend::{Activation, Backend, Linear};
-use crate::cache::Past;
+use crate::cache::LayerContext;
 use crate::error::Result;
 use crate::layer::Layer;
 
@@ -12,16 +12,16 @@ pub struct Dense<B: Backend> {
 }
 
 impl<B: Backend> Layer<B> for Dense<B> {
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.call_onto(past, x, None)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.call_onto(context, x, None)
     }
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        past.backend().linear(x, &self.linear, self.activation, onto)
+        context.backend().linear(x, &self.linear, self.activation, onto)
     }
 }
 
@@ -33,17 +33,17 @@ pub struct Mlp<B: Backend> {
 }
 
 impl<B: Backend> Layer<B> for Mlp<B> {
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.call_onto(past, x, None)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.call_onto(context, x, None)
     }
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        let h = past.backend().linear(x, &self.up, self.activation, None)?;
-        past.backend().linear(&h, &self.down, Activation::None, onto)
+        let h = context.backend().linear(x, &self.up, self.activation, None)?;
+        context.backend().linear(&h, &self.down, Activation::None, onto)
     }
 }
 
@@ -55,16 +55,16 @@ pub struct GatedMlp<B: Backend> {
 }
 
 impl<B: Backend> Layer<B> for GatedMlp<B> {
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.call_onto(past, x, None)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.call_onto(context, x, None)
     }
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        let b = past.backend();
+        let b = context.backend();
         let h = b.swiglu(&b.linear(x, &self.gate_up, Activation::None, None)?)?;
         b.linear(&h, &self.down, Activation::None, onto)
     }

@@ -8,7 +8,7 @@
 //! | layer | |
 //! |---|---|
 //! | [`Attention`] | multi-head, grouped-query or multi-query; rotary positions, ALiBi, a sliding window |
-//! | [`Look`] | attention over a source |
+//! | [`CrossAttention`] | attention over a source |
 //! | [`LinearizedConvolution`] | with its gated linear unit |
 //! | [`Retention`] | a state in place of a past |
 //! | [`Mlp`], [`GatedMlp`], [`Dense`] | GELU, ReLU, SiLU; SwiGLU |
@@ -19,8 +19,8 @@
 
 mod attention;
 mod conv;
+mod cross_attention;
 pub mod laws;
-mod look;
 mod mlp;
 pub mod position;
 mod retention;
@@ -29,13 +29,13 @@ use std::rc::Rc;
 
 pub use attention::Attention;
 pub use conv::LinearizedConvolution;
-pub(crate) use look::source;
-pub use look::Look;
+pub(crate) use cross_attention::encoder_output;
+pub use cross_attention::CrossAttention;
 pub use mlp::{Dense, GatedMlp, Mlp};
 pub use retention::{decays, Retention};
 
 use crate::backend::{Backend, Norm};
-use crate::cache::{Cache, Past};
+use crate::cache::{Cache, LayerContext};
 use crate::error::{Error, Result};
 use crate::strategy::Slot;
 use crate::strategy::Strategy;
@@ -47,20 +47,20 @@ pub trait Layer<B: Backend> {
         Vec::new()
     }
 
-    /// The layer's one body: the new rows, with whatever it needs of those before them from `past`.
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor>;
+    /// The layer's one body: the new rows, with whatever it needs of those before them from `context`.
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor>;
 
     /// `call(x)`, plus `onto` if there is something. Layers that end in a product add while they multiply,
     /// and have their body here.
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        let y = self.call(past, x)?;
+        let y = self.call(context, x)?;
         match onto {
-            Some(onto) => past.backend().add(onto, &y, 1.0),
+            Some(onto) => context.backend().add(onto, &y, 1.0),
             None => Ok(y),
         }
     }
@@ -84,7 +84,7 @@ pub trait Layer<B: Backend> {
             return Err(Error::Input(format!("{rows} rows of {batch} sequences, for a cache of {held}")));
         }
         cache.stage(b, rows, rows - 1, |_, _| 0)?; // no tokens, but as many
-        let y = self.call(&mut cache.past(b), x)?;
+        let y = self.call(&mut cache.context(b), x)?;
         cache.advance();
         Ok(y)
     }
@@ -101,16 +101,16 @@ impl<B: Backend, L: Layer<B> + ?Sized> Layer<B> for Rc<L> {
     fn slots(&self) -> Vec<Slot> {
         (**self).slots()
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        (**self).call(past, x)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        (**self).call(context, x)
     }
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        (**self).call_onto(past, x, onto)
+        (**self).call_onto(context, x, onto)
     }
 }
 
@@ -121,21 +121,21 @@ impl<B: Backend> Layer<B> for Sequential<B> {
     fn slots(&self) -> Vec<Slot> {
         self.0.iter().flat_map(|layer| layer.slots()).collect()
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.call_onto(past, x, None)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.call_onto(context, x, None)
     }
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
         let (last, before) = self.0.split_last().expect("a sequence has at least one layer");
         let mut y = None;
         for layer in before {
-            y = Some(layer.call(past, y.as_ref().unwrap_or(x))?);
+            y = Some(layer.call(context, y.as_ref().unwrap_or(x))?);
         }
-        last.call_onto(past, y.as_ref().unwrap_or(x), onto)
+        last.call_onto(context, y.as_ref().unwrap_or(x), onto)
     }
 }
 
@@ -146,8 +146,8 @@ impl<B: Backend, L: Layer<B>> Layer<B> for Residual<L> {
     fn slots(&self) -> Vec<Slot> {
         self.0.slots()
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.0.call_onto(past, x, Some(x))
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.0.call_onto(context, x, Some(x))
     }
 }
 
@@ -158,16 +158,16 @@ impl<B: Backend> Layer<B> for Parallel<B> {
     fn slots(&self) -> Vec<Slot> {
         self.0.iter().flat_map(|branch| branch.slots()).collect()
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
         let (first, others) = self.0.split_first().expect("at least one branch");
-        let first = first.call(past, x)?;
-        others.iter().try_fold(first, |sum, branch| branch.call_onto(past, x, Some(&sum)))
+        let first = first.call(context, x)?;
+        others.iter().try_fold(first, |sum, branch| branch.call_onto(context, x, Some(&sum)))
     }
 }
 
 impl<B: Backend> Layer<B> for Norm<B::Tensor> {
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        past.backend().norm(x, self)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        context.backend().norm(x, self)
     }
 }
 

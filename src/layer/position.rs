@@ -26,7 +26,7 @@ pub fn sinusoid(form: Sinusoid, positions: usize, width: usize) -> Vec<f32> {
 }
 
 /// Rotary positions (Su et al. 2021), `[positions, size]`: the cosines of row p's angles `p·theta^(-2j/size)`
-/// and then their sines, as [`crate::backend::Backend::rotate`] reads them.
+/// and then their sines, as [`crate::backend::Backend::rope`] reads them.
 pub fn rotary(theta: f64, positions: usize, size: usize) -> Vec<f32> {
     let half = size / 2;
     let angle = |position: usize, j: usize| position as f64 * theta.powf(-2.0 * j as f64 / size as f64);

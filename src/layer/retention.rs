@@ -3,7 +3,7 @@
 //! `D[i, j] = decay^(i-j)`, row by row `S = decay·S + kᵀ·v` and `q·S`; the two are one.
 
 use crate::backend::{Activation, Backend, Columns, Linear};
-use crate::cache::Past;
+use crate::cache::LayerContext;
 use crate::error::Result;
 use crate::layer::Layer;
 use crate::strategy::Slot;
@@ -25,12 +25,12 @@ pub fn decays(heads: usize) -> Vec<f32> {
 }
 
 impl<B: Backend> Retention<B> {
-    fn retained(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let (b, call) = (past.backend(), past.call());
+    fn retained(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (b, call) = (context.backend(), context.call());
         let qkv = b.linear(x, &self.qkv, Activation::None, None)?;
         let width = self.heads * self.size;
         let parts = [0, 1, 2].map(|part| Columns { tensor: &qkv, from: part * width, width });
-        b.retain(call, parts, past.state(), &self.decays)
+        b.retain(call, parts, context.state(), &self.decays)
     }
 }
 
@@ -38,16 +38,16 @@ impl<B: Backend> Layer<B> for Retention<B> {
     fn slots(&self) -> Vec<Slot> {
         vec![Slot::State { rows: self.heads * self.size, width: self.size }]
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.call_onto(past, x, None)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.call_onto(context, x, None)
     }
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        let h = self.retained(past, x)?;
-        past.backend().linear(&h, &self.out, Activation::None, onto)
+        let h = self.retained(context, x)?;
+        context.backend().linear(&h, &self.out, Activation::None, onto)
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::laws;
 use super::*;
 use crate::backend::cpu::Cpu;
-use crate::backend::{whole, Activation, Columns, Convolution, Linear, Sees};
+use crate::backend::{whole, Activation, Columns, Convolution, Linear, Mask};
 
 const WIDTH: usize = 12;
 
@@ -27,8 +27,8 @@ fn attention(b: &Cpu, kv_heads: usize, window: Option<usize>) -> Attention<Cpu> 
     let (heads, size) = (4, 6);
     let qkv = linear(b, WIDTH, (heads + 2 * kv_heads) * size, 1);
     let out = linear(b, heads * size, WIDTH, 2);
-    let sees = window.map_or(Sees::Past, Sees::Window);
-    Attention { qkv, out, heads, kv_heads, size, turns: None, slopes: None, sees }
+    let mask = window.map_or(Mask::Causal, Mask::SlidingWindow);
+    Attention { qkv, out, heads, kv_heads, size, cos_sin: None, slopes: None, mask }
 }
 
 fn rms(b: &Cpu) -> crate::backend::Norm<<Cpu as Backend>::Tensor> {
@@ -46,9 +46,9 @@ fn attention_obeys_the_laws() {
         for window in [None, Some(1), Some(3), Some(20)] {
             let what = format!("{kv_heads} heads of keys, window {window:?}");
             holds(attention(&b, kv_heads, window), &what);
-            let turns = Rc::new(b.upload([1, 12, 6], &position::rotary(100.0, 12, 6)).unwrap());
+            let cos_sin = Rc::new(b.upload([1, 12, 6], &position::rotary(100.0, 12, 6)).unwrap());
             holds(
-                Attention { turns: Some(turns), ..attention(&b, kv_heads, window) },
+                Attention { cos_sin: Some(cos_sin), ..attention(&b, kv_heads, window) },
                 &format!("{what}, rotary"),
             );
             let slopes = Rc::new(b.upload([1, 1, 4], &position::alibi(4)).unwrap());
@@ -132,11 +132,11 @@ impl Layer<Cpu> for Wrong {
     }
     fn call(
         &self,
-        past: &mut Past<'_, Cpu>,
+        context: &mut LayerContext<'_, Cpu>,
         x: &<Cpu as Backend>::Tensor,
     ) -> Result<<Cpu as Backend>::Tensor> {
-        let (b, call) = (past.backend(), past.call());
-        let rows = past.append(whole(b, x))?;
+        let (b, call) = (context.backend(), context.call());
+        let rows = context.append(whole(b, x))?;
         match self {
             Wrong::Forgets => b.add(x, &b.lag(call, rows, 2)?, 1.0),
             Wrong::Counts => b.add(x, x, call.rows() as f32),

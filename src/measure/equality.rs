@@ -1,6 +1,6 @@
 //! The gate before the clock: a strategy whose logits are not naive's has no time.
 
-use super::{Record, Rig};
+use super::{Fixture, Record};
 use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::{Error, Result};
@@ -14,8 +14,12 @@ use crate::strategy::Strategy;
 pub const TOLERANCE: f64 = 1e-4;
 
 /// The cases whose logits are naive's. The others get a row with the difference and no time.
-pub fn gate<B: Backend>(rig: &Rig<B>, group: &[Case], mut record: Option<&mut Record>) -> Result<Vec<Case>> {
-    let (mut checker, mut equal) = (Checker::new(rig), Vec::new());
+pub fn gate<B: Backend>(
+    fixture: &Fixture<B>,
+    group: &[Case],
+    mut record: Option<&mut Record>,
+) -> Result<Vec<Case>> {
+    let (mut checker, mut equal) = (Checker::new(fixture), Vec::new());
     for case in group {
         let row = match &mut record {
             None => checker.check(case),
@@ -48,13 +52,13 @@ fn recorded_check<B: Backend>(
 
 /// Compares cases with naive, whose logits it computes once for those that differ in strategy only.
 pub struct Checker<'a, B: Backend> {
-    rig: &'a Rig<B>,
+    fixture: &'a Fixture<B>,
     naive: Option<(Case, Vec<f32>)>,
 }
 
 impl<'a, B: Backend> Checker<'a, B> {
-    pub fn new(rig: &'a Rig<B>) -> Checker<'a, B> {
-        Checker { rig, naive: None }
+    pub fn new(fixture: &'a Fixture<B>) -> Checker<'a, B> {
+        Checker { fixture, naive: None }
     }
 
     /// The logits of a case's step against naive's on the same backend, in f64.
@@ -76,21 +80,21 @@ impl<'a, B: Backend> Checker<'a, B> {
     fn naive(&mut self, case: &Case) -> Result<&[f32]> {
         let wanted = case.under(Strategy::Naive);
         if self.naive.as_ref().is_none_or(|(known, _)| *known != wanted) {
-            self.naive = Some((wanted, recomputed(self.rig, &wanted)?));
+            self.naive = Some((wanted, recomputed(self.fixture, &wanted)?));
         }
         Ok(&self.naive.as_ref().expect("computed above").1)
     }
 
     fn logits(&self, case: &Case) -> Result<Vec<f32>> {
-        self.rig.trunk(case)?.logits()
+        self.fixture.prefilled(case)?.logits()
     }
 }
 
 /// Naive's logits: all tokens fed at once, which is what naive does at every step.
-fn recomputed<B: Backend>(rig: &Rig<B>, naive: &Case) -> Result<Vec<f32>> {
-    let all = Tokens::given(naive.batch, 0, naive.position, rig.model.vocab());
-    let logits = rig.session(naive)?.feed(&all)?;
-    rig.backend.download(&logits)
+fn recomputed<B: Backend>(fixture: &Fixture<B>, naive: &Case) -> Result<Vec<f32>> {
+    let all = Tokens::given(naive.batch, 0, naive.position, fixture.model.vocab());
+    let logits = fixture.session(naive)?.feed(&all)?;
+    fixture.backend.download(&logits)
 }
 
 /// That steps which were queued without waiting end at the logits that they have one by one.
@@ -174,8 +178,8 @@ mod tests {
     #[test]
     fn every_strategy_agrees_with_naive() {
         for case in crate::suite::select(Some("tiny")).unwrap() {
-            let rig = Rig::load(Cpu::new(2), case.model, case.shape, 1).unwrap();
-            assert_eq!(Checker::new(&rig).check(&case).error, None, "{case}");
+            let fixture = Fixture::load(Cpu::new(2), case.model, case.shape, 1).unwrap();
+            assert_eq!(Checker::new(&fixture).check(&case).error, None, "{case}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The exact pass: work and memory of one step, counted. Deterministic, so once is enough.
 
 use super::equality::Checker;
-use super::{Machines, Rig};
+use super::{Fixture, Machines};
 use crate::backend::cuda::Cuda;
 use crate::backend::{Backend, Metered, Work};
 use crate::case::Case;
@@ -17,9 +17,9 @@ pub struct Exact {
 
 /// Counts the cases of one model on one backend.
 pub struct Counter<B: Backend> {
-    rig: Rig<Metered<B>>,
+    fixture: Fixture<Metered<B>>,
     /// Where steps are replayed, which a metered backend never does: the same as it is timed.
-    replayed: Option<Rig<Cuda>>,
+    replayed: Option<Fixture<Cuda>>,
 }
 
 impl<B: Backend> Counter<B> {
@@ -27,21 +27,21 @@ impl<B: Backend> Counter<B> {
     pub fn new(b: B, case: &Case, machines: &Machines, seed: u64) -> Result<Counter<B>> {
         let Case { model, shape, backend, .. } = *case;
         let replayed = match b.replays() {
-            true => Some(Rig::load(machines.cuda(backend)?, model, shape, seed)?),
+            true => Some(Fixture::load(machines.cuda(backend)?, model, shape, seed)?),
             false => None,
         };
-        Ok(Counter { rig: Rig::load(Metered(b), model, shape, seed)?, replayed })
+        Ok(Counter { fixture: Fixture::load(Metered(b), model, shape, seed)?, replayed })
     }
 
     /// Holds cases against naive, as they are timed.
     pub fn checker(&self) -> Box<dyn FnMut(&Case) -> EqualityRow + '_> {
         match &self.replayed {
-            Some(rig) => {
-                let mut checker = Checker::new(rig);
+            Some(fixture) => {
+                let mut checker = Checker::new(fixture);
                 Box::new(move |case| checker.check(case))
             }
             None => {
-                let mut checker = Checker::new(&self.rig);
+                let mut checker = Checker::new(&self.fixture);
                 Box::new(move |case| checker.check(case))
             }
         }
@@ -49,17 +49,17 @@ impl<B: Backend> Counter<B> {
 
     /// Counts the step of a case, after untimed steps of the same shape that warm the scratch pool.
     pub fn count(&self, case: &Case) -> Result<Exact> {
-        let (b, trunk) = (&self.rig.backend, self.rig.trunk(case)?);
-        trunk.fork()?.feed(trunk.next())?;
-        let mut session = trunk.fork()?;
+        let (b, prefilled) = (&self.fixture.backend, self.fixture.prefilled(case)?);
+        prefilled.fork()?.feed(prefilled.next())?;
+        let mut session = prefilled.fork()?;
         let kept_by_others = b.meter().kept_bytes() - session.cache().allocated_bytes(b);
         b.meter().reset_peaks();
         let before = b.meter().work();
-        let logits = session.feed(trunk.next())?;
+        let logits = session.feed(prefilled.next())?;
         let mut work = b.meter().work() - before;
         let mut kernels = None;
-        if let Some(rig) = &self.replayed {
-            let replay = work_of_a_replay(rig, case)?;
+        if let Some(fixture) = &self.replayed {
+            let replay = work_of_a_replay(fixture, case)?;
             kernels = Some((Metric::StepKernels, work.launches, None));
             work = Work { launches: replay.launches, host_syncs: replay.host_syncs, ..work };
         }
@@ -89,10 +89,10 @@ impl<B: Backend> Counter<B> {
 }
 
 /// What a replay makes the host do.
-fn work_of_a_replay(rig: &Rig<Cuda>, case: &Case) -> Result<Work> {
-    let trunk = rig.trunk(case)?;
-    trunk.settle()?;
-    trunk.work_of_a_step()
+fn work_of_a_replay(fixture: &Fixture<Cuda>, case: &Case) -> Result<Work> {
+    let prefilled = fixture.prefilled(case)?;
+    prefilled.warm_up()?;
+    prefilled.work_of_a_step()
 }
 
 fn ledger(counted: &Work, predicted: &Work) -> [(Metric, u64, Option<u64>); 7] {
@@ -140,7 +140,7 @@ mod tests {
 
     fn does_the_work_it_is_named_for(backend: BackendName, machines: &Machines) -> Result<()> {
         let cases = crate::suite::select(Some(&format!("-tiny/.*/{backend}/"))).unwrap();
-        for cases in cases.chunk_by(crate::suite::same_rig) {
+        for cases in cases.chunk_by(crate::suite::same_fixture) {
             on_backend!(machines, backend, |b| {
                 let counter = Counter::new(b, &cases[0], machines, 1)?;
                 for case in cases {
@@ -211,7 +211,7 @@ mod tests {
             self.inner.max_positions()
         }
         fn extend(&self, b: &Metered<Cpu>, cache: &mut Cache<Metered<Cpu>>) -> Result<Tensor> {
-            let call = cache.past(b).call();
+            let call = cache.context(b).call();
             let mut seen = self.seen.borrow_mut();
             seen.truncate(call.at);
             seen.extend(&call.tokens);
@@ -235,14 +235,14 @@ mod tests {
 
     /// The ledger of one step of the case under a fault, and the step's logits.
     fn faulty(case: &Case, fault: Fault) -> (Result<()>, Vec<f32>) {
-        let rig = Rig::load(Metered(Cpu::new(1)), case.model, case.shape, 1).unwrap();
-        let model = Faulty { inner: &rig.model, fault, seen: RefCell::default() };
-        let b = &rig.backend;
+        let fixture = Fixture::load(Metered(Cpu::new(1)), case.model, case.shape, 1).unwrap();
+        let model = Faulty { inner: &fixture.model, fault, seen: RefCell::default() };
+        let b = &fixture.backend;
         let mut session =
             Session::open(b, &model, case.strategy, 1, capacity(case.model, case.shape)).unwrap();
         let mut step = |position| {
             let before = b.meter().work();
-            let logits = session.feed(&rig.token(1, position)).unwrap();
+            let logits = session.feed(&fixture.token(1, position)).unwrap();
             (b.meter().work() - before, b.download(&logits).unwrap())
         };
         (1..case.position).for_each(|position| drop(step(position)));

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::equality::same_when_pipelined;
-use super::rig::timed;
-use super::{Pipeline, Rig, Trunk};
+use super::fixture::timed;
+use super::{Fixture, Pipeline, Prefilled};
 use crate::analysis::Series;
 use crate::backend::{Backend, Tokens};
 use crate::case::Case;
@@ -26,10 +26,10 @@ pub fn round<B: Backend>(
     mut keep: impl FnMut(&Sample) -> Result<()>,
 ) -> Result<()> {
     for turn in order(arms.len(), round) {
-        let Arm { case, trunk, pipeline, iters } = &arms[turn];
-        let elapsed = trunk.time_steps(*iters)?;
+        let Arm { case, prefilled, pipeline, iters } = &arms[turn];
+        let elapsed = prefilled.time_steps(*iters)?;
         keep(&Sample::value(*case, Metric::StepNs, round, *iters, elapsed.as_nanos() as u64))?;
-        if let Some(elapsed) = trunk.time_steps_on_device(*iters)? {
+        if let Some(elapsed) = prefilled.time_steps_on_device(*iters)? {
             keep(&Sample::value(*case, Metric::StepDeviceNs, round, *iters, elapsed.as_nanos() as u64))?;
         }
         if let Some(pipeline) = pipeline {
@@ -42,13 +42,13 @@ pub fn round<B: Backend>(
 
 /// `rounds` rounds of a case against itself, as of two cases: nanoseconds of one step with their rounds,
 /// for each. What [`crate::analysis::compare`] makes of the two, it makes of noise.
-pub fn against_itself<B: Backend>(rig: &Rig<B>, case: &Case, rounds: u32) -> Result<[Series; 2]> {
-    let arms = [Arm::new(rig, case)?, Arm::new(rig, case)?];
+pub fn against_itself<B: Backend>(fixture: &Fixture<B>, case: &Case, rounds: u32) -> Result<[Series; 2]> {
+    let arms = [Arm::new(fixture, case)?, Arm::new(fixture, case)?];
     let mut series = [Series::default(), Series::default()];
     for round in 1..=rounds {
         for turn in order(arms.len(), round) {
-            let Arm { trunk, iters, .. } = &arms[turn];
-            let elapsed = trunk.time_steps(*iters)?;
+            let Arm { prefilled, iters, .. } = &arms[turn];
+            let elapsed = prefilled.time_steps(*iters)?;
             series[turn].samples.push((round, elapsed.as_nanos() as f64 / *iters as f64));
         }
     }
@@ -66,35 +66,35 @@ pub(super) fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
 }
 
 /// Prefills that are not timed: they grow buffers and compile kernels, at the shapes measured.
-pub fn warm_up_prefills<B: Backend>(rig: &Rig<B>, cases: &[Case]) -> Result<()> {
-    cases.iter().try_for_each(|case| prefill(rig, case).map(drop))
+pub fn warm_up_prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case]) -> Result<()> {
+    cases.iter().try_for_each(|case| prefill(fixture, case).map(drop))
 }
 
 /// One round of prefills: each case's whole sequence absorbed in one call by an empty session.
 /// elapsed = feed + synchronize; opening the session is outside.
 pub fn prefill_round<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     cases: &[Case],
     round: u32,
     mut keep: impl FnMut(&Sample) -> Result<()>,
 ) -> Result<()> {
     for turn in order(cases.len(), round) {
         let case = &cases[turn];
-        let elapsed = prefill(rig, case)?;
+        let elapsed = prefill(fixture, case)?;
         keep(&Sample::value(*case, Metric::PrefillNs, round, 1, elapsed.as_nanos() as u64))?;
     }
     Ok(())
 }
 
-fn prefill<B: Backend>(rig: &Rig<B>, case: &Case) -> Result<Duration> {
-    let prompt = Tokens::given(case.batch, 0, case.position, rig.model.vocab());
-    timed(&rig.backend, &mut rig.session(case)?, &prompt)
+fn prefill<B: Backend>(fixture: &Fixture<B>, case: &Case) -> Result<Duration> {
+    let prompt = Tokens::given(case.batch, 0, case.position, fixture.model.vocab());
+    timed(&fixture.backend, &mut fixture.session(case)?, &prompt)
 }
 
 /// A case ready to be timed in turn with others.
 pub struct Arm<'a, B: Backend> {
     case: Case,
-    trunk: Trunk<'a, B>,
+    prefilled: Prefilled<'a, B>,
     /// Where steps are queued, and there are several up to the case's position.
     pipeline: Option<Pipeline<'a, B>>,
     /// Steps in a sample.
@@ -103,15 +103,16 @@ pub struct Arm<'a, B: Backend> {
 
 impl<'a, B: Backend> Arm<'a, B> {
     /// The steps that find out how many make a sample are the warm-up, at the shape and depth measured.
-    pub fn new(rig: &'a Rig<B>, case: &Case) -> Result<Arm<'a, B>> {
-        let trunk = rig.trunk(case)?;
-        trunk.settle()?;
-        let one = (trunk.time_steps(2)? / 2).as_nanos().max(1);
+    pub fn new(fixture: &'a Fixture<B>, case: &Case) -> Result<Arm<'a, B>> {
+        let prefilled = fixture.prefilled(case)?;
+        prefilled.warm_up()?;
+        let one = (prefilled.time_steps(2)? / 2).as_nanos().max(1);
         let in_samples = |samples: u128| samples * SAMPLE.as_nanos() / one;
         let steps = (in_samples(8).clamp(2, 32) as usize).min(case.position);
-        let pipeline = (rig.backend.pipelines() && steps > 1).then(|| pipeline(rig, case, &trunk, steps));
+        let pipeline =
+            (fixture.backend.pipelines() && steps > 1).then(|| pipeline(fixture, case, &prefilled, steps));
         let iters = in_samples(1).clamp(1, 1000) as u64;
-        Ok(Arm { case: *case, trunk, pipeline: pipeline.transpose()?, iters })
+        Ok(Arm { case: *case, prefilled, pipeline: pipeline.transpose()?, iters })
     }
 }
 
@@ -120,12 +121,12 @@ impl<'a, B: Backend> Arm<'a, B> {
 /// # Errors
 /// When its last logits are not those of the single step.
 pub fn pipeline<'a, B: Backend>(
-    rig: &'a Rig<B>,
+    fixture: &'a Fixture<B>,
     case: &Case,
-    single: &Trunk<'_, B>,
+    single: &Prefilled<'_, B>,
     steps: usize,
 ) -> Result<Pipeline<'a, B>> {
-    let pipeline = rig.pipeline(case, steps)?;
+    let pipeline = fixture.pipeline(case, steps)?;
     pipeline.time()?;
     same_when_pipelined(case, &pipeline.logits()?, &single.logits()?)?;
     Ok(pipeline)
@@ -142,8 +143,8 @@ mod tests {
 
     fn samples<B: Backend>(b: B, cases: &[&str]) -> Vec<Sample> {
         let cases: Vec<Case> = cases.iter().map(|case| case.parse().unwrap()).collect();
-        let rig = Rig::load(b, cases[0].model, cases[0].shape, 1).unwrap();
-        let arms: Vec<_> = cases.iter().map(|case| Arm::new(&rig, case).unwrap()).collect();
+        let fixture = Fixture::load(b, cases[0].model, cases[0].shape, 1).unwrap();
+        let arms: Vec<_> = cases.iter().map(|case| Arm::new(&fixture, case).unwrap()).collect();
         let mut samples = Vec::new();
         round(&arms, 1, |sample| {
             samples.push(sample.clone());
@@ -188,12 +189,12 @@ mod tests {
         for mode in [Mode::Stream, Mode::Graph] {
             let b = Cuda::new(&device, mode).unwrap();
             let name = b.name();
-            let rig = Rig::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+            let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
             for strategy in ["padded", "chunked-4", "concat", "naive"] {
                 let case: Case = format!("transformer-tiny/{strategy}/{name}/b2/t7").parse().unwrap();
                 if case.backend.runs(case.strategy) {
-                    let trunk = rig.trunk(&case).unwrap();
-                    let pipeline = pipeline(&rig, &case, &trunk, 7).unwrap();
+                    let prefilled = fixture.prefilled(&case).unwrap();
+                    let pipeline = pipeline(&fixture, &case, &prefilled, 7).unwrap();
                     assert!(pipeline.steps() == 7 && pipeline.time().unwrap() > Duration::ZERO, "{case}");
                 }
             }
@@ -205,11 +206,11 @@ mod tests {
         let Some(_) = device() else { return };
         let cold = Device::open(0).unwrap(); // with nothing compiled
         let b = Cuda::new(&cold, Mode::Stream).unwrap();
-        let rig = Rig::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
         let cases = ["transformer-tiny/padded/cuda/b1/t16".parse().unwrap()];
-        warm_up_prefills(&rig, &cases).unwrap();
-        let compiled = rig.backend.compiled().len();
-        prefill_round(&rig, &cases, 1, |_| Ok(())).unwrap();
-        assert!(compiled > 0 && rig.backend.compiled().len() == compiled);
+        warm_up_prefills(&fixture, &cases).unwrap();
+        let compiled = fixture.backend.compiled().len();
+        prefill_round(&fixture, &cases, 1, |_| Ok(())).unwrap();
+        assert!(compiled > 0 && fixture.backend.compiled().len() == compiled);
     }
 }

@@ -29,18 +29,18 @@ pub fn time_steps<B: Backend>(
         b.upload([1, count, width], &numbers)
     };
     let (all, one) = (rows(position)?, rows(1)?);
-    let mut trunks = Vec::new();
+    let mut prefilled = Vec::new();
     for strategy in laws::strategies(layer).into_iter().filter(|&s| s != Strategy::NaivePadded) {
         let mut cache = layer.cache(b, strategy, 1, position)?;
         if strategy.remembers() && position > 1 {
             layer.extend(b, &mut cache, &rows(position - 1)?)?;
         }
-        trunks.push((strategy, cache, Vec::with_capacity(rounds)));
+        prefilled.push((strategy, cache, Vec::with_capacity(rounds)));
     }
     // the first round grows buffers and compiles kernels
     for round in 0..=rounds {
-        for (strategy, trunk, times) in &mut trunks {
-            let (mut cache, x) = (trunk.fork(b)?, if strategy.remembers() { &one } else { &all });
+        for (strategy, cache, times) in &mut prefilled {
+            let (mut cache, x) = (cache.fork(b)?, if strategy.remembers() { &one } else { &all });
             b.synchronize()?;
             let start = Instant::now();
             let y = layer.extend(b, &mut cache, x)?;
@@ -51,5 +51,5 @@ pub fn time_steps<B: Backend>(
             drop(y);
         }
     }
-    Ok(trunks.into_iter().map(|(strategy, _, times)| (strategy, times)).collect())
+    Ok(prefilled.into_iter().map(|(strategy, _, times)| (strategy, times)).collect())
 }

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use super::{nvml, Enough, Settings};
+use super::{nvml, Settings, StopRule};
 use crate::backend::cpu::Cpu;
 use crate::backend::cuda::{Cuda, Device, Mode};
 use crate::case::{BackendName, Case};
@@ -19,7 +19,7 @@ pub struct Machines {
     threads: usize,
     seed: u64,
     cold_l2: bool,
-    enough: Enough,
+    stop: StopRule,
     gpu: OnceCell<Result<Arc<Device>, String>>,
 }
 
@@ -44,8 +44,8 @@ macro_rules! on_backend {
 
 impl Machines {
     pub fn new(settings: &Settings) -> Machines {
-        let Settings { threads, seed, cold_l2, enough, .. } = *settings;
-        Machines { threads, seed, cold_l2, enough, gpu: OnceCell::new() }
+        let Settings { threads, seed, cold_l2, stop, .. } = *settings;
+        Machines { threads, seed, cold_l2, stop, gpu: OnceCell::new() }
     }
 
     pub fn cpu(&self) -> Cpu {
@@ -103,7 +103,7 @@ impl Machines {
     /// Where the numbers of these cases will come from.
     pub fn environment(&self, cases: &[Case]) -> Environment {
         let mut environment = Environment::collect(self.threads, self.seed);
-        environment.sampling = Some(self.enough.to_string());
+        environment.sampling = Some(self.stop.to_string());
         if let Some(Ok(device)) = self.gpu.get().filter(|_| cases.iter().any(|case| case.backend.is_cuda())) {
             environment.emulated = device.info.emulated;
             let mut gpu = gpu(device, self.cold_l2);

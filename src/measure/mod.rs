@@ -11,22 +11,22 @@ mod clocks;
 pub mod compile;
 pub mod equality;
 pub mod exact;
+mod fixture;
 pub mod interleaved;
 pub mod layers;
 mod machines;
 mod nvml;
 mod record;
 pub mod reorder;
-mod rig;
 pub mod shard;
 pub mod startup;
 pub mod trace;
 mod watch;
 
 pub use budget::Budget;
+pub use fixture::{Fixture, Pipeline, Prefilled};
 pub use machines::{Machines, NO_DRIVER_CACHE};
 pub use record::Record;
-pub use rig::{Pipeline, Rig, Trunk};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,33 +46,33 @@ pub struct Settings {
     pub cold_l2: bool,
     /// When a position's rounds in turn are enough.
     #[serde(default)]
-    pub enough: Enough,
+    pub stop: StopRule,
 }
 
 /// When to stop sampling.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Enough {
+pub struct StopRule {
     /// Half of every interval over its median that is narrow enough; without one, twelve rounds are.
     pub precision: Option<f64>,
     /// What the rounds of one position may take before no more are begun. See also [`Settings::gpu_limit`].
     pub budget: Duration,
 }
 
-impl Enough {
+impl StopRule {
     /// The same, with no more time than is left.
-    fn within(self, left: Option<Duration>) -> Enough {
-        Enough { budget: left.map_or(self.budget, |left| left.min(self.budget)), ..self }
+    fn within(self, left: Option<Duration>) -> StopRule {
+        StopRule { budget: left.map_or(self.budget, |left| left.min(self.budget)), ..self }
     }
 }
 
-impl Default for Enough {
-    fn default() -> Enough {
-        Enough { precision: None, budget: Duration::from_secs(12) }
+impl Default for StopRule {
+    fn default() -> StopRule {
+        StopRule { precision: None, budget: Duration::from_secs(12) }
     }
 }
 
 /// `2 %` and budget in words, for the run's environment.
-impl std::fmt::Display for Enough {
+impl std::fmt::Display for StopRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let budget = self.budget.as_secs_f64();
         match self.precision {
@@ -88,7 +88,7 @@ impl Settings {
     /// What all cases on a GPU may take together: fifty times what the rounds of one position may, ten minutes
     /// unless something else was asked for.
     pub fn gpu_limit(&self) -> Duration {
-        50 * self.enough.budget
+        50 * self.stop.budget
     }
 }
 
@@ -100,7 +100,7 @@ impl Default for Settings {
             results: "results".into(),
             resume: None,
             cold_l2: false,
-            enough: Enough::default(),
+            stop: StopRule::default(),
         }
     }
 }

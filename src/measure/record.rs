@@ -100,6 +100,6 @@ impl Record {
         }
         plot::draw(&run, &path.join("plots"), &Step::floor_of)?;
         let table = report::table(&run, &Step::floor_of);
-        Ok(format!("\n{table}\n{}\nwritten to {}\n", run.cleanliness(), path.display()))
+        Ok(format!("\n{table}\n{}\nwritten to {}\n", run.noise_summary(), path.display()))
     }
 }

@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::fixture::timed;
 use super::interleaved::{self, SAMPLE};
-use super::rig::timed;
-use super::{Rig, Trunk};
+use super::{Fixture, Prefilled};
 use crate::backend::{Backend, Metered};
 use crate::case::Case;
 use crate::cost::Step;
@@ -19,7 +19,7 @@ use crate::record::{LedgerRow, Metric, Sample};
 pub struct Beams<'a, B: Backend> {
     pub case: Case,
     backend: &'a B,
-    trunk: Trunk<'a, B>,
+    prefilled: Prefilled<'a, B>,
     order: Vec<usize>,
     /// Reorders in a sample.
     iters: u64,
@@ -27,9 +27,9 @@ pub struct Beams<'a, B: Backend> {
 
 impl<'a, B: Backend> Beams<'a, B> {
     /// The reorders that find out how many make a sample are the warm-up, at the shape and depth measured.
-    pub fn new(rig: &'a Rig<B>, case: &Case) -> Result<Beams<'a, B>> {
-        let (backend, trunk, order) = (&rig.backend, rig.beams(case)?, order(case.batch));
-        let mut beams = Beams { case: *case, backend, trunk, order, iters: 2 };
+    pub fn new(fixture: &'a Fixture<B>, case: &Case) -> Result<Beams<'a, B>> {
+        let (backend, prefilled, order) = (&fixture.backend, fixture.beams(case)?, order(case.batch));
+        let mut beams = Beams { case: *case, backend, prefilled, order, iters: 2 };
         beams.time()?;
         let [reorder, step] = beams.time()?.map(|elapsed| elapsed.as_nanos() / u128::from(beams.iters));
         beams.iters = (SAMPLE.as_nanos() / (reorder + step).max(1)).clamp(1, 1000) as u64;
@@ -41,13 +41,13 @@ impl<'a, B: Backend> Beams<'a, B> {
     fn time(&self) -> Result<[Duration; 2]> {
         let [mut reorders, mut steps] = [Duration::ZERO; 2];
         for _ in 0..self.iters {
-            let mut copy = self.trunk.fork()?;
+            let mut copy = self.prefilled.fork()?;
             self.backend.synchronize()?;
             let start = Instant::now();
             copy.reorder(&self.order)?;
             self.backend.synchronize()?;
             reorders += start.elapsed();
-            steps += timed(self.backend, &mut copy, self.trunk.next())?;
+            steps += timed(self.backend, &mut copy, self.prefilled.next())?;
         }
         Ok([reorders, steps])
     }
@@ -76,11 +76,11 @@ pub fn round<B: Backend>(
 }
 
 /// What the meter counts of one reorder, beside its closed form: all that is kept is read and written once.
-pub fn count<B: Backend>(rig: &Rig<Metered<B>>, case: &Case) -> Result<LedgerRow> {
-    let mut session = rig.beams(case)?.fork()?;
-    let before = rig.backend.meter().work();
+pub fn count<B: Backend>(fixture: &Fixture<Metered<B>>, case: &Case) -> Result<LedgerRow> {
+    let mut session = fixture.beams(case)?.fork()?;
+    let before = fixture.backend.meter().work();
     session.reorder(&order(case.batch))?;
-    let counted = (rig.backend.meter().work() - before).copied_bytes;
+    let counted = (fixture.backend.meter().work() - before).copied_bytes;
     let predicted = match case.position {
         1 => None,
         position => {
@@ -101,12 +101,12 @@ mod tests {
     #[test]
     fn a_reorder_reads_and_writes_what_is_kept_once() {
         for &model in ModelKind::ALL {
-            let rig = Rig::load(Metered(Cpu::new(1)), model, ShapeName::Tiny, 1).unwrap();
+            let fixture = Fixture::load(Metered(Cpu::new(1)), model, ShapeName::Tiny, 1).unwrap();
             for &strategy in Strategy::examples().iter().filter(|&&strategy| model.supports(strategy)) {
                 for (batch, position) in [(2, 2), (5, 17)] {
                     let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);
                     let case = Case { model, shape, strategy, backend, batch, position };
-                    let LedgerRow { counted, predicted, .. } = count(&rig, &case).unwrap();
+                    let LedgerRow { counted, predicted, .. } = count(&fixture, &case).unwrap();
                     assert_eq!(Some(counted), predicted, "{case}");
                     assert_eq!(counted == 0, !strategy.remembers(), "{case}");
                 }

@@ -9,13 +9,13 @@ use super::bench::memory::{count, COUNTED};
 use super::bench::step::{in_turn, prefills, whole_decodes, DECODES, STEPS};
 use super::equality::gate;
 use super::exact::Counter;
-use super::{ceilings, Budget, Enough, Machines, Record, Rig, Settings};
+use super::{ceilings, Budget, Fixture, Machines, Record, Settings, StopRule};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
 use crate::on_backend;
 use crate::shard::Group;
-use crate::suite::same_rig;
+use crate::suite::same_fixture;
 
 /// Counts all groups and then times them, models loaded once for each. The cases on a GPU may take `limit`
 /// together, a tenth of it to be counted; those that no time is left for are named at the end.
@@ -26,10 +26,10 @@ pub fn measure(
     record: &mut Record,
     limit: Option<Duration>,
 ) -> Result<()> {
-    let rigs: Vec<&[Group]> = groups.chunk_by(|a, b| same_rig(&a.cases[0], &b.cases[0])).collect();
+    let fixtures: Vec<&[Group]> = groups.chunk_by(|a, b| same_fixture(&a.cases[0], &b.cases[0])).collect();
     let cases = |groups: &[Group]| -> Vec<Case> { groups.iter().flat_map(|g| g.cases.clone()).collect() };
     let counting = Budget::of(limit.map(|limit| limit / 10));
-    for cases in rigs.iter().map(|groups| cases(groups)).filter(|cases| counting.admits(cases, COUNTED)) {
+    for cases in fixtures.iter().map(|groups| cases(groups)).filter(|cases| counting.admits(cases, COUNTED)) {
         on_backend!(machines, cases[0].backend, |b| {
             let counter = Counter::new(b, &cases[0], machines, settings.seed)?;
             count(&counter, &cases, Some(&mut *record), &counting)?;
@@ -37,13 +37,13 @@ pub fn measure(
     }
     record.left_out(&counting, &[COUNTED])?;
     let timing = Budget::of(limit.map(|limit| limit * 9 / 10));
-    for groups in rigs.into_iter().filter(|groups| timing.admits(&cases(groups), STEPS)) {
+    for groups in fixtures.into_iter().filter(|groups| timing.admits(&cases(groups), STEPS)) {
         let Case { model, shape, backend, .. } = groups[0].cases[0];
         eprintln!("{model}-{shape} on {backend}: {} groups of cases", groups.len());
         on_backend!(machines, backend, |b| {
-            let rig = Rig::load(b, model, shape, settings.seed)?;
+            let fixture = Fixture::load(b, model, shape, settings.seed)?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
-            groups.iter().try_for_each(|group| time(&rig, group, settings.enough, record, &timing))?;
+            groups.iter().try_for_each(|group| time(&fixture, group, settings.stop, record, &timing))?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
         });
     }
@@ -51,19 +51,19 @@ pub fn measure(
 }
 
 fn time<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     group: &Group,
-    enough: Enough,
+    stop: StopRule,
     record: &mut Record,
     budget: &Budget,
 ) -> Result<()> {
     let timed = budget.spend(&group.cases, STEPS, |left| {
-        let equal = gate(rig, &group.cases, Some(record))?;
-        in_turn(rig, &equal, &enough.within(left), record)?;
-        prefills(rig, &equal, record)
+        let equal = gate(fixture, &group.cases, Some(record))?;
+        in_turn(fixture, &equal, &stop.within(left), record)?;
+        prefills(fixture, &equal, record)
     });
     timed.unwrap_or(Ok(()))?;
-    whole_decodes(rig, &group.decodes, record, budget)
+    whole_decodes(fixture, &group.decodes, record, budget)
 }
 
 #[cfg(test)]

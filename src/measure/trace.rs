@@ -4,8 +4,8 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::rig::timed;
-use super::{Record, Rig};
+use super::fixture::timed;
+use super::{Fixture, Record};
 use crate::backend::Backend;
 use crate::case::{BackendName, Case, ShapeName};
 use crate::error::Result;
@@ -41,7 +41,7 @@ pub fn usual_length(shape: ShapeName, backend: BackendName) -> Option<usize> {
 /// not have yet. After the first, no round is begun once the budget is spent. On a GPU each decodes once before,
 /// untimed, for a step early in the first decode would else wait for a compiler: not where that is the subject.
 pub fn decodes<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     cases: &[Case],
     tokens: usize,
     rounds: Range<u32>,
@@ -64,20 +64,20 @@ pub fn decodes<B: Backend>(
             );
         }
         if !missing.is_empty() && !std::mem::replace(&mut warm, true) {
-            missing.iter().try_for_each(|case| warm_up(rig, case, tokens))?;
+            missing.iter().try_for_each(|case| warm_up(fixture, case, tokens))?;
         }
         for turn in 0..missing.len() {
             let case = missing[(turn + round as usize) % missing.len()];
-            decode(rig, &case, tokens, round, |sample| record.sample(sample))?;
+            decode(fixture, &case, tokens, round, |sample| record.sample(sample))?;
             record.clocks(&case.at(tokens), round)?;
         }
     }
     Ok(())
 }
 
-fn warm_up<B: Backend>(rig: &Rig<B>, case: &Case, tokens: usize) -> Result<()> {
+fn warm_up<B: Backend>(fixture: &Fixture<B>, case: &Case, tokens: usize) -> Result<()> {
     match case.backend {
-        BackendName::Cuda | BackendName::CudaGraph => decode(rig, case, tokens, 0, |_| Ok(())),
+        BackendName::Cuda | BackendName::CudaGraph => decode(fixture, case, tokens, 0, |_| Ok(())),
         BackendName::Cpu | BackendName::CudaSpecialised | BackendName::Outside(_) => Ok(()),
     }
 }
@@ -92,19 +92,19 @@ fn ended(record: &Record, case: &Case, round: u32) -> bool {
 /// the sum. Where steps are replayed, one of the first contains its recording: every decode has its own. Where lengths are compiled in, the decode begins with nothing compiled: its steps contain
 /// what they had to compile, which is also written down by itself.
 fn decode<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     case: &Case,
     tokens: usize,
     round: u32,
     mut keep: impl FnMut(&Sample) -> Result<()>,
 ) -> Result<()> {
-    let b = &rig.backend;
+    let b = &fixture.backend;
     b.forget_compiled();
-    let mut session = rig.session(case)?;
+    let mut session = fixture.session(case)?;
     let (mut total, mut shapes) = (Duration::ZERO, 0);
     for position in 1..=tokens {
         let compiled = b.prepared().compile_ns.len();
-        let elapsed = timed(b, &mut session, &rig.token(case.batch, position))?;
+        let elapsed = timed(b, &mut session, &fixture.token(case.batch, position))?;
         total += elapsed;
         keep(&Sample::value(case.at(position), Metric::StepNs, round, 1, elapsed.as_nanos() as u64))?;
         let compile_ns: u64 = b.prepared().compile_ns[compiled..].iter().sum();
@@ -134,16 +134,16 @@ mod tests {
         let Some(_) = device() else { return };
         let cold = Device::open(0).unwrap(); // with nothing compiled
         let b = Cuda::new(&cold, Mode::Stream).unwrap();
-        let rig = Rig::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
         let case: Case = "transformer-tiny/naive/cuda/b1/t1".parse().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { results: folder.path().into(), ..Settings::default() };
         let mut record = Record::open(&settings, Environment::collect(1, 1)).unwrap();
         let path = record.writer.path().to_path_buf();
-        decodes(&rig, &[case], 10, ROUNDS.start..ROUNDS.start + 1, None, &mut record).unwrap();
+        decodes(&fixture, &[case], 10, ROUNDS.start..ROUNDS.start + 1, None, &mut record).unwrap();
         let run = crate::record::Run::open(&path).unwrap();
         let of = |metric| run.samples.iter().filter(|sample| sample.metric == metric).count();
-        assert!(!rig.backend.compiled().is_empty());
+        assert!(!fixture.backend.compiled().is_empty());
         assert_eq!((of(Metric::StepNs), of(Metric::DecodeNs), of(Metric::CompileNs)), (10, 1, 0));
     }
 }

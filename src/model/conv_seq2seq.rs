@@ -15,10 +15,12 @@
 
 use serde_json::{json, Value};
 
-use crate::backend::{whole, Activation, Attend, Backend, Call, Convolution, Layout, Linear, Sees, View};
-use crate::cache::{Cache, Past, Source};
+use crate::backend::{
+    whole, Activation, AttentionParams, Backend, Call, Convolution, Layout, Linear, Mask, View,
+};
+use crate::cache::{Cache, EncoderOutput, LayerContext};
 use crate::error::Result;
-use crate::layer::{source, Layer, LinearizedConvolution};
+use crate::layer::{encoder_output, Layer, LinearizedConvolution};
 use crate::model::linearized_conv::linearised;
 use crate::model::weights::Weights;
 use crate::model::Node;
@@ -90,7 +92,7 @@ impl ConvSeq2SeqConfig {
             nodes.extend([
                 Node::Convolution { channels, taps },
                 Node::Dense { inner: channels, out: e },
-                Node::Look { width: e, kept: e, inner: None },
+                Node::CrossAttention { width: e, kept: e, inner: None },
                 Node::Dense { inner: e, out: channels },
             ]);
         }
@@ -198,19 +200,20 @@ impl<B: Backend> ConvSeq2Seq<B> {
         Ok(ConvSeq2Seq { config: config.clone(), encoder, encoder_convolutions, decoder, layers, fc3 })
     }
 
-    fn look(&self, b: &B, source: &Source<B>, q: &B::Tensor) -> Result<B::Tensor> {
+    fn attend(&self, b: &B, source: &EncoderOutput<B>, q: &B::Tensor) -> Result<B::Tensor> {
         let [a, found] = [0, 1].map(|i| View { rows: whole(b, &source.rows[i]), layout: Layout::Tail });
-        let attend = Attend { scale: 1.0, sees: Sees::All, ..Attend::causal(1, self.config.embed) };
-        b.attention(&source.call, whole(b, q), a, found, &attend)
+        let params =
+            AttentionParams { scale: 1.0, mask: Mask::Full, ..AttentionParams::causal(1, self.config.embed) };
+        b.attention(&source.call, whole(b, q), a, found, &params)
     }
 
-    fn decoded(&self, past: &mut Past<'_, B>) -> Result<B::Tensor> {
-        let (b, call, source) = (past.backend(), past.call(), source(past)?);
+    fn decoded(&self, context: &mut LayerContext<'_, B>) -> Result<B::Tensor> {
+        let (b, call, source) = (context.backend(), context.call(), encoder_output(context)?);
         let (e, mut x) = self.decoder.begin(b, call)?;
         for layer in &self.layers {
-            let h = layer.convolution.call(past, &x)?;
+            let h = layer.convolution.call(context, &x)?;
             let q = b.add(&b.linear(&h, &layer.query, Activation::None, None)?, &e, R)?;
-            let c = self.look(b, source, &q)?;
+            let c = self.attend(b, source, &q)?;
             let c = b.add(&b.linear(&c, &layer.found, Activation::None, None)?, &h, R)?;
             x = b.add(&c, &x, R)?;
         }
@@ -232,7 +235,7 @@ impl<B: Backend> Model<B> for ConvSeq2Seq<B> {
         Some(self.config.positions())
     }
 
-    fn encode(&self, b: &B, _: Strategy, call: Call<B::Input>) -> Result<Source<B>> {
+    fn encode(&self, b: &B, _: Strategy, call: Call<B::Input>) -> Result<EncoderOutput<B>> {
         let (e, mut x) = self.encoder.begin(b, &call)?;
         for convolution in &self.encoder_convolutions {
             x = b.conv_glu(&call, View { rows: whole(b, &x), layout: Layout::Tail }, convolution)?;
@@ -241,17 +244,17 @@ impl<B: Backend> Model<B> for ConvSeq2Seq<B> {
         // √S is a sentence's own, so it is put into B here, once, and not multiplied with at every step
         let (rows, e_width) = (call.rows(), self.config.embed);
         let mut found = b.download(&b.add(&a, &e, R)?)?;
-        for (sentence, start) in found.chunks_mut(rows * e_width).zip(&call.starts) {
+        for (sentence, start) in found.chunks_mut(rows * e_width).zip(&call.left_padding) {
             let root = ((rows - start) as f32).sqrt();
             sentence.iter_mut().for_each(|x| *x *= root);
         }
         let found = b.upload([call.batch, rows, e_width], &found)?;
         let rows = vec![b.duplicate(&a)?, b.duplicate(&found)?];
         let sentences = (0..call.batch).collect();
-        Ok(Source { call, sentences, encoded: Vec::new(), rows })
+        Ok(EncoderOutput { call, sentences, encoded: Vec::new(), rows })
     }
 
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {
-        self.decoded(&mut cache.past(b))
+        self.decoded(&mut cache.context(b))
     }
 }

@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::strategy::Slot;
 
 /// `logits = head(last(blocks(table[token] + positions[position])))`.
-pub struct Decoder<B: Backend> {
+pub struct DecoderOnly<B: Backend> {
     /// `[1, vocab, width]`, and no bias.
     pub(super) table: Linear<B::Tensor>,
     /// `[1, max_positions, width]`
@@ -22,7 +22,7 @@ pub struct Decoder<B: Backend> {
     pub(super) max_positions: Option<usize>,
 }
 
-impl<B: Backend> Model<B> for Decoder<B> {
+impl<B: Backend> Model<B> for DecoderOnly<B> {
     fn slots(&self) -> Vec<Slot> {
         self.blocks.slots()
     }
@@ -36,11 +36,11 @@ impl<B: Backend> Model<B> for Decoder<B> {
     }
 
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {
-        let mut past = cache.past(b);
-        let call = past.call();
+        let mut context = cache.context(b);
+        let call = context.call();
         let x = b.embed(call, &self.table.weight, self.positions.as_ref())?;
-        let x = self.blocks.call(&mut past, &x)?;
-        let x = self.last.call(&mut past, &b.last_row(call, &x)?)?;
+        let x = self.blocks.call(&mut context, &x)?;
+        let x = self.last.call(&mut context, &b.last_row(call, &x)?)?;
         b.linear(&x, self.head.as_ref().unwrap_or(&self.table), Activation::None, None)
     }
 }

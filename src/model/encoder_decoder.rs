@@ -16,11 +16,11 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
-use crate::backend::{Activation, Backend, Call, Linear, Norm, Sees};
-use crate::cache::{Cache, Past, Source};
+use crate::backend::{Activation, Backend, Call, Linear, Mask, Norm};
+use crate::cache::{Cache, EncoderOutput, LayerContext};
 use crate::error::Result;
 use crate::layer::position::{sinusoid, Sinusoid};
-use crate::layer::{Attention, Layer, Look, Mlp, Residual, Sequential};
+use crate::layer::{Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
 use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{norm, stacked, Model};
@@ -108,7 +108,7 @@ impl EncoderDecoderConfig {
             Node::Attention { width: d, kept: d, window: None },
             Node::Dense { inner: d, out: d },
             Node::Dense { inner: d, out: d },
-            Node::Look { width: d, kept: d, inner: Some(d) },
+            Node::CrossAttention { width: d, kept: d, inner: Some(d) },
             Node::Dense { inner: d, out: d },
             Node::Dense { inner: d, out: f },
             Node::Dense { inner: f, out: d },
@@ -178,7 +178,7 @@ pub struct EncoderDecoder<B: Backend> {
     encoder: Sequential<B>,
     decoder: Sequential<B>,
     /// The same that the decoder consists of, to project the source for them.
-    looks: Vec<Rc<Look<B>>>,
+    cross_attentions: Vec<Rc<CrossAttention<B>>>,
     norm: Option<Norm<B::Tensor>>,
     /// The table, `[1, vocab, d]`, with the bias of the logits.
     head: Linear<B::Tensor>,
@@ -194,9 +194,9 @@ impl<B: Backend, L: Layer<B>> Layer<B> for NormedAfter<B, L> {
     fn slots(&self) -> Vec<Slot> {
         self.layer.slots()
     }
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let x = self.layer.call(past, x)?;
-        past.backend().norm(&x, &self.norm)
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let x = self.layer.call(context, x)?;
+        context.backend().norm(&x, &self.norm)
     }
 }
 
@@ -216,10 +216,10 @@ impl<B: Backend> EncoderDecoder<B> {
             true => norm(b, weights, &format!("model.{side}.layer_norm"), d, EPS).map(Some),
             false => Ok(None),
         };
-        let attention = |name: &str, heads: usize, sees| -> Result<Attention<B>> {
+        let attention = |name: &str, heads: usize, mask: Mask| -> Result<Attention<B>> {
             let qkv = of(name, &["q_proj", "k_proj", "v_proj"], d, d)?;
             let (out, size) = (of(name, &["out_proj"], d, d)?, d / heads);
-            Ok(Attention { qkv, out, heads, kv_heads: heads, size, turns: None, slopes: None, sees })
+            Ok(Attention { qkv, out, heads, kv_heads: heads, size, cos_sin: None, slopes: None, mask })
         };
         let mlp = |name: &str, hidden| -> Result<Mlp<B>> {
             let (up, down) = (of(name, &["fc1"], hidden, d)?, of(name, &["fc2"], d, hidden)?);
@@ -229,29 +229,29 @@ impl<B: Backend> EncoderDecoder<B> {
         for layer in 0..config.encoder_layers {
             let name = |part: &str| format!("model.encoder.layers.{layer}.{part}");
             let norm = |part: &str| norm(b, weights, &name(part), d, EPS);
-            let sees = attention(&name("self_attn."), config.encoder_heads, Sees::All)?;
-            encoder.push(part(norm_first, norm("self_attn_layer_norm")?, sees));
+            let self_attention = attention(&name("self_attn."), config.encoder_heads, Mask::Full)?;
+            encoder.push(part(norm_first, norm("self_attn_layer_norm")?, self_attention));
             encoder.push(part(norm_first, norm("final_layer_norm")?, mlp(&name(""), config.encoder_hidden)?));
         }
         if let Some(norm) = last("encoder")? {
             encoder.push(Box::new(norm));
         }
-        let (mut decoder, mut looks) = (Vec::new(), Vec::new());
+        let (mut decoder, mut cross_attentions) = (Vec::new(), Vec::new());
         let heads = config.decoder_heads;
         for number in 0..config.decoder_layers {
             let name = |part: &str| format!("model.decoder.layers.{number}.{part}");
             let norm = |part: &str| norm(b, weights, &name(part), d, EPS);
-            let remembers = attention(&name("self_attn."), heads, Sees::Past)?;
+            let remembers = attention(&name("self_attn."), heads, Mask::Causal)?;
             decoder.push(part(norm_first, norm("self_attn_layer_norm")?, remembers));
-            let look = Rc::new(Look {
+            let cross_attention = Rc::new(CrossAttention {
                 q: of(&name("encoder_attn."), &["q_proj"], d, d)?,
                 kv: of(&name("encoder_attn."), &["k_proj", "v_proj"], d, d)?,
                 out: of(&name("encoder_attn."), &["out_proj"], d, d)?,
                 heads,
                 number,
             });
-            decoder.push(part(norm_first, norm("encoder_attn_layer_norm")?, look.clone()));
-            looks.push(look);
+            decoder.push(part(norm_first, norm("encoder_attn_layer_norm")?, cross_attention.clone()));
+            cross_attentions.push(cross_attention);
             decoder.push(part(norm_first, norm("final_layer_norm")?, mlp(&name(""), config.decoder_hidden)?));
         }
         let bias = match config.logits_bias {
@@ -264,7 +264,7 @@ impl<B: Backend> EncoderDecoder<B> {
             positions,
             encoder: Sequential(encoder),
             decoder: Sequential(decoder),
-            looks,
+            cross_attentions,
             norm: last("decoder")?,
             head: Linear { weight, bias },
         })
@@ -304,25 +304,25 @@ impl<B: Backend> Model<B> for EncoderDecoder<B> {
         Some(self.config.positions)
     }
 
-    fn encode(&self, b: &B, strategy: Strategy, call: Call<B::Input>) -> Result<Source<B>> {
-        let encoded = self.encoder.call(&mut Past::none(b, &call), &self.embed(b, &call)?)?;
+    fn encode(&self, b: &B, strategy: Strategy, call: Call<B::Input>) -> Result<EncoderOutput<B>> {
+        let encoded = self.encoder.call(&mut LayerContext::none(b, &call), &self.embed(b, &call)?)?;
         let (mut kept, mut rows) = (Vec::new(), Vec::new());
         match strategy {
             Strategy::Reprojected => kept.push(b.duplicate(&encoded)?),
             _ => {
-                for look in &self.looks {
-                    rows.push(b.duplicate(&look.project(b, &encoded)?)?);
+                for cross_attention in &self.cross_attentions {
+                    rows.push(b.duplicate(&cross_attention.project(b, &encoded)?)?);
                 }
             }
         }
         let sentences = (0..call.batch).collect();
-        Ok(Source { call, sentences, encoded: kept, rows })
+        Ok(EncoderOutput { call, sentences, encoded: kept, rows })
     }
 
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {
-        let mut past = cache.past(b);
-        let call = past.call();
-        let x = self.decoder.call(&mut past, &self.embed(b, call)?)?;
+        let mut context = cache.context(b);
+        let call = context.call();
+        let x = self.decoder.call(&mut context, &self.embed(b, call)?)?;
         let mut last = b.last_row(call, &x)?;
         if let Some(norm) = &self.norm {
             last = b.norm(&last, norm)?;

@@ -18,7 +18,7 @@ use serde_json::{json, Value};
 use crate::backend::{Activation, Backend, Convolution, Linear};
 use crate::error::Result;
 use crate::layer::{Dense, Layer, LinearizedConvolution, Sequential};
-use crate::model::decoder::Decoder;
+use crate::model::decoder::DecoderOnly;
 use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{dense, vector};
@@ -76,7 +76,7 @@ impl ConvConfig {
     }
 }
 
-pub(super) fn load<B: Backend>(b: &B, config: &ConvConfig, weights: &Weights) -> Result<Decoder<B>> {
+pub(super) fn load<B: Backend>(b: &B, config: &ConvConfig, weights: &Weights) -> Result<DecoderOnly<B>> {
     let &ConvConfig { layers, channels, taps, embed: e, vocab } = config;
     let table = b.upload([1, vocab, e], &weights.get("embed_tokens.weight", &[vocab, e])?)?;
     let dense = |name: &str, out, inner| -> Result<Dense<B>> {
@@ -88,7 +88,7 @@ pub(super) fn load<B: Backend>(b: &B, config: &ConvConfig, weights: &Weights) ->
         let convolution = Convolution { linear, taps, ahead: 0, residual: true };
         blocks.push(Box::new(LinearizedConvolution { convolution, channels }));
     }
-    Ok(Decoder {
+    Ok(DecoderOnly {
         table: Linear { weight: table, bias: None },
         positions: None,
         blocks: Sequential(blocks),

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! x = E[token]
-//! per layer:  h = RMS(x);  q, k = rotate(h·Wq), rotate(h·Wk);  x += (softmax(mask(q·kᵀ/√D))·v)·Wo
+//! per layer:  h = RMS(x);  q, k = rope(h·Wq), rope(h·Wk);  x += (softmax(mask(q·kᵀ/√D))·v)·Wo
 //!             h = RMS(x);                                      x += (silu(h·Wgate) ⊙ h·Wup)·Wdown
 //! logits = RMS(x)·Wheadᵀ
 //! ```
@@ -15,10 +15,10 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
-use crate::backend::{Backend, Linear, Sees};
+use crate::backend::{Backend, Linear, Mask};
 use crate::error::Result;
 use crate::layer::{position, Attention, GatedMlp, Sequential};
-use crate::model::decoder::{normed, Decoder};
+use crate::model::decoder::{normed, DecoderOnly};
 use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{rms_norm, stacked};
@@ -119,12 +119,12 @@ impl LlamaConfig {
     }
 }
 
-pub(super) fn load<B: Backend>(b: &B, config: &LlamaConfig, weights: &Weights) -> Result<Decoder<B>> {
+pub(super) fn load<B: Backend>(b: &B, config: &LlamaConfig, weights: &Weights) -> Result<DecoderOnly<B>> {
     let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, positions, .. } = config;
-    let sees = config.window.map_or(Sees::Past, Sees::Window);
+    let mask = config.window.map_or(Mask::Causal, Mask::SlidingWindow);
     let eps = config.eps as f32;
-    let turns = b.upload([1, positions, size], &position::rotary(config.theta, positions, size))?;
-    let turns = Rc::new(turns);
+    let cos_sin = b.upload([1, positions, size], &position::rotary(config.theta, positions, size))?;
+    let cos_sin = Rc::new(cos_sin);
     let mut blocks = Vec::with_capacity(2 * config.layers);
     for layer in 0..config.layers {
         let name = |part: &str| format!("model.layers.{layer}.{part}");
@@ -136,8 +136,8 @@ pub(super) fn load<B: Backend>(b: &B, config: &LlamaConfig, weights: &Weights) -
         let (q, kv, bias) = (heads * size, kv_heads * size, config.attention_bias);
         let qkv = of(&[("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)], d, bias)?;
         let out = of(&[("self_attn.o", d)], q, bias)?;
-        let turns = Some(turns.clone());
-        blocks.push(normed(norm, Attention { qkv, out, heads, kv_heads, size, turns, slopes: None, sees }));
+        let cos_sin = Some(cos_sin.clone());
+        blocks.push(normed(norm, Attention { qkv, out, heads, kv_heads, size, cos_sin, slopes: None, mask }));
         let norm = rms_norm(b, weights, &name("post_attention_layernorm"), d, eps)?;
         let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d, config.mlp_bias)?;
         let down = of(&[("mlp.down", d)], f, config.mlp_bias)?;
@@ -147,7 +147,7 @@ pub(super) fn load<B: Backend>(b: &B, config: &LlamaConfig, weights: &Weights) -
     let table = |name: &str| -> Result<Linear<B::Tensor>> {
         Ok(Linear { weight: b.upload([1, vocab, d], &weights.get(name, &[vocab, d])?)?, bias: None })
     };
-    Ok(Decoder {
+    Ok(DecoderOnly {
         table: table("model.embed_tokens.weight")?,
         positions: None,
         blocks: Sequential(blocks),

@@ -31,7 +31,7 @@ mod transformer;
 pub mod weights;
 
 pub use conv_seq2seq::{ConvSeq2Seq, ConvSeq2SeqConfig};
-pub use decoder::Decoder;
+pub use decoder::DecoderOnly;
 pub use encoder_decoder::{EncoderDecoder, EncoderDecoderConfig};
 pub use linearized_conv::ConvConfig;
 pub use llama::LlamaConfig;
@@ -40,7 +40,7 @@ pub use retention::RetentionConfig;
 pub use transformer::TransformerConfig;
 
 use crate::backend::{Activation, Backend, Call, Linear, Norm};
-use crate::cache::{Cache, Source};
+use crate::cache::{Cache, EncoderOutput};
 use crate::case::{ModelKind, ShapeName};
 use crate::error::{Error, Result};
 use crate::layer::position::Sinusoid;
@@ -59,7 +59,7 @@ pub trait Model<B: Backend> {
     ///
     /// # Errors
     /// When it decodes from a prompt alone.
-    fn encode(&self, _: &B, _: Strategy, _: Call<B::Input>) -> Result<Source<B>> {
+    fn encode(&self, _: &B, _: Strategy, _: Call<B::Input>) -> Result<EncoderOutput<B>> {
         Err(Error::Input("this model decodes from a prompt alone, and has no use for a source".into()))
     }
     /// Decodes the tokens staged in `cache`, which follow those it holds, and returns the logits
@@ -350,7 +350,7 @@ pub fn source_rows(model: ModelKind, shape: ShapeName) -> usize {
 
 /// Any of the models, chosen at run time.
 pub enum AnyModel<B: Backend> {
-    Decoder(Decoder<B>),
+    DecoderOnly(DecoderOnly<B>),
     EncoderDecoder(EncoderDecoder<B>),
     ConvSeq2Seq(ConvSeq2Seq<B>),
 }
@@ -359,7 +359,7 @@ pub enum AnyModel<B: Backend> {
 macro_rules! any {
     ($any:expr, $model:ident => $body:expr) => {
         match $any {
-            AnyModel::Decoder($model) => $body,
+            AnyModel::DecoderOnly($model) => $body,
             AnyModel::EncoderDecoder($model) => $body,
             AnyModel::ConvSeq2Seq($model) => $body,
         }
@@ -370,10 +370,12 @@ impl<B: Backend> AnyModel<B> {
     /// Puts the weights on the backend, in the order a step reads them.
     pub fn load(b: &B, config: &Config, weights: &Weights) -> Result<Self> {
         Ok(match config {
-            Config::Transformer(config) => AnyModel::Decoder(transformer::load(b, config, weights)?),
-            Config::LinearizedConv(config) => AnyModel::Decoder(linearized_conv::load(b, config, weights)?),
-            Config::Llama(config) => AnyModel::Decoder(llama::load(b, config, weights)?),
-            Config::Retention(config) => AnyModel::Decoder(retention::load(b, config, weights)?),
+            Config::Transformer(config) => AnyModel::DecoderOnly(transformer::load(b, config, weights)?),
+            Config::LinearizedConv(config) => {
+                AnyModel::DecoderOnly(linearized_conv::load(b, config, weights)?)
+            }
+            Config::Llama(config) => AnyModel::DecoderOnly(llama::load(b, config, weights)?),
+            Config::Retention(config) => AnyModel::DecoderOnly(retention::load(b, config, weights)?),
             Config::EncoderDecoder(config) => {
                 AnyModel::EncoderDecoder(EncoderDecoder::load(b, config, weights)?)
             }
@@ -392,7 +394,7 @@ impl<B: Backend> Model<B> for AnyModel<B> {
     fn max_positions(&self) -> Option<usize> {
         any!(self, model => model.max_positions())
     }
-    fn encode(&self, b: &B, strategy: Strategy, call: Call<B::Input>) -> Result<Source<B>> {
+    fn encode(&self, b: &B, strategy: Strategy, call: Call<B::Input>) -> Result<EncoderOutput<B>> {
         any!(self, model => model.encode(b, strategy, call))
     }
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor> {

@@ -21,7 +21,7 @@ pub enum Node {
     },
     /// Attention of `width` numbers of queries over two times `kept` numbers a row of the source, which
     /// are projected from `inner` numbers; `None` where they are the encoder's own.
-    Look {
+    CrossAttention {
         width: usize,
         kept: usize,
         inner: Option<usize>,

@@ -16,7 +16,7 @@ use serde_json::{json, Value};
 use crate::backend::{Backend, Linear};
 use crate::error::Result;
 use crate::layer::{decays, GatedMlp, Retention, Sequential};
-use crate::model::decoder::{normed, Decoder};
+use crate::model::decoder::{normed, DecoderOnly};
 use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{rms_norm, stacked};
@@ -83,7 +83,7 @@ impl RetentionConfig {
     }
 }
 
-pub(super) fn load<B: Backend>(b: &B, config: &RetentionConfig, weights: &Weights) -> Result<Decoder<B>> {
+pub(super) fn load<B: Backend>(b: &B, config: &RetentionConfig, weights: &Weights) -> Result<DecoderOnly<B>> {
     let &RetentionConfig { layers, width: d, heads, hidden: f, vocab } = config;
     let mut blocks = Vec::with_capacity(2 * layers);
     for layer in 0..layers {
@@ -103,7 +103,7 @@ pub(super) fn load<B: Backend>(b: &B, config: &RetentionConfig, weights: &Weight
     }
     let last = rms_norm(b, weights, "norm", d, EPS)?;
     let weight = b.upload([1, vocab, d], &weights.get("embed.weight", &[vocab, d])?)?;
-    Ok(Decoder {
+    Ok(DecoderOnly {
         table: Linear { weight, bias: None },
         positions: None,
         blocks: Sequential(blocks),

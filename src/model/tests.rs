@@ -122,7 +122,7 @@ pub(crate) fn open<'a, B: Backend>(
     capacity: usize,
 ) -> Session<'a, B, AnyModel<B>> {
     match model {
-        AnyModel::Decoder(_) => Session::open(b, model, strategy, text.0.len(), capacity),
+        AnyModel::DecoderOnly(_) => Session::open(b, model, strategy, text.0.len(), capacity),
         AnyModel::EncoderDecoder(_) | AnyModel::ConvSeq2Seq(_) => {
             Session::from_source(b, model, strategy, &sources(text, model.vocab()), 1, capacity)
         }
@@ -245,12 +245,12 @@ fn a_fork_goes_its_own_way() {
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(2, config.vocab(), 2));
         for strategy in strategies(&config) {
-            let mut trunk = open(&b, &model, strategy, &text, LENGTH);
-            feed(&mut trunk, &b, &slice(&text, 0..5));
-            let mut fork = trunk.fork().unwrap();
+            let mut prefilled = open(&b, &model, strategy, &text, LENGTH);
+            feed(&mut prefilled, &b, &slice(&text, 0..5));
+            let mut fork = prefilled.fork().unwrap();
             let other = Tokens(vec![vec![3; 4]; 2]);
             feed(&mut fork, &b, &other);
-            let got = feed(&mut trunk, &b, &slice(&text, 5..6));
+            let got = feed(&mut prefilled, &b, &slice(&text, 5..6));
             assert_close(
                 &got,
                 &forward(&b, &model, &slice(&text, 0..6)),
@@ -306,14 +306,14 @@ fn a_batch_is_its_sentences() {
 #[test]
 fn a_ragged_batch_is_its_sentences() {
     let b = Cpu::new(2);
-    let starts = [0, 6, 3, 8];
+    let left_padding = [0, 6, 3, 8];
     for config in odd_configs() {
-        let (model, text) = (load(&b, &config), text(starts.len(), config.vocab(), 8));
+        let (model, text) = (load(&b, &config), text(left_padding.len(), config.vocab(), 8));
         let alone = |entry: usize, end: usize| {
-            forward(&b, &model, &Tokens(vec![text.0[entry][starts[entry]..end].to_vec()]))
+            forward(&b, &model, &Tokens(vec![text.0[entry][left_padding[entry]..end].to_vec()]))
         };
         let feeds = |entries: &[usize], from: usize, end: usize| {
-            Tokens(entries.iter().map(|&e| text.0[e][from.max(starts[e])..end].to_vec()).collect())
+            Tokens(entries.iter().map(|&e| text.0[e][from.max(left_padding[e])..end].to_vec()).collect())
         };
         for strategy in strategies(&config) {
             let mut session = open(&b, &model, strategy, &feeds(&[0, 1, 2, 3], 0, 9), LENGTH);
@@ -342,10 +342,10 @@ fn beams_share_their_source() {
             let sources = sources(&text, config.vocab());
             let mut session = Session::from_source(&b, &model, strategy, &sources, 3, LENGTH).unwrap();
             let source =
-                |session: &Session<'_, Cpu, AnyModel<Cpu>>| session.cache().source().unwrap().clone();
+                |session: &Session<'_, Cpu, AnyModel<Cpu>>| session.cache().encoder_output().unwrap().clone();
             let first = source(&session);
-            let starts = Tokens((0..6).map(|entry| text.0[entry / 3][..1].to_vec()).collect());
-            feed(&mut session, &b, &starts);
+            let begins = Tokens((0..6).map(|entry| text.0[entry / 3][..1].to_vec()).collect());
+            feed(&mut session, &b, &begins);
             session.reorder(&[1, 0, 0, 5, 3, 3]).unwrap();
             assert!(Rc::ptr_eq(&first, &source(&session)), "{strategy}: no sentence left");
             // six beams of other tokens each

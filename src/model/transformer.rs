@@ -12,10 +12,10 @@
 use ndarray::{Array2, ArrayView2};
 use serde_json::{json, Value};
 
-use crate::backend::{Activation, Backend, Linear, Sees};
+use crate::backend::{Activation, Backend, Linear, Mask};
 use crate::error::Result;
 use crate::layer::{Attention, Mlp, Sequential};
-use crate::model::decoder::{normed, Decoder};
+use crate::model::decoder::{normed, DecoderOnly};
 use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{norm, vector};
@@ -90,7 +90,11 @@ impl TransformerConfig {
     }
 }
 
-pub(super) fn load<B: Backend>(b: &B, config: &TransformerConfig, weights: &Weights) -> Result<Decoder<B>> {
+pub(super) fn load<B: Backend>(
+    b: &B,
+    config: &TransformerConfig,
+    weights: &Weights,
+) -> Result<DecoderOnly<B>> {
     let &TransformerConfig { layers, width: d, heads, hidden: f, vocab, positions: most } = config;
     let positions = b.upload([1, most, d], &weights.get("wpe.weight", &[most, d])?)?;
     let mut blocks = Vec::with_capacity(2 * layers);
@@ -101,7 +105,7 @@ pub(super) fn load<B: Backend>(b: &B, config: &TransformerConfig, weights: &Weig
         let out = transposed(b, weights, &name("attn.c_proj"), d, d)?;
         let (kv_heads, size) = (heads, d / heads);
         let attention =
-            Attention { qkv, out, heads, kv_heads, size, turns: None, slopes: None, sees: Sees::Past };
+            Attention { qkv, out, heads, kv_heads, size, cos_sin: None, slopes: None, mask: Mask::Causal };
         blocks.push(normed(norm_1, attention));
         let norm_2 = norm(b, weights, &name("ln_2"), d, EPS)?;
         let up = transposed(b, weights, &name("mlp.c_fc"), d, f)?;
@@ -110,7 +114,7 @@ pub(super) fn load<B: Backend>(b: &B, config: &TransformerConfig, weights: &Weig
     }
     let last = norm(b, weights, "ln_f", d, EPS)?;
     let weight = b.upload([1, vocab, d], &weights.get("wte.weight", &[vocab, d])?)?;
-    Ok(Decoder {
+    Ok(DecoderOnly {
         table: Linear { weight, bias: None },
         positions: Some(positions),
         blocks: Sequential(blocks),

@@ -2,7 +2,7 @@
 //! CPU, what it pays for reading rows that hold nothing yet.
 
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
-use super::figures::Source;
+use super::figures::FigureInput;
 use super::style::Style;
 use crate::analysis::counted;
 use crate::analysis::provenance;
@@ -23,7 +23,7 @@ type Point = (usize, Estimate);
 ///
 /// # Errors
 /// When steps were given, and they are of other decodes.
-pub fn chart(source: &Source<'_>, group: Group) -> Result<Option<Chart>> {
+pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
     let lines = compiling(&source.found, group);
     let timed = lines.iter().filter_map(|line| {
         let rows = line.case.strategy.grows_by(capacity(group.model, group.shape))?;

@@ -25,7 +25,7 @@ pub struct Figure {
 }
 
 /// What figures are made from.
-pub struct Source<'a> {
+pub struct FigureInput<'a> {
     pub run: &'a Run,
     /// Decodes to set against what was compiled.
     pub steps: Option<&'a Run>,
@@ -36,7 +36,7 @@ pub struct Source<'a> {
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
 pub fn figures(run: &Run, steps: Option<&Run>, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
-    let source = Source { steps, ..Source::of(run, floor_bytes) };
+    let source = FigureInput { steps, ..FigureInput::of(run, floor_bytes) };
     let summaries = summary(run, floor_bytes);
     let mut figures = Vec::new();
     for group in source.found.groups() {
@@ -53,9 +53,9 @@ pub fn figures(run: &Run, steps: Option<&Run>, floor_bytes: FloorBytes<'_>) -> R
     Ok(figures)
 }
 
-impl<'a> Source<'a> {
-    pub fn of(run: &'a Run, floor_bytes: FloorBytes<'a>) -> Source<'a> {
-        Source { run, steps: None, found: Measurements::of(run, Prefer::Decodes), floor_bytes }
+impl<'a> FigureInput<'a> {
+    pub fn of(run: &'a Run, floor_bytes: FloorBytes<'a>) -> FigureInput<'a> {
+        FigureInput { run, steps: None, found: Measurements::of(run, Prefer::Decodes), floor_bytes }
     }
 
     /// Every chart that the group has samples for, by the name of its figure.

@@ -4,9 +4,9 @@
 /// another, each as near to where it wants to be as the others let it, all between `top` and
 /// `bottom` if there is room.
 pub fn spread(labels: &[(f64, f64)], top: f64, bottom: f64) -> Vec<f64> {
-    let mut blocks: Vec<Block> = Vec::new();
+    let mut blocks: Vec<LabelBox> = Vec::new();
     for (i, &(wanted, height)) in labels.iter().enumerate() {
-        let mut block = Block { first: i, sum: wanted - height / 2.0, count: 1.0, height };
+        let mut block = LabelBox { first: i, sum: wanted - height / 2.0, count: 1.0, height };
         // The tops the labels of a block want, less what is above them in the block: their mean
         // is the block's best top.
         while let Some(above) =
@@ -29,20 +29,20 @@ pub fn spread(labels: &[(f64, f64)], top: f64, bottom: f64) -> Vec<f64> {
 }
 
 /// Labels that touch.
-struct Block {
+struct LabelBox {
     first: usize,
     sum: f64,
     count: f64,
     height: f64,
 }
 
-impl Block {
+impl LabelBox {
     fn top(&self, top: f64, bottom: f64) -> f64 {
         (self.sum / self.count).min(bottom - self.height).max(top)
     }
 
-    fn joined(self, below: Block) -> Block {
-        Block {
+    fn joined(self, below: LabelBox) -> LabelBox {
+        LabelBox {
             first: self.first,
             sum: self.sum + below.sum - self.height * below.count,
             count: self.count + below.count,

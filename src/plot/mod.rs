@@ -24,7 +24,7 @@ mod style;
 
 pub(crate) use axis::Scale;
 pub(crate) use chart::{pooled, Chart, Curve, Dot, Panel};
-pub(crate) use figures::Source;
+pub(crate) use figures::FigureInput;
 pub(crate) use startup::{notes as start_notes, starts, Start, PHASES};
 pub(crate) use style::Style;
 

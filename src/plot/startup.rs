@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 use super::axis::Axis;
 use super::canvas::{self, text_width, Anchor, Canvas, Point, FAINT, GRID, INK};
 use super::chart::write_lines;
-use super::figures::Source;
+use super::figures::FigureInput;
 use crate::analysis::provenance;
 use crate::analysis::{Estimate, Group};
 use crate::case::Case;
@@ -47,7 +47,7 @@ const RIGHT: f64 = 850.0;
 const ROW: f64 = 52.0;
 
 /// `None` if the run did not measure starts of this group.
-pub fn svg(source: &Source<'_>, group: Group) -> Result<Option<String>> {
+pub fn svg(source: &FigureInput<'_>, group: Group) -> Result<Option<String>> {
     let starts = starts(source, group);
     if starts.is_empty() {
         return Ok(None);
@@ -72,7 +72,7 @@ pub fn svg(source: &Source<'_>, group: Group) -> Result<Option<String>> {
     .map(Some)
 }
 
-pub fn starts(source: &Source<'_>, group: Group) -> Vec<Start> {
+pub fn starts(source: &FigureInput<'_>, group: Group) -> Vec<Start> {
     let strategies = source.found.strategies(group, Metric::FirstStepNs).into_iter();
     let cases = strategies.flat_map(|s| {
         let positions = source.found.positions(group, s, Metric::FirstStepNs).into_iter();
@@ -81,7 +81,7 @@ pub fn starts(source: &Source<'_>, group: Group) -> Vec<Start> {
     cases.filter_map(|case| start(source, case)).collect()
 }
 
-fn start(source: &Source<'_>, case: Case) -> Option<Start> {
+fn start(source: &FigureInput<'_>, case: Case) -> Option<Start> {
     let median = |metric| source.found.median(&case, metric);
     let first = median(Metric::FirstStepNs)?;
     let steady = steady_step(source, &case);
@@ -93,7 +93,7 @@ fn start(source: &Source<'_>, case: Case) -> Option<Start> {
 }
 
 /// The median step at the same position, or at the nearest one measured.
-fn steady_step(source: &Source<'_>, case: &Case) -> Option<f64> {
+fn steady_step(source: &FigureInput<'_>, case: &Case) -> Option<f64> {
     let positions = source.found.positions(Group::of(case), case.strategy, Metric::StepNs);
     let nearest = positions.into_iter().min_by_key(|t| t.abs_diff(case.position))?;
     Some(source.found.median(&case.at(nearest), Metric::StepNs)?.value)

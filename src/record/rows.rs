@@ -1,7 +1,7 @@
 //! The rows of the three tables.
 
 use super::metric::Metric;
-use super::table::{Bad, Cells, Row};
+use super::table::{Bad, CsvCells, Row};
 use crate::case::Case;
 
 /// One measurement.
@@ -89,7 +89,7 @@ impl Row for Sample {
         ]
     }
 
-    fn from_cells(cells: &Cells<'_>) -> Result<Sample, Bad> {
+    fn from_cells(cells: &CsvCells<'_>) -> Result<Sample, Bad> {
         let case: Case = cells.parse("case")?;
         agrees(cells, &case)?;
         let round = cells.integer("round")?;
@@ -99,7 +99,7 @@ impl Row for Sample {
             round: u32::try_from(round)
                 .map_err(|_| Bad { column: "round", what: format!("{round} is too large") })?,
             iters: cells.integer("iters")?,
-            value: cells.optional("value", Cells::integer)?,
+            value: cells.optional("value", CsvCells::integer)?,
             error: text(cells, "error"),
             mark: text(cells, "mark"),
         };
@@ -114,7 +114,7 @@ impl Row for Sample {
 }
 
 /// The columns for spreadsheets say the same as the case id.
-fn agrees(cells: &Cells<'_>, case: &Case) -> Result<(), Bad> {
+fn agrees(cells: &CsvCells<'_>, case: &Case) -> Result<(), Bad> {
     let parts = [
         ("model", case.model.to_string()),
         ("shape", case.shape.to_string()),
@@ -148,11 +148,11 @@ impl Row for EqualityRow {
         ]
     }
 
-    fn from_cells(cells: &Cells<'_>) -> Result<EqualityRow, Bad> {
+    fn from_cells(cells: &CsvCells<'_>) -> Result<EqualityRow, Bad> {
         Ok(EqualityRow {
             case: cells.parse("case")?,
-            max_abs: cells.optional("max_abs", Cells::number)?,
-            max_rel: cells.optional("max_rel", Cells::number)?,
+            max_abs: cells.optional("max_abs", CsvCells::number)?,
+            max_rel: cells.optional("max_rel", CsvCells::number)?,
             place: cells.text("place").into(),
             tolerance: cells.number("tolerance")?,
             error: text(cells, "error"),
@@ -169,12 +169,12 @@ impl Row for LedgerRow {
         vec![case.to_string(), metric.to_string(), counted.to_string(), or_empty(predicted.as_ref())]
     }
 
-    fn from_cells(cells: &Cells<'_>) -> Result<LedgerRow, Bad> {
+    fn from_cells(cells: &CsvCells<'_>) -> Result<LedgerRow, Bad> {
         Ok(LedgerRow {
             case: cells.parse("case")?,
             metric: cells.parse("metric")?,
             counted: cells.integer("counted")?,
-            predicted: cells.optional("predicted", Cells::integer)?,
+            predicted: cells.optional("predicted", CsvCells::integer)?,
         })
     }
 }
@@ -188,6 +188,6 @@ fn one_line(text: Option<&str>) -> String {
     text.unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn text(cells: &Cells<'_>, column: &'static str) -> Option<String> {
+fn text(cells: &CsvCells<'_>, column: &'static str) -> Option<String> {
     Some(cells.text(column)).filter(|t| !t.is_empty()).map(String::from)
 }

@@ -77,7 +77,7 @@ impl Run {
     }
 
     /// How many of the timed samples were marked, in words: how clean the run was.
-    pub fn cleanliness(&self) -> String {
+    pub fn noise_summary(&self) -> String {
         let timed = || self.samples.iter().filter(|s| s.metric.unit() == Unit::Nanoseconds && s.round > 0);
         let mut marks: BTreeMap<&str, usize> = BTreeMap::new();
         for word in timed().filter_map(|sample| sample.mark.as_deref()).flat_map(str::split_whitespace) {

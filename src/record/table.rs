@@ -14,7 +14,7 @@ pub(super) trait Row: Sized {
 
     /// One cell for each of [`Row::COLUMNS`].
     fn cells(&self) -> Vec<String>;
-    fn from_cells(cells: &Cells<'_>) -> Result<Self, Bad>;
+    fn from_cells(cells: &CsvCells<'_>) -> Result<Self, Bad>;
 }
 
 /// What is wrong with a row, and in which column.
@@ -24,14 +24,14 @@ pub(super) struct Bad {
 }
 
 /// A row of a file, by column name.
-pub(super) struct Cells<'a> {
+pub(super) struct CsvCells<'a> {
     columns: &'static [&'static str],
     /// Where the column is in the file, parallel to `columns`.
     places: &'a [Option<usize>],
     record: &'a csv::StringRecord,
 }
 
-impl Cells<'_> {
+impl CsvCells<'_> {
     /// The text in `column`, which must be one of [`Row::COLUMNS`].
     pub fn text(&self, column: &'static str) -> &str {
         let at = self.columns.iter().position(|c| *c == column).expect("a column of this table");
@@ -122,7 +122,7 @@ pub(super) fn parse<R: Row>(path: &Path, text: &[u8]) -> Result<Table<R>> {
         let record = record.map_err(|e| malformed(path, &e))?;
         let line = record.position().map_or(0, |p| p.line());
         check_width(path, line, &header, &record)?;
-        let cells = Cells { columns: R::COLUMNS, places: &places, record: &record };
+        let cells = CsvCells { columns: R::COLUMNS, places: &places, record: &record };
         let row = R::from_cells(&cells).map_err(|bad| at(path, line, bad))?;
         table.rows.push(row);
         table.extra.rows.push(others.iter().map(|&i| record[i].to_string()).collect());

@@ -227,7 +227,7 @@ fn times_of_an_emulated_device_are_refused() {
 fn a_gpu_s_clocks_under_load_are_said_beside_the_marks() {
     let case: Case = "transformer-toy/padded/cuda/b1/t64".parse().unwrap();
     let mut run = super::synthetic::run(1);
-    assert!(!run.cleanliness().contains("GPU"), "{}", run.cleanliness());
+    assert!(!run.noise_summary().contains("GPU"), "{}", run.noise_summary());
     for (metric, value) in [
         (Metric::SmClockMhz, 1980),
         (Metric::SmClockMhz, 1755),
@@ -236,6 +236,6 @@ fn a_gpu_s_clocks_under_load_are_said_beside_the_marks() {
     ] {
         run.samples.push(Sample::value(case, metric, 1, 1, value));
     }
-    let said = run.cleanliness();
+    let said = run.noise_summary();
     assert!(said.ends_with("; the GPU under load: 1755 to 1980 MHz and at most 412 W"), "{said}");
 }

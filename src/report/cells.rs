@@ -1,13 +1,13 @@
 //! A table of words and numbers, for Markdown or a terminal.
 
-pub struct Cells {
+pub struct TextTable {
     pub header: Vec<&'static str>,
     pub rows: Vec<Vec<String>>,
     /// Columns of words, which begin at the left; the others are numbers.
     pub words: &'static [usize],
 }
 
-impl Cells {
+impl TextTable {
     pub fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();

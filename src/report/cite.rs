@@ -1,7 +1,7 @@
 //! A figure to paste into somebody else's text, with everything that is needed to find and to repeat it:
 //! as a sentence, as the row of a table, as BibTeX. [`super::check`] reads all three back.
 
-use super::cells::Cells;
+use super::cells::TextTable;
 use super::compare::verdict;
 use crate::analysis::provenance::{clean, hardware, revision};
 use crate::analysis::Citation;
@@ -53,7 +53,7 @@ pub fn table(citations: &[Citation<'_>]) -> String {
         ]
     };
     let words = &[0, 1, 2, 3, 4, 5, 6, 7, 8];
-    Cells { header, rows: citations.iter().map(row).collect(), words }.markdown()
+    TextTable { header, rows: citations.iter().map(row).collect(), words }.markdown()
 }
 
 pub fn bibtex(citation: &Citation<'_>) -> String {

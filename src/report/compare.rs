@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::cells::Cells;
+use super::cells::TextTable;
 use crate::analysis::provenance::{clean, hardware, revision};
 use crate::analysis::{Measured, Pairing, Verdict, Versus};
 use crate::error::{Error, Result};
@@ -144,7 +144,7 @@ fn harmless(text: &str) -> String {
     }
 }
 
-fn cells(found: &[Versus<'_>]) -> Cells {
+fn cells(found: &[Versus<'_>]) -> TextTable {
     let header = vec![
         "case",
         "value",
@@ -166,7 +166,7 @@ fn cells(found: &[Versus<'_>]) -> Cells {
     let across = found.iter().any(|v| !std::ptr::eq(v.one.run, v.base.run));
     let shown = if across { header.len() } else { header.len() - 3 };
     let rows = found.iter().map(|v| human(v)[..shown].to_vec()).collect();
-    Cells { header: header[..shown].to_vec(), rows, words: &[0, 1, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15] }
+    TextTable { header: header[..shown].to_vec(), rows, words: &[0, 1, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15] }
 }
 
 fn human(found: &Versus<'_>) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! The table of what was compiled.
 
-use super::Cells;
+use super::TextTable;
 use crate::analysis::{compiling, Compiling, Group, Measurements, Prefer};
 use crate::record::Run;
 use crate::units::Quantity;
@@ -11,7 +11,7 @@ pub const WHAT: &str =
                         whole steps, such as XLA, compiles all of a step again for every shape.";
 
 /// One table for each group that compiled shapes, and what has to be said below it.
-pub fn tables(run: &Run) -> Vec<(Group, Cells, Vec<String>)> {
+pub fn tables(run: &Run) -> Vec<(Group, TextTable, Vec<String>)> {
     let found = Measurements::of(run, Prefer::InTurn);
     let tables = found.groups().into_iter().map(|group| {
         let lines = compiling(&found, group);
@@ -20,9 +20,9 @@ pub fn tables(run: &Run) -> Vec<(Group, Cells, Vec<String>)> {
     tables.filter(|(_, cells, _)| !cells.rows.is_empty()).collect()
 }
 
-fn cells(lines: &[Compiling]) -> Cells {
+fn cells(lines: &[Compiling]) -> TextTable {
     let header = vec!["tokens", "strategy", "all shapes", "rounds", "shapes", "kernels", "median shape"];
-    Cells { header, rows: lines.iter().map(row).collect(), words: &[1, 2] }
+    TextTable { header, rows: lines.iter().map(row).collect(), words: &[1, 2] }
 }
 
 fn row(line: &Compiling) -> Vec<String> {

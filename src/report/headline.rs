@@ -73,13 +73,13 @@ fn show(finding: &Finding, x: f64) -> String {
 }
 
 fn predicted(finding: &Finding) -> String {
-    match (finding.predicted, finding.misfit) {
+    match (finding.predicted, finding.measured_over_predicted) {
         (None, _) => String::new(),
         (Some(Prediction::Always), _) => "; predicted: at all".into(),
         (Some(Prediction::Never), _) => "; predicted: at none".into(),
         (Some(Prediction::At { value }), None) => format!("; predicted {}", show(finding, value)),
-        (Some(Prediction::At { value }), Some(misfit)) => {
-            format!("; predicted {}: {} that", show(finding, value), Quantity::Multiple.show(misfit))
+        (Some(Prediction::At { value }), Some(ratio)) => {
+            format!("; predicted {}: {} that", show(finding, value), Quantity::Multiple.show(ratio))
         }
     }
 }

@@ -17,11 +17,11 @@ pub use headline::{interval, sentence};
 pub use html::html;
 
 use crate::units::Quantity;
-use cells::Cells;
+use cells::TextTable;
 
 use crate::analysis::{
     findings, is_headline, provenance, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding,
-    FloorBytes, Line, Pairing, Summary,
+    FloorBytes, Pairing, Summary, SummaryRow,
 };
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -102,7 +102,7 @@ fn introduction(run: &Run) -> String {
     let [on, with] = &provenance(&run.environment)[..] else { return String::new() };
     let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
     // runs before there were marks do not say how they sampled
-    let clean = run.environment.sampling.iter().map(|_| run.cleanliness());
+    let clean = run.environment.sampling.iter().map(|_| run.noise_summary());
     let notes: String = clean.chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
     format!(
         "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of rounds, or of samples where there are no rounds; \
@@ -111,7 +111,7 @@ fn introduction(run: &Run) -> String {
     )
 }
 
-fn cells(summary: &Summary) -> Cells {
+fn cells(summary: &Summary) -> TextTable {
     let header = vec![
         "position",
         "strategy",
@@ -124,10 +124,10 @@ fn cells(summary: &Summary) -> Cells {
         "peak",
         "allocations",
     ];
-    Cells { header, rows: summary.lines.iter().map(row).collect(), words: &[1, 2, 5, 6] }
+    TextTable { header, rows: summary.lines.iter().map(row).collect(), words: &[1, 2, 5, 6] }
 }
 
-fn row(line: &Line) -> Vec<String> {
+fn row(line: &SummaryRow) -> Vec<String> {
     let bytes = |value: Option<f64>| value.map(|bytes| Quantity::Bytes.show(bytes)).unwrap_or_default();
     let step = line.step_ns.map(|step| Quantity::Nanoseconds.show_estimate(step));
     let failed = line.error.as_ref().map(|error| format!("failed: {error}"));
@@ -165,7 +165,7 @@ fn notes<'a>(run: &'a Run, summary: &'a Summary) -> impl Iterator<Item = String>
 /// A step that takes less than this many times what reading the clock costs is marked; nothing is subtracted.
 const MANY: f64 = 100.0;
 
-fn near_the_clock(run: &Run, line: &Line) -> Option<String> {
+fn near_the_clock(run: &Run, line: &SummaryRow) -> Option<String> {
     let (clock, step) = (run.environment.timer_overhead_ns?, line.step_ns?.value);
     (step < MANY * clock as f64).then(|| {
         format!(

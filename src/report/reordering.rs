@@ -1,6 +1,6 @@
 //! The table of what was reordered.
 
-use super::Cells;
+use super::TextTable;
 use crate::analysis::{reordering, Estimate, Measurements, Prefer, Reordering};
 use crate::record::Run;
 use crate::suite;
@@ -13,18 +13,18 @@ const WHAT: &str =
 
 /// One table for each model on each backend that reordered beams, with its title, and what has to be said
 /// below it.
-pub fn tables(run: &Run) -> Vec<(String, Cells, &'static str)> {
+pub fn tables(run: &Run) -> Vec<(String, TextTable, &'static str)> {
     let lines = reordering(&Measurements::of(run, Prefer::InTurn));
     let table = |lines: &[Reordering]| {
         let case = lines[0].case;
         (format!("{}-{}, {}: beams", case.model, case.shape, case.backend), cells(lines), WHAT)
     };
-    lines.chunk_by(|a, b| suite::same_rig(&a.case, &b.case)).map(table).collect()
+    lines.chunk_by(|a, b| suite::same_fixture(&a.case, &b.case)).map(table).collect()
 }
 
-fn cells(lines: &[Reordering]) -> Cells {
+fn cells(lines: &[Reordering]) -> TextTable {
     let header = vec!["position", "beams", "strategy", "reorder", "step", "n", "reorder / step", "bytes"];
-    Cells { header, rows: lines.iter().map(row).collect(), words: &[2, 3, 4, 6] }
+    TextTable { header, rows: lines.iter().map(row).collect(), words: &[2, 3, 4, 6] }
 }
 
 fn row(line: &Reordering) -> Vec<String> {

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::{Place, Plan};
-use crate::analysis::ENOUGH;
+use crate::analysis::MIN_ROUNDS;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{
@@ -217,7 +217,7 @@ fn missing(plan: &Plan, samples: &[MergedSample]) -> Vec<String> {
     {
         let of = |what: &dyn std::fmt::Display| format!("{what}, of shard {shard}/{}", plan.shards());
         let lacks =
-            |case: &&Case| !failed.contains(case) && (rounds(case) < ENOUGH || !counted.contains(case));
+            |case: &&Case| !failed.contains(case) && (rounds(case) < MIN_ROUNDS || !counted.contains(case));
         missing.extend(group.cases.iter().filter(lacks).map(|case| of(case)));
         let undecoded = group.decodes.iter().filter(|case| !decoded.contains(case));
         missing.extend(undecoded.map(|case| of(&format!("the whole decode {case}"))));

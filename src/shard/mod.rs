@@ -56,8 +56,8 @@ impl Plan {
     pub fn new(filter: Option<&str>, shards: usize) -> Result<Plan> {
         let cases = suite::select(filter)?;
         let mut groups = Vec::new();
-        for rig in cases.chunk_by(suite::same_rig) {
-            groups.extend(groups_of(rig)?);
+        for fixture in cases.chunk_by(suite::same_fixture) {
+            groups.extend(groups_of(fixture)?);
         }
         if !(1..=groups.len()).contains(&shards) {
             let most = groups.len();
@@ -105,13 +105,13 @@ impl Plan {
     }
 }
 
-fn groups_of(rig: &[Case]) -> Result<Vec<Group>> {
-    let one_sentence: Vec<Case> = rig.iter().copied().filter(|case| case.batch == 1).collect();
-    let length = trace::usual_length(rig[0].shape, rig[0].backend);
+fn groups_of(fixture: &[Case]) -> Result<Vec<Group>> {
+    let one_sentence: Vec<Case> = fixture.iter().copied().filter(|case| case.batch == 1).collect();
+    let length = trace::usual_length(fixture[0].shape, fixture[0].backend);
     let mut decodes: Vec<Case> = length
         .map_or(Vec::new(), |tokens| trace::strategies(&one_sentence).iter().map(|c| c.at(tokens)).collect());
     let mut groups = Vec::new();
-    for cases in rig.chunk_by(suite::side_by_side).rev() {
+    for cases in fixture.chunk_by(suite::side_by_side).rev() {
         let decodes = if cases[0].batch == 1 { std::mem::take(&mut decodes) } else { Vec::new() };
         groups.push(Group { cost: cost(cases, &decodes)?, cases: cases.to_vec(), decodes });
     }

@@ -49,14 +49,14 @@ pub struct Tensor {
 }
 
 enum Storage {
-    Weights(Weights),
+    WeightPages(WeightPages),
     Kept {
-        block: Block,
+        block: Allocation,
         meter: Rc<Meter>,
     },
     /// `None` only while it is being dropped.
     Scratch {
-        block: Option<Block>,
+        block: Option<Allocation>,
         home: Rc<Scratch>,
     },
 }
@@ -69,7 +69,7 @@ impl Tensor {
     pub fn as_slice(&self) -> &[f32] {
         let len = self.shape.iter().product();
         match &self.storage {
-            Storage::Weights(weights) => weights.as_slice(),
+            Storage::WeightPages(weights) => weights.as_slice(),
             Storage::Kept { block, .. } => &block.as_slice()[..len],
             Storage::Scratch { block, .. } => &block.as_ref().expect("alive").as_slice()[..len],
         }
@@ -80,7 +80,7 @@ impl Tensor {
     pub fn as_mut_slice(&mut self) -> &mut [f32] {
         let len = self.shape.iter().product();
         match &mut self.storage {
-            Storage::Weights(_) => unreachable!("no operation writes to weights"),
+            Storage::WeightPages(_) => unreachable!("no operation writes to weights"),
             Storage::Kept { block, .. } => &mut block.as_mut_slice()[..len],
             Storage::Scratch { block, .. } => &mut block.as_mut().expect("alive").as_mut_slice()[..len],
         }
@@ -90,7 +90,7 @@ impl Tensor {
 impl Drop for Tensor {
     fn drop(&mut self) {
         match &mut self.storage {
-            Storage::Weights(_) => {}
+            Storage::WeightPages(_) => {}
             Storage::Kept { meter, .. } => meter.drop_kept(bytes(self.shape)),
             Storage::Scratch { block, home } => {
                 home.give_back(block.take().expect("alive"), bytes(self.shape))
@@ -100,23 +100,23 @@ impl Drop for Tensor {
 }
 
 /// A piece of the allocator's memory, aligned for vectors.
-struct Block {
+struct Allocation {
     start: NonNull<f32>,
     capacity: usize,
 }
 
-impl Block {
+impl Allocation {
     /// Memory as the allocator hands it out: the caller writes every number before any is read.
-    fn unwritten(capacity: usize) -> Block {
-        let layout = Block::layout(capacity);
+    fn unwritten(capacity: usize) -> Allocation {
+        let layout = Allocation::layout(capacity);
         // SAFETY: the layout has a size above zero.
         let start = unsafe { alloc(layout) };
         let start = NonNull::new(start.cast()).unwrap_or_else(|| handle_alloc_error(layout));
-        Block { start, capacity }
+        Allocation { start, capacity }
     }
 
-    fn zeroed(capacity: usize) -> Block {
-        let mut block = Block::unwritten(capacity);
+    fn zeroed(capacity: usize) -> Allocation {
+        let mut block = Allocation::unwritten(capacity);
         block.as_mut_slice().fill(0.0); // by hand: pages that appear at first use would tax later steps
         block
     }
@@ -138,16 +138,16 @@ impl Block {
     }
 }
 
-impl Drop for Block {
+impl Drop for Allocation {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout, in `unwritten`.
-        unsafe { dealloc(self.start.as_ptr().cast(), Block::layout(self.capacity)) }
+        unsafe { dealloc(self.start.as_ptr().cast(), Allocation::layout(self.capacity)) }
     }
 }
 
-/// A tensor of the allocator's memory, unwritten: see [`Block::unwritten`].
+/// A tensor of the allocator's memory, unwritten: see [`Allocation::unwritten`].
 pub fn kept(meter: &Rc<Meter>, shape: Shape) -> Tensor {
-    let block = Block::unwritten(shape.iter().product());
+    let block = Allocation::unwritten(shape.iter().product());
     meter.allocated(bytes(shape));
     meter.keep(bytes(shape));
     Tensor { shape, storage: Storage::Kept { block, meter: meter.clone() } }
@@ -162,7 +162,7 @@ pub fn kept_zeros(meter: &Rc<Meter>, shape: Shape) -> Tensor {
 /// Blocks that are free, by the power of two of their capacity; the smallest that will do is lent.
 /// A step of a shape seen before, or of a smaller one, finds all it needs here and allocates nothing.
 pub struct Scratch {
-    free: RefCell<[Vec<Block>; usize::BITS as usize]>,
+    free: RefCell<[Vec<Allocation>; usize::BITS as usize]>,
     meter: Rc<Meter>,
 }
 
@@ -177,20 +177,20 @@ impl Scratch {
         let free = self.free.borrow_mut()[capacity.ilog2() as usize..].iter_mut().find_map(Vec::pop);
         let block = free.unwrap_or_else(|| {
             self.meter.allocated(4 * capacity);
-            Block::zeroed(capacity)
+            Allocation::zeroed(capacity)
         });
         self.meter.borrow_scratch(bytes(shape));
         Tensor { shape, storage: Storage::Scratch { block: Some(block), home: self.clone() } }
     }
 
-    fn give_back(&self, block: Block, bytes: usize) {
+    fn give_back(&self, block: Allocation, bytes: usize) {
         self.meter.return_scratch(bytes);
         self.free.borrow_mut()[block.capacity.ilog2() as usize].push(block);
     }
 }
 
 /// Part of a chunk of weights.
-struct Weights {
+struct WeightPages {
     chunk: Rc<MmapRaw>,
     /// In bytes.
     from: usize,
@@ -198,7 +198,7 @@ struct Weights {
     len: usize,
 }
 
-impl Weights {
+impl WeightPages {
     fn as_slice(&self) -> &[f32] {
         // SAFETY: the arena gave this part of the live chunk to these weights alone, filled it
         // before it made them, and nothing writes there again.
@@ -225,13 +225,13 @@ impl Arena {
             *open = Some((Rc::new(chunk), start));
         }
         let (chunk, used) = open.as_mut().expect("opened above");
-        let weights = Weights { chunk: chunk.clone(), from: *used, len: data.len() };
+        let weights = WeightPages { chunk: chunk.clone(), from: *used, len: data.len() };
         // SAFETY: `used + size` is within the chunk, beyond all parts given away; `data` is elsewhere.
         unsafe {
             chunk.as_mut_ptr().add(*used).cast::<f32>().copy_from_nonoverlapping(data.as_ptr(), data.len())
         };
         *used += size;
-        Ok(Tensor { shape, storage: Storage::Weights(weights) })
+        Ok(Tensor { shape, storage: Storage::WeightPages(weights) })
     }
 }
 

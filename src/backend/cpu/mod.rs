@@ -15,7 +15,8 @@ use memory::{kept, kept_zeros, Arena, Scratch};
 use pool::Pool;
 
 use super::{
-    Activation, Attend, Backend, Call, Columns, Convolution, Layout, Linear, Meter, Norm, Shape, View,
+    Activation, AttentionParams, Backend, Call, Columns, Convolution, Layout, Linear, Meter, Norm, Shape,
+    View,
 };
 use crate::error::Result;
 
@@ -126,7 +127,7 @@ impl Backend for Cpu {
         for (i, (mut row, &token)) in out.rows_mut().rows_mut().into_iter().zip(&call.tokens).enumerate() {
             row.assign(&table.rows().row(token as usize));
             if let Some(positions) = positions {
-                let position = (call.at + i % call.rows()).saturating_sub(call.starts[i / call.rows()]);
+                let position = (call.at + i % call.rows()).saturating_sub(call.left_padding[i / call.rows()]);
                 row += &positions.rows().row(position);
             }
         }
@@ -183,19 +184,19 @@ impl Backend for Cpu {
         Ok(out)
     }
 
-    fn rotate(&self, call: &Call<()>, x: Columns<'_, Tensor>, turns: &Tensor) -> Result<Tensor> {
+    fn rope(&self, call: &Call<()>, x: Columns<'_, Tensor>, cos_sin: &Tensor) -> Result<Tensor> {
         self.launch();
-        let ([_, _, size], n) = (turns.shape(), call.rows());
+        let ([_, _, size], n) = (cos_sin.shape(), call.rows());
         let mut out = self.scratch.tensor([call.batch, n, x.width]);
         let x = view(x);
         for (i, mut out) in out.rows_mut().rows_mut().into_iter().enumerate() {
             let (entry, row) = (i / n, i % n);
-            let position = (call.at + row).saturating_sub(call.starts[entry]);
-            let turns = &turns.as_slice()[position * size..][..size];
+            let position = (call.at + row).saturating_sub(call.left_padding[entry]);
+            let cos_sin = &cos_sin.as_slice()[position * size..][..size];
             let x = x.slice(s![entry, row, ..]).to_slice().expect("contiguous");
             let heads = out.as_slice_mut().expect("contiguous").chunks_exact_mut(size);
             for (out, x) in heads.zip(x.chunks_exact(size)) {
-                kernels::rotate(x, turns, out);
+                kernels::rope(x, cos_sin, out);
             }
         }
         Ok(out)
@@ -207,21 +208,21 @@ impl Backend for Cpu {
         q: Columns<'_, Tensor>,
         k: View<'_, Tensor>,
         v: View<'_, Tensor>,
-        attend: &Attend<'_, Tensor>,
+        params: &AttentionParams<'_, Tensor>,
     ) -> Result<Tensor> {
         self.launch();
         let [batch, n, _] = q.tensor.shape();
         let mut out = self.scratch.tensor([batch, n, q.width]);
-        let &Attend { heads, kv_heads, scale, sees, slopes } = attend;
-        let what = kernels::Attention {
+        let &AttentionParams { heads, kv_heads, scale, mask, slopes } = params;
+        let what = kernels::AttentionTask {
             heads,
             kv_heads,
             scale,
-            sees,
+            mask,
             slopes: slopes.map(Tensor::as_slice),
             layout: k.layout,
             at: call.at,
-            starts: &call.starts,
+            left_padding: &call.left_padding,
         };
         kernels::attention(&self.pool, what, view(q), view(k.rows), view(v.rows), out.view_mut());
         Ok(out)
@@ -292,7 +293,7 @@ impl Backend for Cpu {
             v: view(v),
             decays: decays.as_slice(),
             at: call.at,
-            starts: &call.starts,
+            left_padding: &call.left_padding,
         };
         kernels::retain(&self.pool, rows, state.view_mut(), out.view_mut());
         Ok(out)
@@ -401,7 +402,7 @@ impl Backend for Cpu {
         let n = call.rows();
         let mut out = self.scratch.tensor([call.batch, keep + n, new.width]);
         let rows = view(past.rows);
-        let held = Held { end: call.at, starts: &[0], ..held(call, past) }; // padding moves like the rest
+        let held = Held { end: call.at, left_padding: &[0], ..held(call, past) }; // padding moves like the rest
         for back in 1..=keep {
             match held.row(0, call.at.checked_sub(back)) {
                 Some(row) => self.copy(&mut out, keep - back, rows.slice(s![.., row..row + 1, ..])),
@@ -435,7 +436,7 @@ impl Cpu {
 
 fn held<'a>(call: &'a Call<()>, rows: View<'_, Tensor>) -> Held<'a> {
     let [_, held, _] = rows.rows.tensor.shape();
-    Held { layout: rows.layout, rows: held, end: call.at + call.rows(), starts: &call.starts }
+    Held { layout: rows.layout, rows: held, end: call.at + call.rows(), left_padding: &call.left_padding }
 }
 
 /// Where the rows of positions lie.
@@ -444,13 +445,13 @@ struct Held<'a> {
     rows: usize,
     /// Positions there are, the new ones among them.
     end: usize,
-    starts: &'a [usize],
+    left_padding: &'a [usize],
 }
 
 impl Held<'_> {
     /// The row of an index, if there is one that is no padding.
     fn row(&self, entry: usize, index: Option<usize>) -> Option<usize> {
-        let index = index.filter(|&index| self.starts[entry] <= index && index < self.end)?;
+        let index = index.filter(|&index| self.left_padding[entry] <= index && index < self.end)?;
         match self.layout {
             Layout::Tail => (index + self.rows).checked_sub(self.end),
             Layout::Ring => Some(index % self.rows),

@@ -31,9 +31,9 @@ type Job = dyn Fn(usize) + Sync;
 
 struct Shared {
     /// Number of jobs so far; a change is the signal to start.
-    jobs: Line<AtomicUsize>,
+    jobs: CacheLine<AtomicUsize>,
     /// Workers that have not finished the current job.
-    pending: Line<AtomicUsize>,
+    pending: CacheLine<AtomicUsize>,
     /// The current job. Written before `jobs` changes, read after, and alive until `pending` is 0.
     job: UnsafeCell<Option<*const Job>>,
     asleep: Box<[AtomicBool]>,
@@ -44,7 +44,7 @@ struct Shared {
 
 /// A cache line of its own (two, because lines are prefetched in pairs).
 #[repr(align(128))]
-struct Line<T>(T);
+struct CacheLine<T>(T);
 
 // SAFETY: `job` is written only by the thread that holds `busy` while `pending` is 0, that is while
 // no worker reads it; and what it points to is `Sync`.
@@ -57,8 +57,8 @@ impl Pool {
     pub fn new(threads: usize) -> Self {
         let others = threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            jobs: Line(AtomicUsize::new(0)),
-            pending: Line(AtomicUsize::new(0)),
+            jobs: CacheLine(AtomicUsize::new(0)),
+            pending: CacheLine(AtomicUsize::new(0)),
             job: UnsafeCell::new(None),
             asleep: (0..others).map(|_| AtomicBool::new(false)).collect(),
             busy: AtomicBool::new(false),

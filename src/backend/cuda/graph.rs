@@ -57,7 +57,7 @@ impl Cuda {
             }
             Some(step) => {
                 self.launch_graph(input, step)?;
-                return Ok(Tensor::lend(&step.logits));
+                return Ok(Tensor::replayed(&step.logits));
             }
             None => {}
         }
@@ -67,7 +67,7 @@ impl Cuda {
         self.stream.synchronize()?;
         times.first_replay_ns = start.elapsed().as_nanos() as u64;
         self.captures.borrow_mut().push(times);
-        let logits = Tensor::lend(&step.logits);
+        let logits = Tensor::replayed(&step.logits);
         recorder.step = Some(step);
         Ok(logits)
     }

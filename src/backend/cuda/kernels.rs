@@ -32,7 +32,7 @@ kernels!(
     LinearCombine => "linear_combine",
     Swiglu => "swiglu",
     Add => "add",
-    Rotate => "rotate",
+    Rope => "rope",
     Attention => "attention",
     AttentionMany => "attention_many",
     AttentionCombine => "attention_combine",

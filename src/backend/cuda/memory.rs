@@ -20,18 +20,18 @@ pub struct Tensor {
 }
 
 enum Storage {
-    Weights(Block),
+    Weights(Allocation),
     Kept {
-        block: Block,
+        block: Allocation,
         meter: Rc<Meter>,
     },
     /// `None` only while it is being dropped.
     Scratch {
-        block: Option<Block>,
+        block: Option<Allocation>,
         home: Rc<Scratch>,
     },
     /// The result of a recorded step, written anew at every replay.
-    Lent(Rc<Tensor>),
+    Replayed(Rc<Tensor>),
 }
 
 impl Tensor {
@@ -43,19 +43,19 @@ impl Tensor {
         match &self.storage {
             Storage::Weights(block) | Storage::Kept { block, .. } => block.start,
             Storage::Scratch { block, .. } => block.as_ref().expect("alive").start,
-            Storage::Lent(tensor) => tensor.start(),
+            Storage::Replayed(tensor) => tensor.start(),
         }
     }
 
-    pub(super) fn lend(tensor: &Rc<Tensor>) -> Tensor {
-        Tensor { shape: tensor.shape, storage: Storage::Lent(tensor.clone()) }
+    pub(super) fn replayed(tensor: &Rc<Tensor>) -> Tensor {
+        Tensor { shape: tensor.shape, storage: Storage::Replayed(tensor.clone()) }
     }
 }
 
 impl Drop for Tensor {
     fn drop(&mut self) {
         match &mut self.storage {
-            Storage::Weights(_) | Storage::Lent(_) => {}
+            Storage::Weights(_) | Storage::Replayed(_) => {}
             Storage::Kept { meter, .. } => meter.drop_kept(bytes(self.shape)),
             Storage::Scratch { block, home } => {
                 home.give_back(block.take().expect("alive"), bytes(self.shape))
@@ -65,19 +65,19 @@ impl Drop for Tensor {
 }
 
 /// A piece of the allocator's memory. Its end is queued like work: kernels before it still see it.
-struct Block {
+struct Allocation {
     start: Pointer,
     bytes: usize,
     stream: Rc<Stream>,
 }
 
-impl Block {
-    fn new(stream: &Rc<Stream>, bytes: usize) -> Result<Block> {
-        Ok(Block { start: stream.alloc(bytes)?, bytes, stream: stream.clone() })
+impl Allocation {
+    fn new(stream: &Rc<Stream>, bytes: usize) -> Result<Allocation> {
+        Ok(Allocation { start: stream.alloc(bytes)?, bytes, stream: stream.clone() })
     }
 }
 
-impl Drop for Block {
+impl Drop for Allocation {
     fn drop(&mut self) {
         self.stream.free(self.start);
     }
@@ -85,7 +85,7 @@ impl Drop for Block {
 
 /// Constants of a model.
 pub fn weights(stream: &Rc<Stream>, shape: Shape, data: &[f32]) -> Result<Tensor> {
-    let block = Block::new(stream, bytes(shape))?;
+    let block = Allocation::new(stream, bytes(shape))?;
     stream.upload(block.start, data)?;
     stream.synchronize()?; // the copy out of memory that is not pinned may go on after the call
     Ok(Tensor { shape, storage: Storage::Weights(block) })
@@ -93,7 +93,7 @@ pub fn weights(stream: &Rc<Stream>, shape: Shape, data: &[f32]) -> Result<Tensor
 
 /// A tensor of the allocator's memory, unwritten: the caller writes every number before any is read.
 pub fn kept(stream: &Rc<Stream>, meter: &Rc<Meter>, shape: Shape) -> Result<Tensor> {
-    let block = Block::new(stream, bytes(shape))?;
+    let block = Allocation::new(stream, bytes(shape))?;
     meter.allocated(bytes(shape));
     meter.keep(bytes(shape));
     Ok(Tensor { shape, storage: Storage::Kept { block, meter: meter.clone() } })
@@ -102,7 +102,7 @@ pub fn kept(stream: &Rc<Stream>, meter: &Rc<Meter>, shape: Shape) -> Result<Tens
 /// Blocks that are free, by the power of two of their size; the smallest that will do is lent. One
 /// stream serves all, so a block may be lent again while the kernels that used it are still queued.
 pub struct Scratch {
-    free: RefCell<[Vec<Block>; usize::BITS as usize]>,
+    free: RefCell<[Vec<Allocation>; usize::BITS as usize]>,
     stream: Rc<Stream>,
     meter: Rc<Meter>,
 }
@@ -120,7 +120,7 @@ impl Scratch {
         let block = match free {
             Some(block) => block,
             None => {
-                let block = Block::new(&self.stream, size)?;
+                let block = Allocation::new(&self.stream, size)?;
                 self.meter.allocated(size);
                 block
             }
@@ -129,7 +129,7 @@ impl Scratch {
         Ok(Tensor { shape, storage: Storage::Scratch { block: Some(block), home: self.clone() } })
     }
 
-    fn give_back(&self, block: Block, bytes: usize) {
+    fn give_back(&self, block: Allocation, bytes: usize) {
         self.meter.return_scratch(bytes);
         self.free.borrow_mut()[block.bytes.ilog2() as usize].push(block);
     }

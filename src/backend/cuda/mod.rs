@@ -35,8 +35,8 @@ pub use memory::Tensor;
 pub use nvrtc::{Image, Need, Nvrtc, Survey, Verdict};
 
 use super::{
-    bytes, Activation, Attend, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory, DeviceTime,
-    Layout, Linear, Meter, Norm, Prepared, Sees, Shape, View,
+    bytes, Activation, AttentionParams, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory,
+    DeviceTime, Layout, Linear, Mask, Meter, Norm, Prepared, Shape, View,
 };
 use crate::error::{Error, Result};
 use driver::Function;
@@ -354,11 +354,11 @@ fn activation_code(activation: Activation) -> usize {
 }
 
 /// What attention's kernel calls its window.
-fn window_code(sees: Sees) -> usize {
-    match sees {
-        Sees::All => 0,
-        Sees::Past => i32::MAX as usize,
-        Sees::Window(rows) => rows,
+fn window_code(mask: Mask) -> usize {
+    match mask {
+        Mask::Full => 0,
+        Mask::Causal => i32::MAX as usize,
+        Mask::SlidingWindow(rows) => rows,
     }
 }
 
@@ -501,7 +501,7 @@ impl Backend for Cuda {
         let Staged { numbers, slot, pending, buffer } = &mut *staged;
         numbers.clear();
         numbers.extend([length(call.at)?, length(call.last)?]);
-        for &start in &call.starts {
+        for &start in &call.left_padding {
             numbers.push(length(start)?);
         }
         numbers.extend(call.tokens.iter().map(|&token| token as i32)); // NEXT is -1, as the kernel takes it
@@ -637,13 +637,13 @@ impl Backend for Cuda {
         Ok(out)
     }
 
-    fn rotate(&self, call: &Call<Input>, x: Columns<'_, Tensor>, turns: &Tensor) -> Result<Tensor> {
-        let ([_, _, size], n, rows) = (turns.shape(), call.rows(), call.tokens.len());
+    fn rope(&self, call: &Call<Input>, x: Columns<'_, Tensor>, cos_sin: &Tensor) -> Result<Tensor> {
+        let ([_, _, size], n, rows) = (cos_sin.shape(), call.rows(), call.tokens.len());
         let out = self.scratch([call.batch, n, x.width])?;
         let vec = vec_of([size / 2, x.stride(), x.from]);
         self.launch(
-            Launch::new(Kernel::Rotate, vec, [(x.width / 2 / vec).div_ceil(128), rows, 1], 128),
-            [self.numbers(call)?, x.start(), turns.start(), out.start()],
+            Launch::new(Kernel::Rope, vec, [(x.width / 2 / vec).div_ceil(128), rows, 1], 128),
+            [self.numbers(call)?, x.start(), cos_sin.start(), out.start()],
             [n, x.width, size, x.stride()],
         )?;
         Ok(out)
@@ -655,18 +655,18 @@ impl Backend for Cuda {
         q: Columns<'_, Tensor>,
         k: View<'_, Tensor>,
         v: View<'_, Tensor>,
-        attend: &Attend<'_, Tensor>,
+        params: &AttentionParams<'_, Tensor>,
     ) -> Result<Tensor> {
         let ([batch, n, _], [entries, rows, _]) = (q.tensor.shape(), k.rows.tensor.shape());
-        let &Attend { heads, kv_heads, scale, sees, slopes } = attend;
+        let &AttentionParams { heads, kv_heads, scale, mask, slopes } = params;
         debug_assert!(k.layout != Layout::Ring || n == 1, "several rows read a ring unrolled");
         let (queries, head) = (batch * n, q.width / heads);
         let tiled = n >= MANY_QUERIES && head <= WIDEST_TILED_HEAD;
-        let visited = match (sees, k.layout) {
-            (Sees::Window(window), Layout::Tail | Layout::Bounded | Layout::Ring) if tiled => {
+        let visited = match (mask, k.layout) {
+            (Mask::SlidingWindow(window), Layout::Tail | Layout::Bounded | Layout::Ring) if tiled => {
                 rows.min(window.saturating_add(QUERY_TILE - 1))
             }
-            (Sees::Window(window), Layout::Tail | Layout::Bounded | Layout::Ring) => window.min(rows),
+            (Mask::SlidingWindow(window), Layout::Tail | Layout::Bounded | Layout::Ring) => window.min(rows),
             _ => rows,
         };
         let [q_stride, k_stride, v_stride] = [q, k.rows, v.rows].map(|columns| columns.stride());
@@ -684,7 +684,7 @@ impl Backend for Cuda {
         let (partial, slopes) = (Tensor::or_null(partial.as_ref()), Tensor::or_null(slopes));
         let (k, v, layout) = (k.rows, v.rows, code(k.layout));
         let (group, share) = (heads / kv_heads, batch / entries);
-        let (window, scale) = (window_code(sees), as_length(scale));
+        let (window, scale) = (window_code(mask), as_length(scale));
         let (kernel, grid) = match tiled {
             true => (Kernel::AttentionMany, [tiles * splits, heads, batch]),
             false => (Kernel::Attention, [splits, heads, queries]),

@@ -211,9 +211,9 @@ fn a_ragged_batch_is_its_sentences() {
     let Some(device) = device() else { return };
     let b = Cuda::new(&device, Mode::Graph).unwrap();
     for config in [&configs()[0], &configs()[3]].into_iter().chain(&other_configs()) {
-        let (model, text, starts) = (load(&b, config), text(3, config.vocab()), [0, 3, 1]);
+        let (model, text, left_padding) = (load(&b, config), text(3, config.vocab()), [0, 3, 1]);
         let from = |entries: &[usize], from: usize, end: usize| {
-            Tokens(entries.iter().map(|&e| text.0[e][from.max(starts[e])..end].to_vec()).collect())
+            Tokens(entries.iter().map(|&e| text.0[e][from.max(left_padding[e])..end].to_vec()).collect())
         };
         let mut entries = vec![0, 1, 2];
         let mut session = open(&b, &model, Strategy::Padded, &from(&entries, 0, 4), CAPACITY);
@@ -242,25 +242,25 @@ fn a_layer_of_layers_obeys_the_laws() {
     };
     let width = 8;
     let linear = |inner, out, seed| Linear { weight: numbers([1, out, inner], seed), bias: None };
-    let attention = |kv_heads: usize, sees, seed| Attention {
+    let attention = |kv_heads: usize, mask, seed| Attention {
         qkv: linear(width, (2 + 2 * kv_heads) * 4, seed),
         out: linear(8, width, seed + 1),
         heads: 2,
         kv_heads,
         size: 4,
-        turns: None,
+        cos_sin: None,
         slopes: None,
-        sees,
+        mask,
     };
-    let turns = Some(Rc::new(b.upload([1, 12, 4], &rotary(100.0, 12, 4)).unwrap()));
+    let cos_sin = Some(Rc::new(b.upload([1, 12, 4], &rotary(100.0, 12, 4)).unwrap()));
     let slopes = Some(Rc::new(b.upload([1, 1, 2], &alibi(2)).unwrap()));
     let convolution =
         Convolution { linear: linear(3 * width, 2 * width, 5), taps: 3, ahead: 0, residual: true };
     let decays = b.upload([1, 1, 2], &decays(2)).unwrap();
     let layer = Sequential::<Cuda>(vec![
         Box::new(Norm { gain: numbers([1, 1, width], 0), bias: None, eps: 1e-5 }),
-        Box::new(Residual(Attention { turns, ..attention(1, Sees::Past, 1) })),
-        Box::new(Residual(Attention { slopes, ..attention(2, Sees::Window(3), 3) })),
+        Box::new(Residual(Attention { cos_sin, ..attention(1, Mask::Causal, 1) })),
+        Box::new(Residual(Attention { slopes, ..attention(2, Mask::SlidingWindow(3), 3) })),
         Box::new(LinearizedConvolution { convolution, channels: width }),
         Box::new(Residual(Retention {
             qkv: linear(width, 24, 6),
@@ -513,16 +513,16 @@ fn a_fork_goes_its_own_way() {
     let b = Cuda::new(&device, Mode::Graph).unwrap();
     let config = &configs()[0];
     let (model, text) = (load(&b, config), text(1, config.vocab()));
-    let mut trunk = Session::open(&b, &model, Strategy::Padded, 1, CAPACITY).unwrap();
+    let mut prefilled = Session::open(&b, &model, Strategy::Padded, 1, CAPACITY).unwrap();
     for at in 0..4 {
-        trunk.feed(&slice(&text, at..at + 1)).unwrap();
+        prefilled.feed(&slice(&text, at..at + 1)).unwrap();
     }
-    let mut fork = trunk.fork().unwrap();
+    let mut fork = prefilled.fork().unwrap();
     for _ in 0..3 {
         fork.feed(&Tokens(vec![vec![3]])).unwrap();
     }
     for end in 5..8 {
-        let got = b.download(&trunk.feed(&slice(&text, end - 1..end)).unwrap()).unwrap();
+        let got = b.download(&prefilled.feed(&slice(&text, end - 1..end)).unwrap()).unwrap();
         assert_close(&got, &forward(config, &slice(&text, 0..end)), &format!("trunk at {end}"));
     }
 }

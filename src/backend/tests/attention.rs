@@ -1,7 +1,7 @@
 //! Attention: every layout with everything that decides which rows are seen, and by how much.
 
 use super::numbers::*;
-use crate::backend::{Attend, Backend, Columns, Layout, Sees, View};
+use crate::backend::{AttentionParams, Backend, Columns, Layout, Mask, View};
 
 const BY_POSITION: [Layout; 3] = [Layout::Tail, Layout::Bounded, Layout::Masked];
 
@@ -23,12 +23,12 @@ struct Case {
     /// New rows, and the position of the first.
     n: usize,
     at: usize,
-    sees: Sees,
+    mask: Mask,
     layout: Layout,
     /// Of the keys and values.
     rows: usize,
     /// One of each entry of the keys and values.
-    starts: &'static [usize],
+    left_padding: &'static [usize],
     /// Entries of queries to each of them.
     share: usize,
     slopes: bool,
@@ -43,10 +43,10 @@ const CASE: Case = Case {
     head: 5,
     n: 1,
     at: 0,
-    sees: Sees::Past,
+    mask: Mask::Causal,
     layout: Layout::Bounded,
     rows: 1,
-    starts: &[0],
+    left_padding: &[0],
     share: 1,
     slopes: false,
     poison: f64::NAN,
@@ -71,11 +71,14 @@ fn plain<B: Backend>(b: &B) {
         (2, 128, &[0, 0], 1, 68, 70),
         (1, 160, &[0], 1, 599, 600),
     ];
-    for (heads, head, starts, n, at, capacity) in shapes {
+    for (heads, head, left_padding, n, at, capacity) in shapes {
         for layout in BY_POSITION {
             for poison in [f64::NAN, 1e30] {
                 let rows = if layout == Layout::Tail { at + n } else { capacity };
-                check(b, Case { heads, kv_heads: heads, head, starts, n, at, layout, rows, poison, ..CASE });
+                check(
+                    b,
+                    Case { heads, kv_heads: heads, head, left_padding, n, at, layout, rows, poison, ..CASE },
+                );
             }
         }
     }
@@ -90,12 +93,13 @@ fn grouped_windowed_sloped_and_padded<B: Backend>(b: &B) {
         (3, 3, 2, 0, &[1, 0]),
         (2, 1, 1, 129, &[100, 0]),
     ];
-    for (heads, kv_heads, n, at, starts) in shapes {
+    for (heads, kv_heads, n, at, left_padding) in shapes {
         for layout in BY_POSITION {
-            for sees in [Sees::Past, Sees::Window(4), Sees::Window(40)] {
+            for mask in [Mask::Causal, Mask::SlidingWindow(4), Mask::SlidingWindow(40)] {
                 let rows = if layout == Layout::Tail { at + n } else { at + n + 3 };
                 for (head, slopes) in [(5, true), (8, false)] {
-                    let case = Case { heads, kv_heads, head, n, at, sees, layout, rows, starts, ..CASE };
+                    let case =
+                        Case { heads, kv_heads, head, n, at, mask, layout, rows, left_padding, ..CASE };
                     check(b, Case { slopes, ..case });
                 }
             }
@@ -106,24 +110,24 @@ fn grouped_windowed_sloped_and_padded<B: Backend>(b: &B) {
 /// So many that a machine may take them in tiles, and the rows they see in several parts.
 fn many_queries<B: Backend>(b: &B) {
     for layout in BY_POSITION {
-        for sees in [Sees::Past, Sees::Window(1), Sees::Window(66), Sees::All] {
-            for (at, starts) in [(2, &[0]), (0, &[68])] {
-                let rows = if layout == Layout::Tail || sees == Sees::All { at + 70 } else { 75 };
-                let case = Case { head: 4, n: 70, at, sees, layout, rows, starts, ..CASE };
+        for mask in [Mask::Causal, Mask::SlidingWindow(1), Mask::SlidingWindow(66), Mask::Full] {
+            for (at, left_padding) in [(2, &[0]), (0, &[68])] {
+                let rows = if layout == Layout::Tail || mask == Mask::Full { at + 70 } else { 75 };
+                let case = Case { head: 4, n: 70, at, mask, layout, rows, left_padding, ..CASE };
                 check(b, Case { slopes: true, ..case });
             }
             for (n, head) in [(16, 8), (17, 32), (33, 64), (20, 7), (16, 36), (18, 128)] {
                 // the oracle's work grows with the square of a head
-                let (heads, kv_heads, share, at, starts): (_, _, _, _, &[usize]) = match head {
+                let (heads, kv_heads, share, at, left_padding): (_, _, _, _, &[usize]) = match head {
                     7 | 8 => (4, 2, 2, 150, &[0, 155, 70]),
                     _ => (1, 1, 1, 80, &[30]),
                 };
-                let rows = match (layout, sees) {
-                    (Layout::Tail, _) | (_, Sees::All) => at + n,
+                let rows = match (layout, mask) {
+                    (Layout::Tail, _) | (_, Mask::Full) => at + n,
                     _ => at + n + 3,
                 };
-                let case = Case { heads, kv_heads, head, n, at, sees, layout, rows, starts, ..CASE };
-                let share = if sees == Sees::All { share } else { 1 };
+                let case = Case { heads, kv_heads, head, n, at, mask, layout, rows, left_padding, ..CASE };
+                let share = if mask == Mask::Full { share } else { 1 };
                 check(b, Case { share, slopes: n % 2 == 0, ..case });
             }
         }
@@ -135,13 +139,13 @@ fn rings<B: Backend>(b: &B) {
     for (window, rows, at) in
         [(1, 1, 6), (4, 4, 1), (4, 4, 3), (4, 4, 4), (3, 5, 11), (5, 3, 11), (40, 40, 57), (70, 70, 200)]
     {
-        let starts: &[usize] = match at {
+        let left_padding: &[usize] = match at {
             200 => &[150, 201],
             _ => &[0, 1, 4, 10],
         };
-        let case = Case { heads: 4, kv_heads: 2, at, rows, layout: Layout::Ring, starts, ..CASE };
+        let case = Case { heads: 4, kv_heads: 2, at, rows, layout: Layout::Ring, left_padding, ..CASE };
         for (head, slopes) in [(5, true), (8, false)] {
-            check(b, Case { head, slopes, sees: Sees::Window(window), ..case });
+            check(b, Case { head, slopes, mask: Mask::SlidingWindow(window), ..case });
         }
     }
 }
@@ -158,43 +162,43 @@ fn short_pasts<B: Backend>(b: &B) {
         (20, 37, 18, 30),
         (40, 30, 18, 30),
     ] {
-        let (sees, starts) = (Sees::Window(window), &[0, 3, 9]);
-        check(b, Case { layout: Layout::Tail, sees, rows, n, at, starts, slopes: true, ..CASE });
+        let (mask, left_padding) = (Mask::SlidingWindow(window), &[0, 3, 9]);
+        check(b, Case { layout: Layout::Tail, mask, rows, n, at, left_padding, slopes: true, ..CASE });
     }
 }
 
 /// Rows without an order in time, each entry of which serves several; sentences end together, so padding
 /// comes first, and is all there is of one of them.
 fn sources<B: Backend>(b: &B) {
-    for (n, share, rows, starts) in
+    for (n, share, rows, left_padding) in
         [(1, 1, 6, &[0, 2, 6]), (1, 3, 70, &[65, 0, 1]), (4, 2, 7, &[3, 0, 7]), (17, 2, 40, &[0, 33, 40])]
     {
         for layout in BY_POSITION {
             for (head, slopes) in [(5, false), (8, true)] {
-                let case = Case { heads: 2, n, rows, starts, share, layout, ..CASE };
-                check(b, Case { sees: Sees::All, at: 5, head, slopes, ..case });
+                let case = Case { heads: 2, n, rows, left_padding, share, layout, ..CASE };
+                check(b, Case { mask: Mask::Full, at: 5, head, slopes, ..case });
             }
         }
     }
 }
 
-fn is_seen(sees: Sees, query: usize, position: usize) -> bool {
-    match sees {
-        Sees::Past => position <= query,
-        Sees::Window(rows) => position <= query && query - position < rows,
-        Sees::All => true,
+fn is_seen(mask: Mask, query: usize, position: usize) -> bool {
+    match mask {
+        Mask::Causal => position <= query,
+        Mask::SlidingWindow(rows) => position <= query && query - position < rows,
+        Mask::Full => true,
     }
 }
 
 fn check<B: Backend>(b: &B, case: Case) {
-    let Case { heads, kv_heads, head, n, at, sees, layout, rows, starts, share, slopes, poison } = case;
-    let (entries, width, kv_width) = (starts.len(), heads * head, kv_heads * head);
-    let length = if sees == Sees::All { rows } else { at + n };
+    let Case { heads, kv_heads, head, n, at, mask, layout, rows, left_padding, share, slopes, poison } = case;
+    let (entries, width, kv_width) = (left_padding.len(), heads * head, kv_heads * head);
+    let length = if mask == Mask::Full { rows } else { at + n };
     let [k, v] = [
         Numbers::moderate([entries, length, kv_width], 11),
         Numbers::random([entries, length, kv_width], 12),
     ];
-    let is_padding = |e: usize, i: usize| sees != Sees::All && at + i < starts[e / share];
+    let is_padding = |e: usize, i: usize| mask != Mask::Full && at + i < left_padding[e / share];
     let q = Numbers::moderate([entries * share, n, width], 10);
     let q = Numbers::filled(q.shape, |e, i, c| if is_padding(e, i) { poison } else { q.at(e, i, c) });
     let slope = Numbers::filled([1, 1, heads], |_, _, h| 0.3 / (h + 1) as f64);
@@ -213,8 +217,8 @@ fn check<B: Backend>(b: &B, case: Case) {
     };
     let want = Numbers::filled(q.shape, |e, i, c| {
         let (h, kv_column) = (c / head, c / head / (heads / kv_heads) * head + c % head);
-        let first = starts[e / share].max(first_held);
-        let seen: Vec<usize> = (first..length).filter(|&p| is_seen(sees, at + i, p)).collect();
+        let first = left_padding[e / share].max(first_held);
+        let seen: Vec<usize> = (first..length).filter(|&p| is_seen(mask, at + i, p)).collect();
         let scores: Vec<f64> = seen.iter().map(|&p| score(e, i, h, p)).collect();
         let top = scores.iter().fold(f64::NEG_INFINITY, |top, &s| top.max(s));
         let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
@@ -226,7 +230,7 @@ fn check<B: Backend>(b: &B, case: Case) {
         }
     });
 
-    let held = |x: &Numbers| laid_out(&padded(x, starts, poison), layout, rows, length - 1, poison);
+    let held = |x: &Numbers| laid_out(&padded(x, left_padding, poison), layout, rows, length - 1, poison);
     // side by side with other numbers, in tensors of different widths
     let there = [
         q.inside_of_wider(b, width, width),
@@ -236,12 +240,13 @@ fn check<B: Backend>(b: &B, case: Case) {
     let [q_there, k_there, v_there] = &there;
     let view = |tensor, from| View { rows: Columns { tensor, from, width: kv_width }, layout };
     let slope = slope.upload(b);
-    let attend = Attend { heads, kv_heads, scale: scale as f32, sees, slopes: slopes.then_some(&slope) };
+    let params =
+        AttentionParams { heads, kv_heads, scale: scale as f32, mask, slopes: slopes.then_some(&slope) };
     // the call of a source is that in which it was made
-    let call = match sees {
-        Sees::All => call_from(b, starts, rows, at),
-        Sees::Past | Sees::Window(_) => call_from(b, starts, n, at),
+    let call = match mask {
+        Mask::Full => call_from(b, left_padding, rows, at),
+        Mask::Causal | Mask::SlidingWindow(_) => call_from(b, left_padding, n, at),
     };
-    let got = b.attention(&call, columns(q_there, width, width), view(k_there, 4), view(v_there, 8), &attend);
+    let got = b.attention(&call, columns(q_there, width, width), view(k_there, 4), view(v_there, 8), &params);
     assert_close(b, &got.unwrap(), &want, &format!("attention {case:?}"));
 }

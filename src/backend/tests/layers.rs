@@ -6,18 +6,18 @@ use crate::backend::{Activation, Backend, Linear, Norm};
 pub fn embed<B: Backend>(b: &B) {
     let shapes: [(usize, &[usize], usize); 4] =
         [(5, &[0], 1), (8, &[0, 0], 3), (132, &[0, 0, 0], 1), (8, &[3, 9, 0, 5], 4)];
-    for (width, starts, n) in shapes {
-        let (batch, at) = (starts.len(), 2);
+    for (width, left_padding, n) in shapes {
+        let (batch, at) = (left_padding.len(), 2);
         let (table, positions) = (Numbers::random([1, 11, width], 1), Numbers::random([1, 6, width], 2));
-        let call = call_from(b, starts, n, at);
+        let call = call_from(b, left_padding, n, at);
         let token = |e: usize, i: usize| call.tokens[e * n + i] as usize;
         let want = Numbers::filled([batch, n, width], |e, i, c| table.at(0, token(e, i), c));
         assert_moved(b, &b.embed(&call, &table.upload(b), None).unwrap(), &want, "embed");
         let want = Numbers::filled(want.shape, |e, i, c| {
-            want.at(e, i, c) + positions.at(0, (at + i).saturating_sub(starts[e]), c)
+            want.at(e, i, c) + positions.at(0, (at + i).saturating_sub(left_padding[e]), c)
         });
         let got = b.embed(&call, &table.upload(b), Some(&positions.upload(b))).unwrap();
-        assert_close(b, &got, &want, &format!("embed with positions, {starts:?}"));
+        assert_close(b, &got, &want, &format!("embed with positions, {left_padding:?}"));
     }
 }
 
@@ -119,7 +119,7 @@ pub fn add<B: Backend>(b: &B) {
     }
 }
 
-pub fn rotate<B: Backend>(b: &B) {
+pub fn rope<B: Backend>(b: &B) {
     // heads, numbers of one, new rows, position of the first, starts
     let shapes: [(usize, usize, usize, usize, &[usize]); 5] = [
         (1, 2, 1, 0, &[0]),
@@ -128,23 +128,23 @@ pub fn rotate<B: Backend>(b: &B) {
         (40, 8, 2, 3, &[2]),
         (2, 20, 5, 0, &[1, 9]),
     ];
-    for (heads, size, n, at, starts) in shapes {
-        let (batch, width) = (starts.len(), heads * size);
-        let (x, turns) = (Numbers::random([batch, n, width], 36), Numbers::moderate([1, 8, size], 37));
+    for (heads, size, n, at, left_padding) in shapes {
+        let (batch, width) = (left_padding.len(), heads * size);
+        let (x, cos_sin) = (Numbers::random([batch, n, width], 36), Numbers::moderate([1, 8, size], 37));
         let want = Numbers::filled(x.shape, |e, i, c| {
-            let (turn, first, half) = ((at + i).saturating_sub(starts[e]), c / size * size, size / 2);
+            let (turn, first, half) = ((at + i).saturating_sub(left_padding[e]), c / size * size, size / 2);
             let j = c % size % half;
             let (left, right) = (x.at(e, i, first + j), x.at(e, i, first + j + half));
-            let (cosine, sine) = (turns.at(0, turn, j), turns.at(0, turn, j + half));
+            let (cosine, sine) = (cos_sin.at(0, turn, j), cos_sin.at(0, turn, j + half));
             if c % size < half {
                 left * cosine - right * sine
             } else {
                 right * cosine + left * sine
             }
         });
-        let (x_there, call) = (x.inside_of_wider(b, 4, 8), call_from(b, starts, n, at));
-        let got = b.rotate(&call, columns(&x_there, 4, width), &turns.upload(b)).unwrap();
-        assert_close(b, &got, &want, &format!("rotate {heads} {size} {n} {at} {starts:?}"));
+        let (x_there, call) = (x.inside_of_wider(b, 4, 8), call_from(b, left_padding, n, at));
+        let got = b.rope(&call, columns(&x_there, 4, width), &cos_sin.upload(b)).unwrap();
+        assert_close(b, &got, &want, &format!("rope {heads} {size} {n} {at} {left_padding:?}"));
     }
 }
 

@@ -82,8 +82,8 @@ pub fn laid_out(sequence: &Numbers, layout: Layout, rows: usize, newest: usize, 
 }
 
 /// The same with poison in the rows before each entry's start: what is there cannot matter.
-pub fn padded(sequence: &Numbers, starts: &[usize], poison: f64) -> Numbers {
-    Numbers::filled(sequence.shape, |e, p, c| if p < starts[e] { poison } else { sequence.at(e, p, c) })
+pub fn padded(sequence: &Numbers, left_padding: &[usize], poison: f64) -> Numbers {
+    Numbers::filled(sequence.shape, |e, p, c| if p < left_padding[e] { poison } else { sequence.at(e, p, c) })
 }
 
 pub fn columns<T>(tensor: &T, from: usize, width: usize) -> Columns<'_, T> {
@@ -96,14 +96,14 @@ pub fn call<B: Backend>(b: &B, batch: usize, n: usize, at: usize, last: usize) -
 }
 
 /// The same with padding before the starts of the entries.
-pub fn call_from<B: Backend>(b: &B, starts: &[usize], n: usize, at: usize) -> Call<B::Input> {
-    staged(b, starts, n, at, 0)
+pub fn call_from<B: Backend>(b: &B, left_padding: &[usize], n: usize, at: usize) -> Call<B::Input> {
+    staged(b, left_padding, n, at, 0)
 }
 
-fn staged<B: Backend>(b: &B, starts: &[usize], n: usize, at: usize, last: usize) -> Call<B::Input> {
-    let (batch, starts) = (starts.len(), starts.to_vec());
+fn staged<B: Backend>(b: &B, left_padding: &[usize], n: usize, at: usize, last: usize) -> Call<B::Input> {
+    let (batch, left_padding) = (left_padding.len(), left_padding.to_vec());
     let tokens = (0..batch * n).map(|i| (i * 7 % 11) as u32).collect();
-    let mut call = Call { last, starts, ..Call::new(tokens, batch, at) };
+    let mut call = Call { last, left_padding, ..Call::new(tokens, batch, at) };
     b.stage(&mut call).unwrap();
     call
 }

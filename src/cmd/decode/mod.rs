@@ -151,7 +151,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
             Some(source) => Session::from_source(&b, model, args.strategy, source, 1, capacity)?,
             None => Session::open(&b, model, args.strategy, prompts.0.len(), capacity)?,
         };
-        let logits = absorb(&mut session, &prompts, args.prefill)?;
+        let logits = prefill_all(&mut session, &prompts, args.prefill)?;
         Ok((session, logits))
     });
     let mut decoder = Decoder::new(&b, prompted.collect::<Result<_>>()?)?;
@@ -344,7 +344,7 @@ fn generate<B: Backend>(
 }
 
 /// Logits after the prompts.
-fn absorb<B: Backend>(
+fn prefill_all<B: Backend>(
     session: &mut Session<'_, B, AnyModel<B>>,
     prompts: &Tokens,
     prefill: Prefill,

@@ -11,7 +11,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::measure::{default_threads, Enough, Settings, NO_DRIVER_CACHE};
+use crate::measure::{default_threads, Settings, StopRule, NO_DRIVER_CACHE};
 
 const TRAVELS_IN: &str = "DECODE_BENCH_RUN";
 
@@ -130,9 +130,9 @@ fn call_again(args: Vec<String>) -> ! {
         results: knobs.results,
         resume: knobs.resume,
         cold_l2: knobs.cold_l2,
-        enough: Enough {
+        stop: StopRule {
             precision: knobs.precision,
-            budget: knobs.budget.map_or(Enough::default().budget, Duration::from_secs),
+            budget: knobs.budget.map_or(StopRule::default().budget, Duration::from_secs),
         },
     };
     let ours = Args { settings, session: session(), filter: None, mode: Mode::Try };

@@ -20,7 +20,7 @@ pub fn memory(bench: &Bench) -> Result<()> {
         return Ok(()); // the ids are those of `step`
     }
     let (mut record, budget) = (bench.open()?, bench.budget(10));
-    for cases in bench.rigs().filter(|cases| budget.admits(cases, COUNTED)) {
+    for cases in bench.fixtures().filter(|cases| budget.admits(cases, COUNTED)) {
         let Case { model, shape, backend, .. } = cases[0];
         eprintln!("counting the steps of {model}-{shape} on {backend}");
         let cases = if record.is_some() { curves(cases) } else { cases.to_vec() };

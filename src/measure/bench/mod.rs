@@ -77,8 +77,8 @@ impl Bench {
     }
 
     /// The cases that share a model on a backend, for each.
-    fn rigs(&self) -> impl Iterator<Item = &[Case]> {
-        self.cases.chunk_by(suite::same_rig)
+    fn fixtures(&self) -> impl Iterator<Item = &[Case]> {
+        self.cases.chunk_by(suite::same_fixture)
     }
 
     /// So many hundredths of what the cases on a GPU may take; no limit where nothing is measured.

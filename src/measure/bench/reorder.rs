@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::{Bench, Mode, Record};
-use crate::analysis::ENOUGH;
+use crate::analysis::MIN_ROUNDS;
 use crate::backend::{Backend, Metered};
 use crate::case::{Case, ShapeName};
 use crate::error::Result;
 use crate::measure::equality::gate;
 use crate::measure::reorder::{self, Beams};
-use crate::measure::{exact, Budget, Rig};
+use crate::measure::{exact, Budget, Fixture};
 use crate::record::{Metric, Run, Sample};
 use crate::strategy::Strategy;
 use crate::{on_backend, report, suite};
@@ -31,20 +31,20 @@ pub fn reorders(bench: &Bench) -> Result<()> {
         return Ok(()); // the ids are those of `step` with other batches
     }
     let (mut record, budget) = (bench.open()?, bench.budget(10));
-    for cases in bench.rigs() {
+    for cases in bench.fixtures() {
         let (Case { model, shape, backend, .. }, beams) = (cases[0], beams(cases));
         if beams.is_empty() || !budget.admits(&beams, REORDERED) {
             continue;
         }
         eprintln!("reordering the beams of {model}-{shape} on {backend}");
         let timed = on_backend!(bench.machines, backend, |b| {
-            let rig = Rig::load(b, model, shape, bench.settings.seed);
-            rig.and_then(|rig| time(&rig, &beams, record.as_mut(), &budget))
+            let fixture = Fixture::load(b, model, shape, bench.settings.seed);
+            fixture.and_then(|fixture| time(&fixture, &beams, record.as_mut(), &budget))
         });
         bench.failed(&beams, Metric::ReorderNs, timed, record.as_mut())?;
         let counted = on_backend!(bench.machines, backend, |b| {
-            let rig = Rig::load(Metered(b), model, shape, bench.settings.seed);
-            rig.and_then(|rig| count(&rig, &beams, record.as_mut()))
+            let fixture = Fixture::load(Metered(b), model, shape, bench.settings.seed);
+            fixture.and_then(|fixture| count(&fixture, &beams, record.as_mut()))
         });
         bench.failed(&beams, Metric::ReorderBytes, counted, record.as_mut())?;
     }
@@ -86,28 +86,32 @@ fn beams(cases: &[Case]) -> Vec<Case> {
 }
 
 fn time<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     beams: &[Case],
     mut record: Option<&mut Record>,
     budget: &Budget,
 ) -> Result<()> {
     for group in beams.chunk_by(suite::side_by_side) {
-        let timed = budget.spend(group, REORDERED, |_| time_group(rig, group, record.as_deref_mut()));
+        let timed = budget.spend(group, REORDERED, |_| time_group(fixture, group, record.as_deref_mut()));
         timed.unwrap_or(Ok(()))?;
     }
     Ok(())
 }
 
-fn time_group<B: Backend>(rig: &Rig<B>, group: &[Case], mut record: Option<&mut Record>) -> Result<()> {
-    let equal = gate(rig, group, record.as_deref_mut())?;
+fn time_group<B: Backend>(
+    fixture: &Fixture<B>,
+    group: &[Case],
+    mut record: Option<&mut Record>,
+) -> Result<()> {
+    let equal = gate(fixture, group, record.as_deref_mut())?;
     let rounds = missing(&equal, record.as_deref());
     if rounds.is_empty() {
         return Ok(());
     }
-    let ready = equal.iter().map(|case| Beams::new(rig, case)).collect::<Result<Vec<_>>>()?;
+    let ready = equal.iter().map(|case| Beams::new(fixture, case)).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();
     for (begun, round) in rounds.enumerate() {
-        if begun >= ENOUGH && start.elapsed() > BUDGET {
+        if begun >= MIN_ROUNDS && start.elapsed() > BUDGET {
             break;
         }
         reorder::round(&ready, round, |sample| match &mut record {
@@ -126,7 +130,7 @@ fn missing(cases: &[Case], record: Option<&Record>) -> Range<u32> {
         of_case.map(|sample| sample.round).max().unwrap_or(0)
     };
     let taken = cases.iter().map(last).min().unwrap_or(ROUNDS);
-    let enough = taken as usize > ENOUGH;
+    let enough = taken as usize > MIN_ROUNDS;
     if enough {
         taken..taken
     } else {
@@ -134,12 +138,16 @@ fn missing(cases: &[Case], record: Option<&Record>) -> Range<u32> {
     }
 }
 
-fn count<B: Backend>(rig: &Rig<Metered<B>>, beams: &[Case], mut record: Option<&mut Record>) -> Result<()> {
+fn count<B: Backend>(
+    fixture: &Fixture<Metered<B>>,
+    beams: &[Case],
+    mut record: Option<&mut Record>,
+) -> Result<()> {
     for case in beams {
         if record.as_ref().is_some_and(|record| record.done.done(case, Metric::ReorderBytes) > 0) {
             continue;
         }
-        let row = reorder::count(rig, case)?;
+        let row = reorder::count(fixture, case)?;
         exact::check(std::slice::from_ref(&row))?;
         if let Some(record) = &mut record {
             record.sample(&Sample::value(*case, Metric::ReorderBytes, 0, 1, row.counted))?;

@@ -17,7 +17,7 @@ use crate::strategy::Strategy;
 pub fn startup(bench: &Bench, program: &Path, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
     let (mut record, budget) = (bench.open()?, bench.budget(20));
     let folder = std::env::temp_dir().join(format!("decode-bench-checkpoint-{}", std::process::id()));
-    let result = bench.rigs().try_for_each(|cases| {
+    let result = bench.fixtures().try_for_each(|cases| {
         let Case { model, shape, backend, .. } = cases[0];
         let mut cases = first_tokens(cases);
         cases.retain(|case| budget.admits(std::slice::from_ref(case), STARTED));

@@ -10,7 +10,7 @@ use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::equality::gate;
 use crate::measure::interleaved::{self, Arm};
-use crate::measure::{ceilings, trace, Budget, Enough, Rig, Trunk};
+use crate::measure::{ceilings, trace, Budget, Fixture, Prefilled, StopRule};
 use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
 use crate::{analysis, on_backend, suite};
 
@@ -23,7 +23,7 @@ const TRACE_BUDGET: Duration = Duration::from_secs(60);
 pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
     let (mut record, budget) = (bench.open()?, bench.budget(60));
     let progress = Progress::new(bench);
-    for cases in bench.rigs().filter(|cases| budget.admits(cases, STEPS)) {
+    for cases in bench.fixtures().filter(|cases| budget.admits(cases, STEPS)) {
         let Case { model, shape, backend, .. } = cases[0];
         if bench.mode == Mode::List {
             let name =
@@ -32,9 +32,9 @@ pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Resul
             continue;
         }
         let timed = on_backend!(bench.machines, backend, |b| {
-            let rig = Rig::load(b, model, shape, bench.settings.seed);
-            rig.and_then(|rig| {
-                steps_of(&rig, bench, cases, record.as_mut(), (&progress, &budget), &mut criterion)
+            let fixture = Fixture::load(b, model, shape, bench.settings.seed);
+            fixture.and_then(|fixture| {
+                steps_of(&fixture, bench, cases, record.as_mut(), (&progress, &budget), &mut criterion)
             })
         });
         bench.failed(cases, Metric::StepNs, timed, record.as_mut())?;
@@ -53,7 +53,7 @@ pub(in crate::measure) const DECODES: &str = "whole decodes";
 /// The steps of one model on one backend, between two measurements of what bounds them: the machine
 /// changes meanwhile.
 fn steps_of<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     bench: &Bench,
     cases: &[Case],
     mut record: Option<&mut Record>,
@@ -66,32 +66,32 @@ fn steps_of<B: Backend>(
     for group in cases.chunk_by(suite::side_by_side) {
         progress.say(group);
         let timed = budget.spend(group, STEPS, |left| {
-            let enough = bench.settings.enough.within(left);
-            steps_of_group(rig, group, &enough, record.as_deref_mut(), criterion)
+            let stop = bench.settings.stop.within(left);
+            steps_of_group(fixture, group, &stop, record.as_deref_mut(), criterion)
         });
         bench.failed(group, Metric::StepNs, timed.unwrap_or(Ok(())), record.as_deref_mut())?;
     }
     if let Some(record) = record {
-        whole_decodes(rig, cases, record, budget)?;
+        whole_decodes(fixture, cases, record, budget)?;
         ceilings::measure(record, &cases[0], &bench.machines)?;
     }
     Ok(())
 }
 
 fn steps_of_group<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     group: &[Case],
-    enough: &Enough,
+    stop: &StopRule,
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>),
 ) -> Result<()> {
-    let equal = gate(rig, group, record.as_deref_mut())?;
+    let equal = gate(fixture, group, record.as_deref_mut())?;
     for case in &equal {
-        alone(rig, *case, record.as_deref_mut(), criterion)?;
+        alone(fixture, *case, record.as_deref_mut(), criterion)?;
     }
     if let Some(record) = record {
-        in_turn(rig, &equal, enough, record)?;
-        prefills(rig, &equal, record)?;
+        in_turn(fixture, &equal, stop, record)?;
+        prefills(fixture, &equal, record)?;
     }
     Ok(())
 }
@@ -99,7 +99,7 @@ fn steps_of_group<B: Backend>(
 /// One case through criterion. If it fails, the run goes on with a row that says why; if the row
 /// cannot be written, it does not.
 fn alone<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     case: Case,
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>),
@@ -107,10 +107,10 @@ fn alone<B: Backend>(
     if record.as_ref().is_some_and(|record| has_rounds(record, &case, Metric::StepNs, 0..1)) {
         return Ok(());
     }
-    let trunk = rig.trunk(&case)?;
-    let one = if record.is_some() { warm_up(&trunk)? } else { Duration::ZERO };
+    let prefilled = fixture.prefilled(&case)?;
+    let one = if record.is_some() { warm_up(&prefilled)? } else { Duration::ZERO };
     let mut timing = Timing::new(case, one, |iters, keep| {
-        let elapsed = trunk.time_steps(iters)?;
+        let elapsed = prefilled.time_steps(iters)?;
         if let (Keep::Sample, Some(record)) = (keep, &mut record) {
             record.sample(&Sample::value(case, Metric::StepNs, 0, iters, elapsed.as_nanos() as u64))?;
         }
@@ -127,12 +127,12 @@ fn alone<B: Backend>(
 
 /// Some steps until the clock frequency, the caches and the scratch pool are what they will be;
 /// the time of the last, with its fork.
-fn warm_up<B: Backend>(trunk: &Trunk<'_, B>) -> Result<Duration> {
-    trunk.settle()?;
+fn warm_up<B: Backend>(prefilled: &Prefilled<'_, B>) -> Result<Duration> {
+    prefilled.warm_up()?;
     let start = Instant::now();
     loop {
         let last = Instant::now();
-        trunk.time_steps(1)?;
+        prefilled.time_steps(1)?;
         if start.elapsed() >= Duration::from_millis(100) {
             return Ok(last.elapsed());
         }
@@ -142,7 +142,7 @@ fn warm_up<B: Backend>(trunk: &Trunk<'_, B>) -> Result<Duration> {
 /// Prompts long enough for the arithmetic to count. Those who remember nothing have no prefill: all
 /// their steps are one.
 pub(in crate::measure) fn prefills<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     cases: &[Case],
     record: &mut Record,
 ) -> Result<()> {
@@ -152,10 +152,10 @@ pub(in crate::measure) fn prefills<B: Backend>(
     let missing = |round: &u32| !cases.iter().all(|case| taken(case, *round));
     let missing: Vec<u32> = (1..=PREFILL_ROUNDS).filter(missing).collect();
     if !missing.is_empty() {
-        interleaved::warm_up_prefills(rig, &cases)?;
+        interleaved::warm_up_prefills(fixture, &cases)?;
     }
     for round in missing {
-        interleaved::prefill_round(rig, &cases, round, |sample| record.sample(sample))?;
+        interleaved::prefill_round(fixture, &cases, round, |sample| record.sample(sample))?;
         cases.first().map_or(Ok(()), |case| record.clocks(case, round))?;
     }
     Ok(())
@@ -163,12 +163,12 @@ pub(in crate::measure) fn prefills<B: Backend>(
 
 /// Rounds in turn until there are enough, which the settings say; those that the run already has count.
 pub(in crate::measure) fn in_turn<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     cases: &[Case],
-    enough: &Enough,
+    stop: &StopRule,
     record: &mut Record,
 ) -> Result<()> {
-    let most = match enough.precision {
+    let most = match stop.precision {
         None => ROUNDS,
         Some(_) => FIRST_DECODE_ROUND - 1,
     };
@@ -176,13 +176,13 @@ pub(in crate::measure) fn in_turn<B: Backend>(
         |round: u32| cases.iter().all(|case| has_rounds(record, case, Metric::StepNs, round..round + 1));
     let missing: Vec<u32> = (1..=most).filter(|&round| !taken(round)).collect();
     let mut series: Vec<Series> = cases.iter().map(|case| rounds_of(&record.done, case)).collect();
-    if missing.is_empty() || narrow(&series, enough) {
+    if missing.is_empty() || narrow(&series, stop) {
         return Ok(());
     }
-    let arms = cases.iter().map(|case| Arm::new(rig, case)).collect::<Result<Vec<_>>>()?;
+    let arms = cases.iter().map(|case| Arm::new(fixture, case)).collect::<Result<Vec<_>>>()?;
     let start = Instant::now();
     for (begun, round) in missing.into_iter().enumerate() {
-        if begun >= analysis::ENOUGH && start.elapsed() > enough.budget {
+        if begun >= analysis::MIN_ROUNDS && start.elapsed() > stop.budget {
             break;
         }
         interleaved::round(&arms, round, |sample| {
@@ -192,18 +192,18 @@ pub(in crate::measure) fn in_turn<B: Backend>(
             record.sample(sample)
         })?;
         record.clocks(&cases[0], round)?;
-        if narrow(&series, enough) {
+        if narrow(&series, stop) {
             break;
         }
     }
-    if let Some(precision) = enough.precision {
-        eprintln!("    {}", how_it_ended(cases, &series, precision, enough));
+    if let Some(precision) = stop.precision {
+        eprintln!("    {}", how_it_ended(cases, &series, precision, stop));
     }
     Ok(())
 }
 
 /// Which of the two ended it: the precision, or the budget.
-fn how_it_ended(cases: &[Case], series: &[Series], precision: f64, enough: &Enough) -> String {
+fn how_it_ended(cases: &[Case], series: &[Series], precision: f64, stop: &StopRule) -> String {
     let widths = cases.iter().zip(series).filter_map(|(case, series)| Some((width(series)?, case)));
     let widest = widths.max_by(|a, b| a.0.total_cmp(&b.0));
     let rounds = series.iter().map(|series| series.rounds().len()).max().unwrap_or(0);
@@ -214,7 +214,7 @@ fn how_it_ended(cases: &[Case], series: &[Series], precision: f64, enough: &Enou
         }
         Some((width, case)) => format!(
             "the budget of {} s and {rounds} rounds end with {:.1} % at {case}, where {:.1} % was asked for",
-            enough.budget.as_secs(),
+            stop.budget.as_secs(),
             width * 100.0,
             precision * 100.0
         ),
@@ -222,15 +222,15 @@ fn how_it_ended(cases: &[Case], series: &[Series], precision: f64, enough: &Enou
 }
 
 /// Whether every interval is as narrow as was asked for; never, when nothing was.
-fn narrow(series: &[Series], enough: &Enough) -> bool {
+fn narrow(series: &[Series], stop: &StopRule) -> bool {
     let narrow =
         |precision: f64| series.iter().all(|series| width(series).is_some_and(|width| width <= precision));
-    enough.precision.is_some_and(narrow)
+    stop.precision.is_some_and(narrow)
 }
 
 /// Half of the interval of the median over the median; `None` before there are enough rounds for one.
 fn width(series: &Series) -> Option<f64> {
-    let enough = series.rounds().len() > analysis::ENOUGH; // below, an interval is the whole range
+    let enough = series.rounds().len() > analysis::MIN_ROUNDS; // below, an interval is the whole range
     let median = series.median().filter(|_| enough)?;
     Some((median.hi - median.lo) / 2.0 / median.value)
 }
@@ -244,7 +244,7 @@ fn rounds_of(run: &Run, case: &Case) -> Series {
 
 /// Every step of a whole decode, of one sentence under each strategy.
 pub(in crate::measure) fn whole_decodes<B: Backend>(
-    rig: &Rig<B>,
+    fixture: &Fixture<B>,
     cases: &[Case],
     record: &mut Record,
     budget: &Budget,
@@ -256,7 +256,7 @@ pub(in crate::measure) fn whole_decodes<B: Backend>(
     let decodes: Vec<Case> = trace::strategies(&cases).iter().map(|case| case.at(tokens)).collect();
     let decoded = budget.spend(&decodes, DECODES, |left| {
         let most = left.map_or(TRACE_BUDGET, |left| left.min(TRACE_BUDGET));
-        trace::decodes(rig, &decodes, tokens, trace::ROUNDS, Some(most), record)
+        trace::decodes(fixture, &decodes, tokens, trace::ROUNDS, Some(most), record)
     });
     decoded.unwrap_or(Ok(()))
 }
@@ -300,16 +300,16 @@ mod tests {
         Series { samples: (0..2 * rounds).map(sample).collect() }
     }
 
-    fn enough(precision: Option<f64>) -> Enough {
-        Enough { precision, ..Enough::default() }
+    fn stop(precision: Option<f64>) -> StopRule {
+        StopRule { precision, ..StopRule::default() }
     }
 
     #[test]
     fn rounds_end_when_every_interval_is_narrow() {
-        assert!(narrow(&[series(12, 0.1), series(12, 0.2)], &enough(Some(0.02))));
-        assert!(!narrow(&[series(12, 0.1), series(12, 20.0)], &enough(Some(0.02))));
-        assert!(!narrow(&[series(3, 0.0)], &enough(Some(0.02))), "three rounds are no interval");
-        assert!(!narrow(&[series(12, 0.0)], &enough(None)), "nothing was asked for");
+        assert!(narrow(&[series(12, 0.1), series(12, 0.2)], &stop(Some(0.02))));
+        assert!(!narrow(&[series(12, 0.1), series(12, 20.0)], &stop(Some(0.02))));
+        assert!(!narrow(&[series(3, 0.0)], &stop(Some(0.02))), "three rounds are no interval");
+        assert!(!narrow(&[series(12, 0.0)], &stop(None)), "nothing was asked for");
     }
 
     #[test]
@@ -317,7 +317,7 @@ mod tests {
         let cases: Vec<Case> = ["concat", "padded"]
             .map(|strategy| format!("transformer-toy/{strategy}/cpu/b1/t64").parse().unwrap())
             .into();
-        let say = |series: [Series; 2]| how_it_ended(&cases, &series, 0.02, &enough(Some(0.02)));
+        let say = |series: [Series; 2]| how_it_ended(&cases, &series, 0.02, &stop(Some(0.02)));
         assert_eq!(
             say([series(12, 0.0), series(12, 0.0)]),
             "after 12 rounds every interval is within 0.0 % of its median"

@@ -4,16 +4,18 @@
 //!
 //! | file | question |
 //! |---|---|
-//! | `source` | which bytes are a run's files, and is the archive one that could do harm? |
+//! | `archive` | which bytes are a run's files, and is the archive one that could do harm? |
 //! | `doubts` | can what they say be true, and be shown in a terminal, a page and a spreadsheet? |
 
+mod archive;
 mod doubts;
-mod source;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
 use std::path::Path;
+
+use archive::Archive;
 
 use super::table;
 use super::whole::{holds, install, Files, TABLES};
@@ -33,7 +35,7 @@ pub enum Imported {
 /// # Errors
 /// When the run is not to be trusted, or another one has its name. Nothing is written then.
 pub fn import(source: &Path, results: &Path) -> Result<Imported> {
-    let source::Source { name, mut files } = source::read(source)?;
+    let Archive { name, mut files } = archive::read(source)?;
     let notes = cut_torn_lines(&mut files);
     doubts::check(source, &files)?;
     let target = results.join(&name);

@@ -2,7 +2,7 @@
 // rounded digits: medians and intervals come with the page.
 "use strict";
 
-const { looks, panels } = JSON.parse(document.getElementById("plots").textContent);
+const { styles, panels } = JSON.parse(document.getElementById("plots").textContent);
 const hidden = new Set(); // names of strategies switched off, on the whole page
 
 // ---- elements
@@ -16,7 +16,7 @@ function svg(tag, attributes, parent, text) {
 }
 
 function sample(name) {
-  const { color, dashes, marker } = looks[name];
+  const { color, dashes, marker } = styles[name];
   const picture = svg("svg", { viewBox: "0 0 34 12", "aria-hidden": "true" });
   svg("path", { class: "curve", d: "M0,6H34", stroke: color, "stroke-dasharray": dashes }, picture);
   svg("path", { d: marker, fill: color, transform: "translate(17 6)" }, picture);
@@ -206,7 +206,7 @@ class Plot {
   }
 
   drawCurve(curve, index) {
-    const { color, dashes, marker } = looks[curve.name];
+    const { color, dashes, marker } = styles[curve.name];
     const group = svg("g", { "data-strategy": curve.name }, this.picture);
     if (hidden.has(curve.name)) {
       group.setAttribute("display", "none");

@@ -7,7 +7,7 @@ use super::plots::{self, Plots};
 use super::tables::{self, Table};
 use crate::analysis::provenance;
 use crate::analysis::{findings, summary, FloorBytes, Group, Summary};
-use crate::plot::{start_notes, starts, Source, Start, PHASES};
+use crate::plot::{start_notes, starts, FigureInput, Start, PHASES};
 use crate::record::Run;
 use crate::report::{notes, sentence};
 use crate::units::Quantity;
@@ -19,7 +19,7 @@ pub struct Page {
     /// What a reader must know before a number is believed.
     warnings: Vec<String>,
     /// How many samples the machine disturbed.
-    cleanliness: String,
+    noise_summary: String,
     groups: Vec<Section>,
     facts: Vec<Fact>,
     equality: Table,
@@ -61,7 +61,7 @@ struct Bar {
 
 impl Page {
     pub fn of(run: &Run, floor_bytes: FloorBytes<'_>) -> Page {
-        let source = Source::of(run, floor_bytes);
+        let source = FigureInput::of(run, floor_bytes);
         let summaries = summary(run, floor_bytes);
         let findings = findings(run, floor_bytes);
         let mut plots = Plots::default();
@@ -81,7 +81,7 @@ impl Page {
             run: run.name(),
             provenance: provenance(&run.environment),
             warnings: warnings(run, &summaries),
-            cleanliness: run.cleanliness(),
+            noise_summary: run.noise_summary(),
             groups: groups.into_iter().filter(Section::says_something).collect(),
             facts: facts(&run.environment),
             equality: tables::equality(&run.equality),

@@ -10,7 +10,7 @@ use crate::units::Quantity;
 #[derive(Serialize, Default)]
 pub struct Plots {
     /// What a strategy looks like, by its name.
-    looks: BTreeMap<String, Look>,
+    styles: BTreeMap<String, LineStyle>,
     panels: Vec<Numbers>,
 }
 
@@ -34,7 +34,7 @@ struct PanelCaption {
 }
 
 #[derive(Serialize)]
-struct Look {
+struct LineStyle {
     color: String,
     dashes: String,
     /// An outline around 0, 0.
@@ -47,7 +47,7 @@ struct Numbers {
     y_title: String,
     x: Measure,
     y: Measure,
-    curves: Vec<Line>,
+    curves: Vec<Polyline>,
     /// A value to compare with, and what it is.
     rule: Option<(f64, String)>,
     /// Crossings: least, likeliest and greatest position, height, words.
@@ -65,7 +65,7 @@ struct Measure {
 }
 
 #[derive(Serialize)]
-struct Line {
+struct Polyline {
     name: String,
     pieces: Vec<Piece>,
     /// The two ends of a power law.
@@ -91,7 +91,7 @@ impl Plots {
         let mut caption = Caption { name, notes: chart.all_notes(), title: chart.title, panels: Vec::new() };
         for (i, panel) in chart.panels.into_iter().enumerate() {
             for curve in &panel.curves {
-                self.looks.insert(curve.names[0].clone(), Look::of(curve.style));
+                self.styles.insert(curve.names[0].clone(), LineStyle::of(curve.style));
             }
             caption.panels.push(PanelCaption::of(self.panels.len(), &panel));
             let mut numbers = Numbers::of(chart.x_title, panel);
@@ -119,8 +119,8 @@ impl PanelCaption {
     }
 }
 
-impl Look {
-    fn of(style: Style) -> Look {
+impl LineStyle {
+    fn of(style: Style) -> LineStyle {
         let color = match style.color.0 | style.color.1 | style.color.2 {
             0 => "currentColor".into(), // black is the colour of the text, whatever that is
             _ => format!("#{:02x}{:02x}{:02x}", style.color.0, style.color.1, style.color.2),
@@ -128,7 +128,7 @@ impl Look {
         let corner = |(x, y): (f64, f64)| format!("{x:.2},{y:.2}");
         let corners: Vec<String> = style.marker.outline((0.0, 0.0), 3.6).into_iter().map(corner).collect();
         let dashes: Vec<String> = style.dashes.iter().map(f64::to_string).collect();
-        Look { color, dashes: dashes.join(" "), marker: format!("M{}Z", corners.join("L")) }
+        LineStyle { color, dashes: dashes.join(" "), marker: format!("M{}Z", corners.join("L")) }
     }
 }
 
@@ -140,7 +140,7 @@ impl Numbers {
             x_title,
             x: Measure::of(Quantity::Tokens, last / first >= 3.0),
             y: Measure::of(panel.y.quantity, panel.y.scale == Scale::Log),
-            curves: panel.curves.iter().map(Line::of).collect(),
+            curves: panel.curves.iter().map(Polyline::of).collect(),
             y_title: panel.y_title,
             rule: panel.rule,
             crossings: Vec::new(),
@@ -155,10 +155,10 @@ impl Measure {
     }
 }
 
-impl Line {
-    fn of(curve: &Curve) -> Line {
+impl Polyline {
+    fn of(curve: &Curve) -> Polyline {
         let short_pair = |(x, y): (f64, f64)| (short(x), short(y));
-        Line {
+        Polyline {
             name: curve.names[0].clone(),
             pieces: curve.pieces.iter().map(|piece| Piece::of(piece)).collect(),
             fit: curve.fit.map(|(from, to)| [short_pair(from), short_pair(to)]),

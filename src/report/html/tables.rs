@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::analysis::{Comparison, Line, Summary};
+use crate::analysis::{Comparison, Summary, SummaryRow};
 use crate::case::Case;
 use crate::record::{EqualityRow, LedgerRow, Metric};
-use crate::report::{cells, Cells};
+use crate::report::{cells, TextTable};
 
 #[derive(Serialize)]
 pub struct Table {
@@ -49,9 +49,9 @@ impl Cell {
 
 /// The cells of the report's table, each with the number it stands for.
 pub fn steps(summary: &Summary) -> Table {
-    let Cells { header, rows, words } = cells(summary);
+    let TextTable { header, rows, words } = cells(summary);
     let columns = header.iter().enumerate().map(|(i, name)| Column::new(name, words.contains(&i)));
-    let row = |(line, texts): (&Line, Vec<String>)| {
+    let row = |(line, texts): (&SummaryRow, Vec<String>)| {
         let cells = texts.into_iter().zip(keys(line)).map(|(text, key)| Cell::number(text, key));
         let mut cells: Vec<Cell> = cells.collect();
         cells[2].alarm = line.error.is_some();
@@ -60,7 +60,7 @@ pub fn steps(summary: &Summary) -> Table {
     Table { columns: columns.collect(), rows: summary.lines.iter().zip(rows).map(row).collect() }
 }
 
-fn keys(line: &Line) -> [Option<f64>; 10] {
+fn keys(line: &SummaryRow) -> [Option<f64>; 10] {
     let ratio = |found: &Option<Comparison>| found.as_ref().map(|found| found.ratio.value);
     [
         Some(line.case.position as f64),

@@ -63,7 +63,7 @@ fn the_plots_hold_medians_and_intervals() {
                 assert!((figure.as_f64().unwrap() / exact - 1.0).abs() < 1e-5, "{case}");
             }
         }
-        assert!(data["looks"][name]["marker"].is_string(), "{name}");
+        assert!(data["styles"][name]["marker"].is_string(), "{name}");
     }
 }
 

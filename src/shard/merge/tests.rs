@@ -42,7 +42,7 @@ fn attempt_with(
     let mut rows = Vec::new();
     for group in plan.groups(shard) {
         rows.extend(group.cases.iter().map(|case| Sample::value(*case, Metric::CacheLiveBytes, 0, 1, value)));
-        for round in 1..=ENOUGH as u32 {
+        for round in 1..=MIN_ROUNDS as u32 {
             rows.extend(group.cases.iter().map(|case| Sample::value(*case, Metric::StepNs, round, 1, value)));
         }
         for case in &group.decodes {
@@ -91,7 +91,7 @@ fn all_rows() -> usize {
     let groups = (1..=SHARDS).flat_map(|shard| plan.groups(shard));
     groups
         .map(|group| {
-            group.cases.len() * (1 + ENOUGH) + group.decodes.iter().map(|c| c.position + 1).sum::<usize>()
+            group.cases.len() * (1 + MIN_ROUNDS) + group.decodes.iter().map(|c| c.position + 1).sum::<usize>()
         })
         .sum()
 }

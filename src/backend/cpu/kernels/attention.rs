@@ -16,7 +16,7 @@ use super::linear::{dots, matmul, prefetch, LINE};
 use super::math::exp;
 use super::{arch, Matrix, MatrixMut};
 use crate::backend::cpu::pool::{part, Pool};
-use crate::backend::{Layout, Sees};
+use crate::backend::{Layout, Mask};
 
 /// From this many queries on, they are multiplied in blocks.
 const MANY: usize = 16;
@@ -30,17 +30,17 @@ const ROWS: usize = 128;
 
 /// What attention is besides its operands.
 #[derive(Clone, Copy)]
-pub struct Attention<'a> {
+pub struct AttentionTask<'a> {
     pub heads: usize,
     pub kv_heads: usize,
     pub scale: f32,
-    pub sees: Sees,
+    pub mask: Mask,
     pub slopes: Option<&'a [f32]>,
     pub layout: Layout,
     /// Index of the first new row.
     pub at: usize,
     /// The first row of each entry of k and v that is no padding.
-    pub starts: &'a [usize],
+    pub left_padding: &'a [usize],
 }
 
 /// `softmax(mask(scale·q·kᵀ))·v` for each head of width D: q and out `[batch, n, heads·D]`,
@@ -50,19 +50,22 @@ pub struct Attention<'a> {
 /// deselected, so that nothing they hold can matter, NaN included. Otherwise they are not read.
 pub fn attention(
     pool: &Pool,
-    what: Attention,
+    what: AttentionTask,
     q: ArrayView3<f32>,
     k: ArrayView3<f32>,
     v: ArrayView3<f32>,
     out: ArrayViewMut3<f32>,
 ) {
-    let ((batch, queries, width), Attention { heads, kv_heads, .. }) = (q.dim(), what);
+    let ((batch, queries, width), AttentionTask { heads, kv_heads, .. }) = (q.dim(), what);
     let (entries, rows, kv_width) = k.dim();
     assert_eq!(out.dim(), q.dim());
     assert_eq!(k.dim(), v.dim());
     assert!(rows > 0 && width % heads == 0 && heads % kv_heads == 0, "no rows, or heads of unequal width");
     assert_eq!(width / heads * kv_heads, kv_width);
-    assert!(batch % entries == 0 && what.starts.len() == entries, "entries that share rows are neighbours");
+    assert!(
+        batch % entries == 0 && what.left_padding.len() == entries,
+        "entries that share rows are neighbours"
+    );
     let out = out.into_shape_with_order((batch * queries, width)).expect("the result must be contiguous");
     let call = Call { what, q, k, v, out: MatrixMut::new(out), arch: arch() };
     if queries < MANY || what.layout == Layout::Ring {
@@ -73,7 +76,7 @@ pub fn attention(
 }
 
 struct Call<'a> {
-    what: Attention<'a>,
+    what: AttentionTask<'a>,
     q: ArrayView3<'a, f32>,
     k: ArrayView3<'a, f32>,
     v: ArrayView3<'a, f32>,
@@ -101,15 +104,18 @@ impl Call<'_> {
         pool.run(&|_| {
             while let Some(unit) = take() {
                 let first = unit % blocks * QUERIES;
-                let block =
-                    Block { head: self.head(unit / blocks), queries: first..queries.min(first + QUERIES) };
-                SCRATCH.with_borrow_mut(|scratch| block.attend(self.arch, scratch));
+                let tile = QueryTile {
+                    head: self.head(unit / blocks),
+                    queries: first..queries.min(first + QUERIES),
+                };
+                SCRATCH.with_borrow_mut(|scratch| tile.attend(self.arch, scratch));
             }
         });
     }
 
     fn head(&self, number: usize) -> Head<'_> {
-        let ((batch, queries, width), Attention { heads, kv_heads, slopes, .. }) = (self.q.dim(), self.what);
+        let ((batch, queries, width), AttentionTask { heads, kv_heads, slopes, .. }) =
+            (self.q.dim(), self.what);
         let (entry, head) = (number / heads, number % heads);
         let (size, kv_head) = (width / heads, head / (heads / kv_heads));
         let shared = entry / (batch / self.k.len_of(Axis(0)));
@@ -119,7 +125,7 @@ impl Call<'_> {
             k: part_of(&self.k, shared, kv_head * size..(kv_head + 1) * size),
             v: part_of(&self.v, shared, kv_head * size..(kv_head + 1) * size),
             what: self.what,
-            start: self.what.starts[shared],
+            start: self.what.left_padding[shared],
             slope: slopes.map_or(0.0, |slopes| slopes[head]),
             out: self.out,
             first: entry * queries,
@@ -137,7 +143,7 @@ struct Head<'a> {
     q: Matrix<'a>,
     k: Matrix<'a>,
     v: Matrix<'a>,
-    what: Attention<'a>,
+    what: AttentionTask<'a>,
     start: usize,
     slope: f32,
     /// The result of query i is in these columns of row `first + i`.
@@ -160,12 +166,12 @@ struct Run {
 impl<'a> Head<'a> {
     /// What a query visits: one run of rows, or two where a ring has come round.
     fn runs(&self, query: usize) -> [Run; 2] {
-        let (rows, Attention { sees, layout, at, .. }) = (self.k.rows, self.what);
+        let (rows, AttentionTask { mask, layout, at, .. }) = (self.k.rows, self.what);
         let end = at + query + 1;
-        let first = match sees {
-            Sees::Past => self.start,
-            Sees::Window(window) => self.start.max(end.saturating_sub(window)),
-            Sees::All => {
+        let first = match mask {
+            Mask::Causal => self.start,
+            Mask::SlidingWindow(window) => self.start.max(end.saturating_sub(window)),
+            Mask::Full => {
                 let seen = self.start.min(rows)..rows;
                 return [Run { rows: seen.clone(), seen, origin: 0 }, Run::default()];
             }
@@ -417,12 +423,12 @@ thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Block<'a> {
+struct QueryTile<'a> {
     head: Head<'a>,
     queries: Range<usize>,
 }
 
-impl Block<'_> {
+impl QueryTile<'_> {
     fn attend(&self, arch: Arch, scratch: &mut Vec<f32>) {
         let Self { head, queries } = self;
         // SAFETY: every block of queries is taken by one thread.
@@ -563,7 +569,7 @@ mod tests {
         let q = q.slice(s![.., .., width..2 * width]);
         let columns = s![.., .., 7..];
         let want = oracle(case, [q, k.slice(columns), v.slice(columns)]);
-        let starts = vec![0; case.batch];
+        let left_padding = vec![0; case.batch];
         for (layout, poison) in [
             (Layout::Bounded, f32::NAN),
             (Layout::Masked, f32::NAN),
@@ -574,15 +580,15 @@ mod tests {
             k.slice_mut(unwritten).fill(poison);
             v.slice_mut(unwritten).fill(poison);
             let mut out = Array3::from_elem(Ix3(case.batch, case.queries, width), f32::NAN);
-            let what = Attention {
+            let what = AttentionTask {
                 heads: case.heads,
                 kv_heads: case.heads,
                 scale: 1.0 / (case.head as f32).sqrt(),
-                sees: Sees::Past,
+                mask: Mask::Causal,
                 slopes: None,
                 layout,
                 at: case.at,
-                starts: &starts,
+                left_padding: &left_padding,
             };
             attention(pool, what, q, k.slice(columns), v.slice(columns), out.view_mut());
             assert_close(&out, &want, 2e-5);

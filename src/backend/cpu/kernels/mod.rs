@@ -9,10 +9,10 @@ mod math;
 mod retention;
 mod rows;
 
-pub use attention::{attention, Attention};
+pub use attention::{attention, AttentionTask};
 pub use linear::linear;
 pub use retention::{retain, Retention};
-pub use rows::{argmax, copy_rows, glu, norm, rotate, scatter_onehot, swiglu};
+pub use rows::{argmax, copy_rows, glu, norm, rope, scatter_onehot, swiglu};
 
 use std::marker::PhantomData;
 use std::ops::Range;

@@ -20,7 +20,7 @@ pub struct Retention<'a> {
     /// Index of the first new row.
     pub at: usize,
     /// The first row of each entry that is no padding.
-    pub starts: &'a [usize],
+    pub left_padding: &'a [usize],
 }
 
 /// Row after row `S = decay·S + kᵀ·v`, `out = q·S`, each head by itself: state `[batch, heads·D, E]`, which
@@ -37,7 +37,7 @@ pub fn retain<'a>(
     let (states, size) = (state.len_of(Axis(1)), state.len_of(Axis(2)));
     assert_eq!((state.len_of(Axis(0)), states), (batch, rows.q.len_of(Axis(2))));
     assert_eq!(out.dim(), (batch, n, heads * size));
-    assert!(rows.k.dim() == rows.q.dim() && rows.v.dim() == out.dim() && rows.starts.len() == batch);
+    assert!(rows.k.dim() == rows.q.dim() && rows.v.dim() == out.dim() && rows.left_padding.len() == batch);
     let state = state.into_shape_with_order((batch * states, size)).expect("a state is contiguous");
     let out = out.into_shape_with_order((batch * n, heads * size)).expect("the result is contiguous");
     let (state, out, arch) = (MatrixMut::new(state), MatrixMut::new(out), arch());
@@ -69,7 +69,7 @@ impl WithSimd for Head<'_> {
             // SAFETY: a head of an entry is dealt to one thread.
             let out = unsafe { out.part(entry * n + i, head * size..(head + 1) * size) };
             out.fill(0.0);
-            if rows.at + i < rows.starts[entry] {
+            if rows.at + i < rows.left_padding[entry] {
                 continue;
             }
             let of_head = head * keys..(head + 1) * keys;

@@ -124,11 +124,11 @@ impl WithSimd for Swiglu<'_> {
     }
 }
 
-/// One head turned: numbers j and j + half are a point, turned by the angle of cosine `turns[j]` and sine
-/// `turns[j + half]`.
-pub fn rotate(x: &[f32], turns: &[f32], out: &mut [f32]) {
+/// One head turned: numbers j and j + half are a point, turned by the angle of cosine `cos_sin[j]` and sine
+/// `cos_sin[j + half]`.
+pub fn rope(x: &[f32], cos_sin: &[f32], out: &mut [f32]) {
     let half = x.len() / 2;
-    let ((cosines, sines), (left, right)) = (turns.split_at(half), x.split_at(half));
+    let ((cosines, sines), (left, right)) = (cos_sin.split_at(half), x.split_at(half));
     let (out_left, out_right) = out.split_at_mut(half);
     for (j, (out_left, out_right)) in out_left.iter_mut().zip(out_right).enumerate() {
         *out_left = left[j] * cosines[j] - right[j] * sines[j];

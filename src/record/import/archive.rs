@@ -22,13 +22,13 @@ const MOST_UNPACKED: u64 = 256 << 20;
 const MOST_ENTRIES: usize = 1000;
 const MOST_NAME: usize = 100;
 
-pub(super) struct Source {
+pub(super) struct Archive {
     /// What its folder is to be called.
     pub name: String,
     pub files: Files,
 }
 
-pub(super) fn read(path: &Path) -> Result<Source> {
+pub(super) fn read(path: &Path) -> Result<Archive> {
     let found = fs::metadata(path).map_err(Error::io(path))?;
     let source = match found.is_dir() {
         true => folder(path)?,
@@ -60,7 +60,7 @@ fn known(name: &str) -> Option<&'static str> {
     TABLES.into_iter().chain([environment::FILE]).find(|known| *known == name)
 }
 
-fn folder(path: &Path) -> Result<Source> {
+fn folder(path: &Path) -> Result<Archive> {
     let mut files = Files::new();
     for name in TABLES.into_iter().chain([environment::FILE]) {
         let file = path.join(name);
@@ -76,7 +76,7 @@ fn folder(path: &Path) -> Result<Source> {
     }
     let whole = path.canonicalize().map_err(Error::io(path))?;
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Source { name, files })
+    Ok(Archive { name, files })
 }
 
 const NO_ENVIRONMENT: &str = "no environment.json in it: a run says where its numbers come from";
@@ -91,7 +91,7 @@ fn bounded(reader: impl Read, name: &str) -> io::Result<Vec<u8>> {
     }
 }
 
-fn archive(path: &Path, bytes: u64) -> Result<Source, String> {
+fn archive(path: &Path, bytes: u64) -> Result<Archive, String> {
     let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = |ending| file_name.strip_suffix(ending).map(String::from);
     if bytes > MOST_PACKED {
@@ -143,14 +143,14 @@ impl Found {
     }
 
     /// The one run in it, whose folder's name is its own; else it is called as the archive is.
-    fn run(self, archive: String) -> Result<Source, String> {
+    fn run(self, archive: String) -> Result<Archive, String> {
         let mut runs: Vec<(String, Files)> =
             self.folders.into_iter().filter(|(_, files)| files.contains_key(environment::FILE)).collect();
         match runs.len() {
             0 => Err(NO_ENVIRONMENT.into()),
             1 => {
                 let (folder, files) = runs.remove(0);
-                Ok(Source { name: if folder.is_empty() { archive } else { folder }, files })
+                Ok(Archive { name: if folder.is_empty() { archive } else { folder }, files })
             }
             n => Err(format!("it holds {n} runs; import them one by one")),
         }

@@ -1,11 +1,11 @@
 // Turns each head of `size` numbers by its position: numbers j and j + size / 2 are a point, turned by the
-// angle whose cosine is turns[p, j] and whose sine is turns[p, j + size / 2], p = at + i - starts[b]
+// angle whose cosine is cos_sin[p, j] and whose sine is cos_sin[p, j + size / 2], p = at + i - left_padding[b]
 // (padding has position 0)
-// x [batch, n, stride], turns [capacity, size], out [batch, n, width]
+// x [batch, n, stride], cos_sin [capacity, size], out [batch, n, width]
 // grid (width / 2 / VEC / 128, batch · n), 128 threads, a pack of points each.
 // Bytes: (2 · width + size) · 4 a row. A few KB in a step: the floor is the launch.
 extern "C" __global__ void __launch_bounds__(128)
-rotate(const Call* __restrict__ call, const float* __restrict__ x, const float* __restrict__ turns,
+rope(const Call* __restrict__ call, const float* __restrict__ x, const float* __restrict__ cos_sin,
        float* __restrict__ out, int n, int width, int size, int stride) {
     LENGTH(0, n);
     LENGTH(1, width);
@@ -13,9 +13,9 @@ rotate(const Call* __restrict__ call, const float* __restrict__ x, const float* 
     LENGTH(3, stride);
     const int half = size / 2, points = blockIdx.x * 128 + threadIdx.x, row = blockIdx.y;
     if (points >= width / 2 / VEC) return;
-    const int position = max(call->at + row % n - call->starts[row / n], 0);
+    const int position = max(call->at + row % n - call->left_padding[row / n], 0);
     const int head = points / (half / VEC), j = points % (half / VEC);
-    const float* turn = turns + (size_t)position * size;
+    const float* turn = cos_sin + (size_t)position * size;
     const float* from = x + (size_t)row * stride + head * size;
     float* to = out + (size_t)row * width + head * size;
     const Pack left = load(from, j), right = load(from + half, j);

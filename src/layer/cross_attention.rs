@@ -1,14 +1,14 @@
 //! Attention over a source: what a decoder looks up in the sentence it translates.
 
-use crate::backend::{whole, Activation, Attend, Backend, Columns, Layout, Linear, Sees, View};
-use crate::cache::{Past, Source};
+use crate::backend::{whole, Activation, AttentionParams, Backend, Columns, Layout, Linear, Mask, View};
+use crate::cache::{EncoderOutput, LayerContext};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
 use crate::strategy::Strategy;
 
 /// `out(softmax(q(x)·kᵀ/√D)·v)`, with `[k v]` projected from the encoder's result once for each source, and
 /// kept; under [`Strategy::Reprojected`], anew at every call.
-pub struct Look<B: Backend> {
+pub struct CrossAttention<B: Backend> {
     pub q: Linear<B::Tensor>,
     /// `[1, 2·heads·D, width]`
     pub kv: Linear<B::Tensor>,
@@ -18,15 +18,15 @@ pub struct Look<B: Backend> {
     pub number: usize,
 }
 
-impl<B: Backend> Look<B> {
+impl<B: Backend> CrossAttention<B> {
     /// Keys and values side by side, `[sentences, rows, 2·heads·D]`.
     pub fn project(&self, b: &B, encoded: &B::Tensor) -> Result<B::Tensor> {
         b.linear(encoded, &self.kv, Activation::None, None)
     }
 
-    fn found(&self, past: &Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let (b, source) = (past.backend(), source(past)?);
-        let anew = match past.strategy() {
+    fn found(&self, context: &LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (b, source) = (context.backend(), encoder_output(context)?);
+        let anew = match context.strategy() {
             Strategy::Reprojected => Some(self.project(b, &source.encoded[0])?),
             _ => None,
         };
@@ -34,8 +34,9 @@ impl<B: Backend> Look<B> {
         let q = b.linear(x, &self.q, Activation::None, None)?;
         let [_, _, width] = b.shape(&q);
         let part = |from| View { rows: Columns { tensor: kv, from, width }, layout: Layout::Tail };
-        let attend = Attend { sees: Sees::All, ..Attend::causal(self.heads, width / self.heads) };
-        b.attention(&source.call, whole(b, &q), part(0), part(width), &attend)
+        let params =
+            AttentionParams { mask: Mask::Full, ..AttentionParams::causal(self.heads, width / self.heads) };
+        b.attention(&source.call, whole(b, &q), part(0), part(width), &params)
     }
 }
 
@@ -43,20 +44,22 @@ impl<B: Backend> Look<B> {
 ///
 /// # Errors
 /// When its session was opened without.
-pub(crate) fn source<'a, B: Backend>(past: &Past<'a, B>) -> Result<&'a Source<B>> {
-    past.source().ok_or_else(|| Error::Input("this model decodes from a source, and was given none".into()))
+pub(crate) fn encoder_output<'a, B: Backend>(context: &LayerContext<'a, B>) -> Result<&'a EncoderOutput<B>> {
+    context
+        .encoder_output()
+        .ok_or_else(|| Error::Input("this model decodes from a source, and was given none".into()))
 }
 
-impl<B: Backend> Layer<B> for Look<B> {
-    fn call(&self, past: &mut Past<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
-        self.call_onto(past, x, None)
+impl<B: Backend> Layer<B> for CrossAttention<B> {
+    fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
+        self.call_onto(context, x, None)
     }
     fn call_onto(
         &self,
-        past: &mut Past<'_, B>,
+        context: &mut LayerContext<'_, B>,
         x: &B::Tensor,
         onto: Option<&B::Tensor>,
     ) -> Result<B::Tensor> {
-        past.backend().linear(&self.found(past, x)?, &self.out, Activation::None, onto)
+        context.backend().linear(&self.found(context, x)?, &self.out, Activation::None, onto)
     }
 }

@@ -11,18 +11,18 @@ use crate::model::{capacity, source_rows, AnyModel, Config, Model};
 use crate::session::Session;
 
 /// One model of a named shape with seeded weights, loaded once for all its cases.
-pub struct Rig<B: Backend> {
+pub struct Fixture<B: Backend> {
     pub backend: B,
     pub model: AnyModel<B>,
     pub kind: ModelKind,
     pub shape: ShapeName,
 }
 
-impl<B: Backend> Rig<B> {
-    pub fn load(backend: B, kind: ModelKind, shape: ShapeName, seed: u64) -> Result<Rig<B>> {
+impl<B: Backend> Fixture<B> {
+    pub fn load(backend: B, kind: ModelKind, shape: ShapeName, seed: u64) -> Result<Fixture<B>> {
         let config = Config::named(kind, shape)?;
         let model = AnyModel::load(&backend, &config, &Weights::seeded(kind, seed))?;
-        Ok(Rig { backend, model, kind, shape })
+        Ok(Fixture { backend, model, kind, shape })
     }
 
     /// Whether a case is one of this model's.
@@ -36,13 +36,13 @@ impl<B: Backend> Rig<B> {
     }
 
     /// A session that holds all positions before the case's.
-    pub fn trunk(&self, case: &Case) -> Result<Trunk<'_, B>> {
-        self.poised(case, self.open(case, case.batch)?)
+    pub fn prefilled(&self, case: &Case) -> Result<Prefilled<'_, B>> {
+        self.prefilled_at(case, self.open(case, case.batch)?)
     }
 
     /// The same, the entries of whose batch are beams of one sentence.
-    pub fn beams(&self, case: &Case) -> Result<Trunk<'_, B>> {
-        self.poised(case, self.open(case, 1)?)
+    pub fn beams(&self, case: &Case) -> Result<Prefilled<'_, B>> {
+        self.prefilled_at(case, self.open(case, 1)?)
     }
 
     fn open(&self, case: &Case, sentences: usize) -> Result<Session<'_, B, AnyModel<B>>> {
@@ -51,21 +51,25 @@ impl<B: Backend> Rig<B> {
         Session::open_case(&self.backend, &self.model, strategy, [batch, sentences], capacity, source)
     }
 
-    fn poised<'a>(&'a self, case: &Case, mut session: Session<'a, B, AnyModel<B>>) -> Result<Trunk<'a, B>> {
+    fn prefilled_at<'a>(
+        &'a self,
+        case: &Case,
+        mut session: Session<'a, B, AnyModel<B>>,
+    ) -> Result<Prefilled<'a, B>> {
         let (vocab, last) = (self.model.vocab(), case.position - 1);
         if last > 0 {
-            session.absorb(&Tokens::given(case.batch, 0, last, vocab))?;
+            session.prefill(&Tokens::given(case.batch, 0, last, vocab))?;
         }
         let next = Tokens::given(case.batch, last, case.position, vocab);
-        Ok(Trunk { backend: &self.backend, session, next, copy: RefCell::new(None) })
+        Ok(Prefilled { backend: &self.backend, session, next, copy: RefCell::new(None) })
     }
 
     /// The last `steps` steps up to the case's position, ready to be queued one behind the other.
     pub fn pipeline(&self, case: &Case, steps: usize) -> Result<Pipeline<'_, B>> {
         let first = case.position + 1 - steps;
-        let trunk = self.trunk(&case.at(first))?;
+        let prefilled = self.prefilled(&case.at(first))?;
         let tokens = (first..=case.position).map(|position| self.token(case.batch, position)).collect();
-        Ok(Pipeline { trunk, tokens })
+        Ok(Pipeline { prefilled, tokens })
     }
 
     /// The token at a position, for every batch entry.
@@ -75,7 +79,7 @@ impl<B: Backend> Rig<B> {
 }
 
 /// Steps are taken from copies of this session, for a step cannot be taken twice.
-pub struct Trunk<'a, B: Backend> {
+pub struct Prefilled<'a, B: Backend> {
     backend: &'a B,
     session: Session<'a, B, AnyModel<B>>,
     next: Tokens,
@@ -83,7 +87,7 @@ pub struct Trunk<'a, B: Backend> {
     copy: RefCell<Option<Session<'a, B, AnyModel<B>>>>,
 }
 
-impl<'a, B: Backend> Trunk<'a, B> {
+impl<'a, B: Backend> Prefilled<'a, B> {
     /// elapsed = Σ (feed + synchronize) over `iters` copies. Copying and dropping are outside.
     pub fn time_steps(&self, iters: u64) -> Result<Duration> {
         let mut elapsed = Duration::ZERO;
@@ -127,7 +131,7 @@ impl<'a, B: Backend> Trunk<'a, B> {
 
     /// Steps until the next is what all later ones are: buffers grown, kernels compiled, and where
     /// steps are replayed, one recorded.
-    pub fn settle(&self) -> Result<()> {
+    pub fn warm_up(&self) -> Result<()> {
         self.time_steps(if self.backend.replays() { 4 } else { 1 }).map(drop)
     }
 
@@ -143,7 +147,7 @@ impl<'a, B: Backend> Trunk<'a, B> {
     /// The logits of the step, `[batch, vocab]`.
     pub fn logits(&self) -> Result<Vec<f32>> {
         if self.backend.replays() {
-            self.settle()?;
+            self.warm_up()?;
         }
         self.on_a_copy(|copy| {
             let logits = copy.feed(&self.next)?;
@@ -175,7 +179,7 @@ impl<'a, B: Backend> Trunk<'a, B> {
 
 /// Steps whose tokens are given, so that none has to wait for the one before it.
 pub struct Pipeline<'a, B: Backend> {
-    trunk: Trunk<'a, B>,
+    prefilled: Prefilled<'a, B>,
     tokens: Vec<Tokens>,
 }
 
@@ -193,12 +197,12 @@ impl<B: Backend> Pipeline<'_, B> {
 
     /// The logits of the last step, `[batch, vocab]`.
     pub fn logits(&self) -> Result<Vec<f32>> {
-        self.run(|_, logits| self.trunk.backend.download(&logits))
+        self.run(|_, logits| self.prefilled.backend.download(&logits))
     }
 
     fn run<R>(&self, keep: impl FnOnce(Duration, B::Tensor) -> Result<R>) -> Result<R> {
-        let b = self.trunk.backend;
-        self.trunk.on_a_copy(|copy| {
+        let b = self.prefilled.backend;
+        self.prefilled.on_a_copy(|copy| {
             let (last, before) = self.tokens.split_last().expect("one step at least");
             b.before_step()?;
             b.synchronize()?;
