@@ -1,5 +1,5 @@
-//! Work and memory of every case, counted exactly: see `decode_bench::measure::bench`.
+//! Work and memory of every case, counted exactly: see `decode_bench::bench`.
 
 fn main() -> std::process::ExitCode {
-    decode_bench::measure::bench::main(decode_bench::measure::bench::memory)
+    decode_bench::bench::main(decode_bench::bench::memory)
 }

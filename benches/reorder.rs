@@ -1,5 +1,5 @@
-//! Beams put into another order, and the step that follows: see `decode_bench::measure::bench`.
+//! Beams put into another order, and the step that follows: see `decode_bench::bench`.
 
 fn main() -> std::process::ExitCode {
-    decode_bench::measure::bench::main(decode_bench::measure::bench::reorders)
+    decode_bench::bench::main(decode_bench::bench::reorders)
 }

@@ -1,11 +1,9 @@
-//! The latency of one decode step of every case: see `decode_bench::measure::bench`.
+//! The latency of one decode step of every case: see `decode_bench::bench`.
 
 mod common;
 
 use std::time::Duration;
 
 fn main() -> std::process::ExitCode {
-    common::main(Duration::from_millis(200), |bench, criterion| {
-        decode_bench::measure::bench::steps(bench, criterion)
-    })
+    common::main(Duration::from_millis(200), |bench, criterion| decode_bench::bench::steps(bench, criterion))
 }

@@ -8,29 +8,28 @@
 //! | what is made of its logits: samplers, beams, ensembles | [`decoding`] |
 //! | layers with a cache, and how to write one | [`layer`] |
 //! | the models | [`model`] |
-//! | the strategies, the subject of the project | [`cache`] |
+//! | the strategies, and how each keeps a layer's state | [`strategy`], [`cache`] |
 //! | what a step must cost, in closed form | [`cost`] |
 //! | the operations, on each machine | [`backend`] |
-//! | what is timed, and how | [`measure`] |
+//! | what is timed, and how | [`measure`], [`bench`] |
 //! | one suite on many machines | [`shard`] |
 //! | what is written down | [`record`] |
 //! | what follows from it | [`analysis`], [`plot`], [`report`] |
 //!
 //! # A layer of one's own
 //!
-//! This is the smallest layer that remembers anything, `y[t] = x[t] + x[t-1]`, which once stood as an
-//! example in a discussion of how layers should be cached (keras-hub, issue 1261). It says what it
-//! remembers; every strategy keeps that for it, and compositions thread it through.
+//! This is the smallest layer with a state, `y[t] = x[t] + x[t-1]`, an example in a discussion of how layers
+//! should be cached (keras-hub, issue 1261). It declares the state that the cache keeps for it; every strategy
+//! keeps it in its own way, and compositions pass it through.
 //!
 //! ```
 //! use decode_bench::analysis::median;
 //! use decode_bench::backend::{cpu::Cpu, whole, Backend};
 //! use decode_bench::cache::LayerContext;
-//! use decode_bench::strategy::Slot;
-//! use decode_bench::strategy::Strategy;
 //! use decode_bench::error::Result;
 //! use decode_bench::layer::{laws, Layer, Residual, Sequential};
 //! use decode_bench::measure::layers::time_steps;
+//! use decode_bench::strategy::{Slot, Strategy};
 //!
 //! #[derive(Clone)]
 //! struct LagAndAdd {
@@ -70,13 +69,31 @@
 //!
 //! `cargo run --release --example lag_and_add` is the same at the size of the toy models, with a table.
 //!
-//! # What is kept apart
+//! # How the modules depend on each other
 //!
-//! Measuring writes raw rows with provenance; comparing, plotting and reporting read them and run
-//! nothing. The two meet only in the files of `results/`.
+//! Each may use those above it, and none those below; `tests/architecture.rs` reads the `use` lines and keeps it
+//! so, and no two files of one folder need each other.
+//!
+//! ```text
+//! error, files                 errors, whole files
+//! strategy, case               the names of what is compared
+//! backend                      the operations: cpu, cuda
+//! cache                        the state that layers keep, under each strategy
+//! layer → model → cost         layers, models, closed forms of a step's work
+//! session → decoding           one decode; samplers, beams, ensembles, text
+//! suite                        the cases there are
+//! record → analysis → units    rows and provenance; what follows from them; numbers for people
+//! plot → report                figures; tables, pages, citations
+//! shard                        one suite on many machines
+//! measure → bench              what is timed, and in which order; writes a record
+//! cmd                          the verbs of the program
+//! ```
+//!
+//! Measuring writes raw rows and prints no table; analysis, figures and reports read rows and run nothing.
 
 pub mod analysis;
 pub mod backend;
+pub mod bench;
 pub mod cache;
 pub mod case;
 pub mod cost;

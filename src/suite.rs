@@ -90,6 +90,28 @@ fn importance(case: &Case) -> (bool, bool, bool, ShapeName) {
     }
 }
 
+/// The strategies that the cases have, each once. Recomputing a whole capacity costs the same at
+/// every step: it is left out, one position says it all.
+pub fn decoded(cases: &[Case]) -> Vec<Case> {
+    let mut cases: Vec<Case> = cases.iter().map(|case| case.at(1)).collect();
+    cases.retain(|case| case.strategy != Strategy::NaivePadded);
+    cases.sort();
+    cases.dedup();
+    cases
+}
+
+/// How far `cargo bench` decodes: to the capacity of `toy`, less where recomputing, or compiling every
+/// length, takes minutes.
+pub fn decode_length(shape: ShapeName, backend: BackendName) -> Option<usize> {
+    match (shape, backend) {
+        (ShapeName::Gpt2 | ShapeName::Large, _) => None,
+        (_, BackendName::CudaSpecialised) => Some(32),
+        (ShapeName::Tiny, _) => Some(64),
+        (ShapeName::Toy, _) => Some(512),
+        (ShapeName::Base | ShapeName::FlaxToy | ShapeName::Wmt, _) => Some(128),
+    }
+}
+
 /// # Errors
 /// When the case's model has no such position.
 pub fn check_position(case: &Case) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Numbers for people. Files never hold them.
 
+use std::fmt::Display;
+
 use crate::analysis::Estimate;
 use crate::record::Unit;
 
@@ -86,6 +88,16 @@ fn digits(x: f64) -> String {
     match text.contains('.') && x.fract() == 0.0 {
         true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
         false => text,
+    }
+}
+
+/// `102, 128`; an end that is absent lies outside of what was measured.
+pub fn interval<T: Display>(lo: Option<T>, hi: Option<T>) -> String {
+    match (lo, hi) {
+        (Some(lo), Some(hi)) => format!("{lo}, {hi}"),
+        (Some(lo), None) => format!("not before {lo}"),
+        (None, Some(hi)) => format!("at the latest {hi}"),
+        (None, None) => "anywhere".into(),
     }
 }
 

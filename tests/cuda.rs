@@ -5,8 +5,9 @@ mod common;
 use std::io::Write;
 use std::path::Path;
 
-use decode_bench::backend::cuda::{compile, CudaVersion, Device, Nvrtc};
+use decode_bench::backend::cuda::{CudaVersion, Device, Nvrtc};
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
+use decode_bench::measure::compile;
 use decode_bench::model::Config;
 use decode_bench::record::{Metric, Run};
 use decode_bench::strategy::Strategy;

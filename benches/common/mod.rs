@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
+use decode_bench::bench::{self, Bench, Timing};
 use decode_bench::error::Result;
-use decode_bench::measure::bench::{self, Bench, Timing};
 
 /// Runs a bench target whose samples last `sample_time` together, and prints criterion's line for
 /// every case it takes through.

@@ -1,6 +1,6 @@
 //! Two cases against each other, and one against itself.
 
-use super::estimate::{bootstrap_ratio, median, median_of, Estimate};
+use super::estimate::{bootstrap_ratio, median, median_of, Estimate, MIN_ROUNDS};
 use super::measurements::Series;
 
 /// How the samples of two cases were put together.
@@ -41,9 +41,6 @@ pub struct Comparison {
     /// Of the first.
     pub verdict: Verdict,
 }
-
-/// Fewer samples or rounds than this give no verdict: five have 94 % confidence at best.
-pub const MIN_ROUNDS: usize = 5;
 
 /// Compares `a` with `b`. In rounds, the ratio is the median of the rounds' ratios: unlike the
 /// ratio of the medians, it does not see a machine that slows down for half of the run. Where

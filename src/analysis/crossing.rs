@@ -12,7 +12,8 @@
 //! by all rounds together: the later half of the positions against the earlier half. Where the rounds agree on
 //! no direction there is no crossing to look for, only whether one strategy is faster all along.
 
-use super::compare::{Verdict, MIN_ROUNDS};
+use super::compare::Verdict;
+use super::estimate::MIN_ROUNDS;
 use super::estimate::{median, median_of, Estimate};
 
 /// Positions of one round, ascending, each with ln of the first strategy's time over the second's.

@@ -1,15 +1,12 @@
 //! Curves over positions: cumulative time, slopes, floors.
 
 use crate::case::Case;
+use crate::cost::Step;
 use crate::record::Environment;
 
-/// Bytes that a step of this case must read at least: weights and state. `None` where no closed
-/// form is known. Supplied by the model, so that this module needs none.
-pub type FloorBytes<'a> = &'a dyn Fn(&Case) -> Option<u64>;
-
 /// The time in which the machine could at best have read what the step must read.
-pub fn floor_ns(environment: &Environment, floor_bytes: FloorBytes<'_>, case: &Case) -> Option<f64> {
-    let bytes = floor_bytes(case)?;
+pub fn floor_ns(environment: &Environment, case: &Case) -> Option<f64> {
+    let bytes = Step::floor_of(case)?;
     let ceiling = environment.read_ceiling(case)?;
     Some(bytes as f64 * 1e9 / ceiling as f64)
 }

@@ -1,5 +1,8 @@
 //! A median and how well it is known.
 
+/// Fewer samples or rounds than this give no verdict: five have 94 % confidence at best.
+pub const MIN_ROUNDS: usize = 5;
+
 /// A figure with its interval. `n` samples (or pairs of samples, or rounds) are behind it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {

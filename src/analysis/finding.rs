@@ -9,7 +9,6 @@ use serde::{Serialize, Serializer};
 
 use super::compare::Verdict;
 use super::crossing::Crossing;
-use super::curve::FloorBytes;
 use super::estimate::{median, median_of, Estimate};
 use super::measurements::{Group, Measurements, Prefer};
 use super::prediction::Predictor;
@@ -106,17 +105,17 @@ pub enum Prediction {
 
 /// All findings of a run, group by group: cached strategies against naive, padded and bounded against
 /// concat, the bytes at padded's crossing, the best chunk.
-pub fn findings(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Finding> {
+pub fn findings(run: &Run) -> Vec<Finding> {
     let (found, in_turn) = (Measurements::of(run, Prefer::Decodes), Measurements::of(run, Prefer::InTurn));
     let of_group = |group: Group| {
         let beats = pairs(&found, group).into_iter().flat_map(|(first, second)| {
             let line = crossing_line(&found, group, first, second)?;
-            Some(beats_from(run, &found, floor_bytes, group, &line))
+            Some(beats_from(run, &found, group, &line))
         });
         let beats: Vec<Finding> = beats.map(|finding| held_against(&in_turn, finding)).collect();
         let bytes: Vec<Finding> = beats.iter().filter_map(bytes_where_beaten).collect();
         let chunks = compilers(&found, group);
-        let chunks = chunks.into_iter().filter_map(|c| best_chunk(run, &found, floor_bytes, group, c));
+        let chunks = chunks.into_iter().filter_map(|c| best_chunk(run, &found, group, c));
         beats.into_iter().chain(bytes).chain(chunks).collect::<Vec<_>>()
     };
     found.groups().into_iter().flat_map(of_group).collect()
@@ -164,15 +163,9 @@ fn pairs(found: &Measurements, group: Group) -> Vec<(Strategy, Strategy)> {
     all.filter(|&(first, second)| is_headline(first, second)).collect()
 }
 
-fn beats_from(
-    run: &Run,
-    found: &Measurements,
-    floor_bytes: FloorBytes<'_>,
-    group: Group,
-    line: &CrossingLine,
-) -> Finding {
+fn beats_from(run: &Run, found: &Measurements, group: Group, line: &CrossingLine) -> Finding {
     let &CrossingLine { first, second, from, to, .. } = line;
-    let steps = |strategy| Predictor::new(&run.environment, floor_bytes, found, group, strategy);
+    let steps = |strategy| Predictor::new(&run.environment, found, group, strategy);
     let (of_first, of_second) = (steps(first), steps(second));
     let wins = |t| Some(of_first.ns(t)? < of_second.ns(t)?);
     let wins: Option<Vec<bool>> = (from..=to).map(wins).collect();
@@ -271,13 +264,7 @@ struct Candidate {
 
 /// The chunk with the least sum of compile and decode times, over the longest decode that was measured
 /// with at least two chunks; the interval holds every chunk that may as well be the best.
-fn best_chunk(
-    run: &Run,
-    found: &Measurements,
-    floor_bytes: FloorBytes<'_>,
-    group: Group,
-    compiler: BackendName,
-) -> Option<Finding> {
+fn best_chunk(run: &Run, found: &Measurements, group: Group, compiler: BackendName) -> Option<Finding> {
     let strategies = found.strategies(group, Metric::DecodeNs);
     let tokens = *strategies
         .iter()
@@ -293,7 +280,7 @@ fn best_chunk(
         let chunk = strategy.grows_by(capacity(group.model, group.shape))?;
         let decode = found.median(&group.case(strategy, tokens), Metric::DecodeNs)?;
         let shapes = tokens.div_ceil(chunk) as f64;
-        let predictor = Predictor::new(&run.environment, floor_bytes, found, group, strategy);
+        let predictor = Predictor::new(&run.environment, found, group, strategy);
         let steps: Option<f64> = (1..=tokens).map(|t| predictor.ns(t)).sum();
         let total = Estimate {
             value: shapes * shape.value + decode.value,
@@ -351,7 +338,7 @@ mod tests {
     #[test]
     fn a_crossing_is_found_and_predicted() {
         let run = synthetic::run(12);
-        let found = findings(&run, &Step::floor_of);
+        let found = findings(&run);
         let (first, second) = (Strategy::Padded, Strategy::Concat);
         let beats = of(&found, Question::BeatsFrom { first, second });
         let Answer::At { value, lo: Some(lo), hi: Some(hi) } = beats.answer else { panic!("{beats:?}") };
@@ -371,7 +358,7 @@ mod tests {
     fn without_ceilings_nothing_is_predicted() {
         let mut run = synthetic::run(6);
         run.environment.read_bandwidth.clear();
-        let found = findings(&run, &Step::floor_of);
+        let found = findings(&run);
         assert!(
             !found.is_empty()
                 && found.iter().all(|f| f.predicted.is_none() && f.measured_over_predicted.is_none())
@@ -398,7 +385,7 @@ mod tests {
                 run.samples.extend(samples);
             }
             let compiler = "nvrtc-sm_90".parse().unwrap();
-            of(&findings(&run, &Step::floor_of), Question::BestChunk { tokens: 512, compiler })
+            of(&findings(&run), Question::BestChunk { tokens: 512, compiler })
         };
         assert!(matches!(best(even / 4.0).answer, Answer::At { value: 64.0, .. }));
         let slow = best(even * 4.0);
@@ -414,20 +401,20 @@ mod tests {
         for sample in run.samples.iter_mut().filter(|sample| sample.metric == Metric::StepNs) {
             sample.round += crate::record::FIRST_DECODE_ROUND - 1;
         }
-        assert_eq!(of(&findings(&run, &Step::floor_of), question).disagrees_at, None);
+        assert_eq!(of(&findings(&run), question).disagrees_at, None);
         let opposite = |strategy: &str, ns: u64| {
             let case = format!("transformer-toy/{strategy}/cpu/b1/t512").parse().unwrap();
             (1..=12).map(move |round| Sample::value(case, Metric::StepNs, round, 1, ns + u64::from(round)))
         };
         run.samples.extend(opposite("padded", 900_000).chain(opposite("concat", 300_000)));
-        let found = of(&findings(&run, &Step::floor_of), question);
+        let found = of(&findings(&run), question);
         assert!(matches!(found.answer, Answer::At { .. }), "{found:?}");
         assert_eq!(found.disagrees_at, Some(512));
     }
 
     #[test]
     fn findings_are_plain_data() {
-        let json = serde_json::to_value(findings(&synthetic::run(12), &Step::floor_of)).unwrap();
+        let json = serde_json::to_value(findings(&synthetic::run(12))).unwrap();
         let first = &json[0];
         assert_eq!(first["group"], "transformer-toy, cpu, batch 1");
         assert_eq!(first["question"]["kind"], "beats-from");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::compare::MIN_ROUNDS;
+use super::estimate::MIN_ROUNDS;
 use super::estimate::{median, median_of, Estimate};
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
 use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};

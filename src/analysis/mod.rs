@@ -28,11 +28,11 @@ mod summary;
 mod versus;
 
 pub use citation::{citation, rows_hash, Citation, Other};
-pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict, MIN_ROUNDS};
+pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict};
 pub use compiling::{compiling, Compiling};
 pub use crossing::{crossing, Crossing, Curve};
-pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit, FloorBytes};
-pub use estimate::{bootstrap_ratio, median, median_of, Estimate};
+pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
+pub use estimate::{bootstrap_ratio, median, median_of, Estimate, MIN_ROUNDS};
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{rows, Group, Measurements, Prefer, Series};
 pub use provenance::{counted, provenance};

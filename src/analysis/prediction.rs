@@ -1,6 +1,5 @@
 //! The time of a step by the closed forms of [`crate::cost`], on the ceilings measured in the same run.
 
-use super::curve::FloorBytes;
 use super::measurements::{Group, Measurements};
 use crate::case::{BackendName, Case};
 use crate::cost::Step;
@@ -10,7 +9,6 @@ use crate::strategy::Strategy;
 /// The steps of one strategy.
 pub struct Predictor<'a> {
     environment: &'a Environment,
-    floor_bytes: FloorBytes<'a>,
     case: Case,
     /// Where they were counted, kernels of a step with their position, in order.
     kernels: Vec<(usize, f64)>,
@@ -19,7 +17,6 @@ pub struct Predictor<'a> {
 impl<'a> Predictor<'a> {
     pub fn new(
         environment: &'a Environment,
-        floor_bytes: FloorBytes<'a>,
         found: &Measurements,
         group: Group,
         strategy: Strategy,
@@ -30,7 +27,7 @@ impl<'a> Predictor<'a> {
         };
         let count = |position| Some((position, found.median(&group.case(strategy, position), metric)?.value));
         let kernels = found.positions(group, strategy, metric).into_iter().filter_map(count).collect();
-        Predictor { environment, floor_bytes, case: group.case(strategy, 1), kernels }
+        Predictor { environment, case: group.case(strategy, 1), kernels }
     }
 
     /// Nanoseconds of the step to a position: all bytes that it must read and those that its strategy copies
@@ -39,7 +36,7 @@ impl<'a> Predictor<'a> {
     pub fn ns(&self, position: usize) -> Option<f64> {
         let case = &self.case.at(position);
         let work = Step::of(case).ok()?.work();
-        let bytes = (self.floor_bytes)(case)? + work.copied_bytes;
+        let bytes = Step::floor_of(case)? + work.copied_bytes;
         let moved = bytes as f64 * 1e9 / self.environment.read_ceiling(case)? as f64;
         let computed = work.flops as f64 * 1e9 / self.environment.peak_flops_of(case.backend)? as f64;
         Some(moved.max(computed) + self.launches_ns(position)?)
@@ -99,8 +96,7 @@ mod tests {
     fn predicted(run: &Run, strategy: Strategy, position: usize) -> Option<f64> {
         let found = Measurements::of(run, Prefer::Decodes);
         let group = found.groups()[0];
-        let floor = &Step::floor_of;
-        Predictor::new(&run.environment, floor, &found, group, strategy).ns(position)
+        Predictor::new(&run.environment, &found, group, strategy).ns(position)
     }
 
     #[test]
@@ -128,7 +124,7 @@ mod tests {
     fn launches_move_a_predicted_crossing() {
         let (first, second) = (Strategy::Padded, Strategy::Concat);
         let beats = |run: &Run| {
-            let found = findings(run, &Step::floor_of);
+            let found = findings(run);
             let asked = Question::BeatsFrom { first, second };
             found.iter().find(|finding| finding.question == asked).unwrap().predicted
         };

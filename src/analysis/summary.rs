@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{compare, Comparison};
 use super::crossing::{crossing, Crossing, Curve};
-use super::curve::{floor_ns, FloorBytes};
+use super::curve::floor_ns;
 use super::estimate::Estimate;
 use super::measurements::{Group, Measurements, Prefer, Series};
 use crate::case::Case;
@@ -59,7 +59,7 @@ pub struct CrossingLine {
     pub to: usize,
 }
 
-pub fn summary(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Summary> {
+pub fn summary(run: &Run) -> Vec<Summary> {
     let (found, decodes) = (Measurements::of(run, Prefer::InTurn), Measurements::of(run, Prefer::Decodes));
     let groups = found.groups().into_iter();
     let summaries = groups.map(|group| {
@@ -69,7 +69,7 @@ pub fn summary(run: &Run, floor_bytes: FloorBytes<'_>) -> Vec<Summary> {
         let measured = cases.filter(|case| has_step(&found, case));
         Summary {
             group,
-            lines: measured.map(|case| line(run, &found, floor_bytes, case)).collect(),
+            lines: measured.map(|case| line(run, &found, case)).collect(),
             crossings: crossings(&decodes, group),
             arithmetic: arithmetic(run, &found, group, &positions),
         }
@@ -127,11 +127,11 @@ pub fn headline_positions(measured: &[usize]) -> Vec<usize> {
     wanted.filter_map(nearest).collect::<BTreeSet<usize>>().into_iter().collect()
 }
 
-fn line(run: &Run, found: &Measurements, floor_bytes: FloorBytes<'_>, case: Case) -> SummaryRow {
+fn line(run: &Run, found: &Measurements, case: Case) -> SummaryRow {
     let median = |metric| found.median(&case, metric);
     let exact = |metric| median(metric).map(|estimate| estimate.value);
     let step_ns = median(Metric::StepNs);
-    let floor = floor_ns(&run.environment, floor_bytes, &case);
+    let floor = floor_ns(&run.environment, &case);
     let versus = |other| (case.strategy != other).then(|| versus(found, &case, other)).flatten();
     SummaryRow {
         case,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::compare::{compare, compare_across, Comparison, Pairing, Verdict};
-use super::curve::{floor_ns, FloorBytes};
+use super::curve::floor_ns;
 use super::estimate::Estimate;
 use super::measurements::{Measurements, Prefer, Series};
 use crate::case::{BackendName, Case};
@@ -45,19 +45,14 @@ pub struct Measured<'a> {
 
 /// Every case that has this metric, and whose base has it too, by run and case. Steps from copies of a
 /// session are only compared with such steps, steps of whole decodes with steps of whole decodes.
-pub fn against<'a>(
-    runs: &'a [Run],
-    base: Base,
-    metric: Metric,
-    floor_bytes: FloorBytes<'_>,
-) -> Vec<Versus<'a>> {
+pub fn against<'a>(runs: &'a [Run], base: Base, metric: Metric) -> Vec<Versus<'a>> {
     let kinds = [Prefer::InTurn, Prefer::Decodes];
     let found: Vec<_> = runs.iter().map(|run| kinds.map(|prefer| Measurements::of(run, prefer))).collect();
     let series = |(run, case): (usize, Case), kind: usize| found[run][kind].series(&case, metric);
     let has = |&place: &(usize, Case)| series(place, 0).is_some();
     let measured = |(run, case): (usize, Case), series: &Series| {
         let value = series.median()?;
-        let floor = floor_ns(&runs[run].environment, floor_bytes, &case).filter(|_| metric == Metric::StepNs);
+        let floor = floor_ns(&runs[run].environment, &case).filter(|_| metric == Metric::StepNs);
         Some(Measured {
             run: &runs[run],
             case,
@@ -152,14 +147,13 @@ mod tests {
     #[test]
     fn strategies_of_a_run_are_paired_and_runs_are_not() {
         let runs = [synthetic::run(12), synthetic::run(12)];
-        let found =
-            against(&runs[..1], Base::Strategy(Strategy::Concat), Metric::StepNs, &synthetic::floor_bytes);
+        let found = against(&runs[..1], Base::Strategy(Strategy::Concat), Metric::StepNs);
         assert_eq!(found.len(), 12 * 5);
         let padded = found.iter().find(|v| v.one.case.to_string() == "transformer-toy/padded/cpu/b1/t512");
         let Versus { comparison: Some(comparison), one, base, .. } = padded.unwrap() else { panic!() };
         assert_eq!((comparison.verdict, comparison.pairing), (Verdict::Faster, Pairing::Rounds));
         assert!(one.floor_multiple.unwrap() < base.floor_multiple.unwrap());
-        let found = against(&runs, Base::FirstRun, Metric::StepNs, &synthetic::floor_bytes);
+        let found = against(&runs, Base::FirstRun, Metric::StepNs);
         assert_eq!(found.len(), 12 * 6);
         for Versus { comparison, .. } in found {
             let comparison = comparison.unwrap();
@@ -172,7 +166,7 @@ mod tests {
     fn counted_bytes_are_compared_exactly() {
         let runs = [synthetic::run(1)];
         let base = Base::Strategy(Strategy::Concat);
-        let found = against(&runs, base, Metric::CacheAllocatedBytes, &synthetic::floor_bytes);
+        let found = against(&runs, base, Metric::CacheAllocatedBytes);
         let ratio = |id: &str| {
             let found = found.iter().find(|v| v.one.case.to_string() == id).unwrap().comparison.unwrap();
             (found.ratio.value, found.verdict)
@@ -189,8 +183,7 @@ mod tests {
         for sample in &mut runs[1].samples {
             sample.round += if sample.round > 0 { 100 } else { 0 };
         }
-        let steps =
-            |runs: &[Run]| against(runs, Base::FirstRun, Metric::StepNs, &synthetic::floor_bytes).len();
+        let steps = |runs: &[Run]| against(runs, Base::FirstRun, Metric::StepNs).len();
         assert_eq!(steps(&runs), 0);
         let case = "transformer-toy/concat/cpu/b1/t64".parse().unwrap();
         runs[0]

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use decode_bench::analysis::{against, weights_differ, Base, Verdict, Versus, MIN_ROUNDS};
-use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{Metric, Run};
 use decode_bench::report::compare::{comparisons, Format};
@@ -79,7 +78,7 @@ pub fn run(args: Args) -> Result<()> {
     let runs = args.runs.iter().map(|run| open_run(run)).collect::<Result<Vec<Run>>>()?;
     same_weights(&runs)?;
     let base = base(&args)?;
-    let mut found = against(&runs, base, args.metric, &Step::floor_of);
+    let mut found = against(&runs, base, args.metric);
     if found.is_empty() {
         let what = format!("nothing to compare: no case has {} on both sides", args.metric);
         return Err(Error::Input(what));

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use decode_bench::backend::cuda::compile::Compiler;
+use decode_bench::bench::finish;
 use decode_bench::case::{Case, ModelKind, ShapeName};
 use decode_bench::error::Result;
 use decode_bench::measure::compile::{decodes, environment, Plan};
@@ -88,7 +89,7 @@ pub fn run(args: Args) -> Result<()> {
     let settings = Settings { results: args.results, resume: args.resume, ..Settings::default() };
     let mut record = Record::open(&settings, environment(&compiler, settings.seed))?;
     decodes(&compiler, &plans, args.rounds, &mut record)?;
-    print(&record.close()?)
+    print(&finish(record)?)
 }
 
 fn strategies(args: &Args) -> Result<Vec<Strategy>> {

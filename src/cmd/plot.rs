@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use decode_bench::cost::Step;
 use decode_bench::error::Result;
 use decode_bench::plot;
 
@@ -29,6 +28,6 @@ pub fn run(args: Args) -> Result<()> {
     let run = open_run(&args.run)?;
     let steps = args.with.as_deref().map(open_run).transpose()?;
     let folder = args.out.unwrap_or_else(|| args.run.join("plots"));
-    let files = plot::draw_with(&run, steps.as_ref(), &folder, &Step::floor_of)?;
+    let files = plot::draw_with(&run, steps.as_ref(), &folder)?;
     print(&files.iter().map(|file| format!("{}\n", file.display())).collect::<String>())
 }

@@ -5,7 +5,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use decode_bench::case::BackendName;
-use decode_bench::cost::Step;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{Metric, Run, Sample};
 use decode_bench::{report, suite};
@@ -58,10 +57,10 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(file) = &args.html {
         refuse_to_lose(file)?;
         let mut page = Output::create(file)?;
-        page.write(report::html(&run, &Step::floor_of)?.as_bytes())?;
+        page.write(report::html(&run)?.as_bytes())?;
         return page.commit();
     }
-    let section = report::markdown(&run, &Step::floor_of);
+    let section = report::markdown(&run);
     match args.splice {
         Some(page) => report::splice_file(&page, &section),
         None => print(&section),

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use decode_bench::bench::{finish, shard};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{default_threads, shard, Machines, Record, Settings, StopRule};
+use decode_bench::measure::{default_threads, Machines, Record, Settings, StopRule};
 use decode_bench::record::Sharding;
 use decode_bench::shard::{Group, Place, Plan};
 
@@ -78,7 +79,7 @@ fn run_all(filter: Option<&str>, settings: &Settings, machines: &Machines) -> Re
     let groups: Vec<Group> = plan.groups(1).iter().filter(able).cloned().collect();
     let mut record = Record::open(settings, machines.environment(&cases))?;
     shard::measure(&groups, machines, settings, &mut record, Some(settings.gpu_limit()))?;
-    print(&record.close()?)
+    print(&finish(record)?)
 }
 
 fn run_shard(place: Place, args: Args, settings: &Settings, machines: &Machines) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use decode_bench::bench::finish;
 use decode_bench::case::Case;
 use decode_bench::error::Result;
 use decode_bench::measure::equality::gate;
@@ -63,14 +64,14 @@ pub fn run(args: Args) -> Result<()> {
     let rounds = trace::ROUNDS.start..trace::ROUNDS.start + args.rounds;
     for cases in cases.chunk_by(|a, b| suite::same_fixture(a, b) && a.batch == b.batch) {
         let Case { model, shape, backend, .. } = cases[0];
-        let last: Vec<Case> = trace::strategies(cases).iter().map(|case| case.at(args.tokens)).collect();
+        let last: Vec<Case> = suite::decoded(cases).iter().map(|case| case.at(args.tokens)).collect();
         on_backend!(machines, backend, |b| {
             let fixture = Fixture::load(b, model, shape, args.seed)?;
             let equal = gate(&fixture, &last, Some(&mut record))?;
             trace::decodes(&fixture, &equal, args.tokens, rounds.clone(), None, &mut record)?;
         })
     }
-    print(&record.close()?)
+    print(&finish(record)?)
 }
 
 /// The cases under these strategies instead, where there are any.

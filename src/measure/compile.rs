@@ -9,11 +9,17 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::Record;
-use crate::backend::cuda::compile::{shapes, Compiler, NewKernels};
+use crate::backend::cpu::keep_freed_memory;
+use crate::backend::cuda::compile::{Compiler, NewKernels};
+use crate::backend::cuda::{Cuda, Variant};
+use crate::backend::Tokens;
 use crate::case::Case;
 use crate::error::Result;
-use crate::model::{capacity, source_rows, Config};
+use crate::model::weights::Weights;
+use crate::model::{capacity, source_rows, AnyModel, Config};
 use crate::record::{Environment, Gpu, Metric, Sample};
+use crate::session::Session;
+use crate::strategy::Strategy;
 
 /// What a decode under one strategy compiles.
 pub struct Plan {
@@ -44,6 +50,33 @@ impl Plan {
     }
 }
 
+/// The shapes that a decode of `tokens` tokens, one at a time, has to compile, in order; from a source of
+/// so many rows, or none.
+pub fn shapes(
+    config: &Config,
+    strategy: Strategy,
+    batch: usize,
+    tokens: usize,
+    capacity: usize,
+    source: usize,
+) -> Result<Vec<NewKernels>> {
+    let b = Cuda::plan();
+    let model = AnyModel::load(&b, config, &Weights::seeded(config.kind(), 0))?;
+    let mut session = Session::open_case(&b, &model, strategy, [batch; 2], capacity, source)?;
+    let mut known = HashSet::new();
+    let mut shapes = Vec::new();
+    for position in 1..=tokens {
+        session.feed(&Tokens(vec![vec![0]; batch]))?;
+        let mut kernels: Vec<Variant> = b.kernels_asked_for();
+        kernels.retain(|&variant| known.insert(variant));
+        kernels.sort();
+        if !kernels.is_empty() {
+            shapes.push(NewKernels { position, kernels });
+        }
+    }
+    Ok(shapes)
+}
+
 /// Where the times will come from. The GPU has no name: there is none.
 pub fn environment(compiler: &Compiler, seed: u64) -> Environment {
     let gpu = Gpu {
@@ -54,7 +87,7 @@ pub fn environment(compiler: &Compiler, seed: u64) -> Environment {
         nvrtc_cache_disabled: Some(compiler.nvrtc.has_cache_option()),
         ..Gpu::default()
     };
-    Environment { gpu: Some(gpu), ..Environment::collect(1, seed) }
+    Environment { gpu: Some(gpu), allocator: keep_freed_memory(), ..Environment::collect(1, seed) }
 }
 
 /// Compiles every shape of every plan once in each round, strategies in turn, but for those that the

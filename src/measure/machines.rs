@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::{nvml, Settings, StopRule};
-use crate::backend::cpu::Cpu;
+use crate::backend::cpu::{keep_freed_memory, Cpu};
 use crate::backend::cuda::{Cuda, Device, Mode};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
@@ -103,6 +103,7 @@ impl Machines {
     /// Where the numbers of these cases will come from.
     pub fn environment(&self, cases: &[Case]) -> Environment {
         let mut environment = Environment::collect(self.threads, self.seed);
+        environment.allocator = keep_freed_memory();
         environment.sampling = Some(self.stop.to_string());
         if let Some(Ok(device)) = self.gpu.get().filter(|_| cases.iter().any(|case| case.backend.is_cuda())) {
             environment.emulated = device.info.emulated;

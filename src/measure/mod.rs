@@ -4,7 +4,6 @@
 //! rounding cannot send two strategies different ways. Counting disturbs timing, so it is another
 //! pass over another backend ([`exact`]); so is the check of the logits that comes first ([`equality`]).
 
-pub mod bench;
 mod budget;
 pub mod ceilings;
 mod clocks;
@@ -18,7 +17,6 @@ mod machines;
 mod nvml;
 mod record;
 pub mod reorder;
-pub mod shard;
 pub mod startup;
 pub mod trace;
 mod watch;
@@ -60,7 +58,7 @@ pub struct StopRule {
 
 impl StopRule {
     /// The same, with no more time than is left.
-    fn within(self, left: Option<Duration>) -> StopRule {
+    pub(crate) fn within(self, left: Option<Duration>) -> StopRule {
         StopRule { budget: left.map_or(self.budget, |left| left.min(self.budget)), ..self }
     }
 }

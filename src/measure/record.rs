@@ -6,10 +6,8 @@ use super::clocks::Clocks;
 use super::watch::Watch;
 use super::{Budget, Settings};
 use crate::case::Case;
-use crate::cost::Step;
 use crate::error::{Error, Result};
 use crate::record::{Environment, Run, RunWriter, Sample};
-use crate::{plot, report};
 
 pub struct Record {
     pub writer: RunWriter,
@@ -39,7 +37,7 @@ impl Record {
     }
 
     /// The same, of a run that another program of the same `cargo bench` began.
-    pub(super) fn join(path: &Path, here: &Environment) -> Result<Record> {
+    pub(crate) fn join(path: &Path, here: &Environment) -> Result<Record> {
         Record::go_on(path, |run| run.contradictions(here))
     }
 
@@ -90,16 +88,10 @@ impl Record {
         self.writer.update_environment(|environment| environment.gpu.get_or_insert_default().left_out = now)
     }
 
-    /// Draws the figures and returns the tables, as printed.
-    pub fn close(self) -> Result<String> {
+    /// The run, finished and opened again.
+    pub fn finish(self) -> Result<Run> {
         let path = self.writer.path().to_path_buf();
         self.writer.finish()?;
-        let run = Run::open(&path)?;
-        if let Err(why) = run.refuse_emulated() {
-            return Ok(format!("\nwritten to {}\n{why}\n", path.display()));
-        }
-        plot::draw(&run, &path.join("plots"), &Step::floor_of)?;
-        let table = report::table(&run, &Step::floor_of);
-        Ok(format!("\n{table}\n{}\nwritten to {}\n", run.noise_summary(), path.display()))
+        Run::open(&path)
     }
 }

@@ -7,35 +7,12 @@ use std::time::{Duration, Instant};
 use super::fixture::timed;
 use super::{Fixture, Record};
 use crate::backend::Backend;
-use crate::case::{BackendName, Case, ShapeName};
+use crate::case::{BackendName, Case};
 use crate::error::Result;
 use crate::record::{Metric, Sample, FIRST_DECODE_ROUND};
-use crate::strategy::Strategy;
 
 /// The rounds that `cargo bench` decodes in.
 pub const ROUNDS: Range<u32> = FIRST_DECODE_ROUND..FIRST_DECODE_ROUND + 6;
-
-/// The strategies that the cases have, each once. Recomputing a whole capacity costs the same at
-/// every step: it is left out, one position says it all.
-pub fn strategies(cases: &[Case]) -> Vec<Case> {
-    let mut cases: Vec<Case> = cases.iter().map(|case| case.at(1)).collect();
-    cases.retain(|case| case.strategy != Strategy::NaivePadded);
-    cases.sort();
-    cases.dedup();
-    cases
-}
-
-/// How far `cargo bench` decodes: to the capacity of `toy`, less where recomputing, or compiling every
-/// length, takes minutes.
-pub fn usual_length(shape: ShapeName, backend: BackendName) -> Option<usize> {
-    match (shape, backend) {
-        (ShapeName::Gpt2 | ShapeName::Large, _) => None,
-        (_, BackendName::CudaSpecialised) => Some(32),
-        (ShapeName::Tiny, _) => Some(64),
-        (ShapeName::Toy, _) => Some(512),
-        (ShapeName::Base | ShapeName::FlaxToy | ShapeName::Wmt, _) => Some(128),
-    }
-}
 
 /// Decodes `tokens` tokens under each case's strategy in turn, once in each round that the run does
 /// not have yet. After the first, no round is begun once the budget is spent. On a GPU each decodes once before,
@@ -124,7 +101,7 @@ mod tests {
     use super::*;
     use crate::backend::cuda::{Cuda, Device, Mode};
     use crate::backend::tests::device;
-    use crate::case::ModelKind;
+    use crate::case::{ModelKind, ShapeName};
     use crate::measure::Settings;
     use crate::record::Environment;
 

@@ -2,7 +2,7 @@
 //! CPU, what it pays for reading rows that hold nothing yet.
 
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
-use super::figures::FigureInput;
+use super::input::FigureInput;
 use super::style::Style;
 use crate::analysis::counted;
 use crate::analysis::provenance;

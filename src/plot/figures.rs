@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 
 use super::axis::Axis;
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
+use super::input::FigureInput;
 use super::style::Style;
 use super::{compiling, file_name, startup};
 use crate::analysis::provenance;
 use crate::analysis::{
-    cumulative, floor_ns, loglog_fit, summary, tail, versus, Crossing, Estimate, Fit, FloorBytes, Group,
-    Measurements, Prefer, Summary, Verdict,
+    cumulative, floor_ns, loglog_fit, summary, tail, versus, Crossing, Estimate, Fit, Group, Summary, Verdict,
 };
 use crate::case::Case;
 use crate::cost::Step;
 use crate::error::Result;
 use crate::record::{Metric, Run};
-use crate::report::interval;
 use crate::strategy::Strategy;
+use crate::units::interval;
 use crate::units::Quantity;
 
 pub struct Figure {
@@ -24,20 +24,11 @@ pub struct Figure {
     pub svg: String,
 }
 
-/// What figures are made from.
-pub struct FigureInput<'a> {
-    pub run: &'a Run,
-    /// Decodes to set against what was compiled.
-    pub steps: Option<&'a Run>,
-    pub found: Measurements,
-    pub floor_bytes: FloorBytes<'a>,
-}
-
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
-pub fn figures(run: &Run, steps: Option<&Run>, floor_bytes: FloorBytes<'_>) -> Result<Vec<Figure>> {
-    let source = FigureInput { steps, ..FigureInput::of(run, floor_bytes) };
-    let summaries = summary(run, floor_bytes);
+pub fn figures(run: &Run, steps: Option<&Run>) -> Result<Vec<Figure>> {
+    let source = FigureInput { steps, ..FigureInput::of(run) };
+    let summaries = summary(run);
     let mut figures = Vec::new();
     for group in source.found.groups() {
         let summary = summaries.iter().find(|s| s.group == group);
@@ -54,10 +45,6 @@ pub fn figures(run: &Run, steps: Option<&Run>, floor_bytes: FloorBytes<'_>) -> R
 }
 
 impl<'a> FigureInput<'a> {
-    pub fn of(run: &'a Run, floor_bytes: FloorBytes<'a>) -> FigureInput<'a> {
-        FigureInput { run, steps: None, found: Measurements::of(run, Prefer::Decodes), floor_bytes }
-    }
-
     /// Every chart that the group has samples for, by the name of its figure.
     pub fn charts(&self, group: Group, summary: Option<&Summary>) -> Vec<(&'static str, Chart)> {
         let charts = [
@@ -187,7 +174,7 @@ impl<'a> FigureInput<'a> {
         let peak = self.run.environment.peak_flops_of(group.backend)? as f64;
         let predicted = |t: usize| {
             let case = group.case(strategy, t);
-            let floor = floor_ns(&self.run.environment, self.floor_bytes, &case)?;
+            let floor = floor_ns(&self.run.environment, &case)?;
             Some((t, floor.max(Step::of(&case).ok()?.flops() as f64 * 1e9 / peak)))
         };
         let predicted: Vec<(usize, f64)> = steps.iter().filter_map(|&(t, _)| predicted(t)).collect();
@@ -221,7 +208,7 @@ impl<'a> FigureInput<'a> {
 
     fn floor(&self, group: Group) -> Option<Chart> {
         let multiple = |case: &Case, step: Estimate| {
-            let floor = floor_ns(&self.run.environment, self.floor_bytes, case)?;
+            let floor = floor_ns(&self.run.environment, case)?;
             Some(step.map(|ns| ns / floor))
         };
         let curves = self.curves(group, Metric::StepNs, &multiple)?;

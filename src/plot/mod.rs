@@ -17,6 +17,7 @@ mod canvas;
 mod chart;
 mod compiling;
 mod figures;
+mod input;
 mod labels;
 mod raster;
 mod startup;
@@ -24,32 +25,27 @@ mod style;
 
 pub(crate) use axis::Scale;
 pub(crate) use chart::{pooled, Chart, Curve, Dot, Panel};
-pub(crate) use figures::FigureInput;
+pub(crate) use input::FigureInput;
 pub(crate) use startup::{notes as start_notes, starts, Start, PHASES};
 pub(crate) use style::Style;
 
 use std::path::{Path, PathBuf};
 
-use crate::analysis::{FloorBytes, Group};
+use crate::analysis::Group;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::record::Run;
 
 /// Draws every figure that the run has samples for into `folder`, which is made if it is missing.
 /// Returns the files: `latency-transformer-toy-cpu-b1.svg`, its `.png`, and so on.
-pub fn draw(run: &Run, folder: &Path, floor_bytes: FloorBytes<'_>) -> Result<Vec<PathBuf>> {
-    draw_with(run, None, folder, floor_bytes)
+pub fn draw(run: &Run, folder: &Path) -> Result<Vec<PathBuf>> {
+    draw_with(run, None, folder)
 }
 
 /// The same; what was compiled is set against the decodes of a second run, on a CPU.
-pub fn draw_with(
-    run: &Run,
-    steps: Option<&Run>,
-    folder: &Path,
-    floor_bytes: FloorBytes<'_>,
-) -> Result<Vec<PathBuf>> {
+pub fn draw_with(run: &Run, steps: Option<&Run>, folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for figure in figures::figures(run, steps, floor_bytes)? {
+    for figure in figures::figures(run, steps)? {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let svg = folder.join(format!("{}.svg", figure.name));
         let png = svg.with_extension("png");

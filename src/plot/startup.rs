@@ -5,7 +5,7 @@ use plotters::style::RGBColor;
 use super::axis::Axis;
 use super::canvas::{self, text_width, Anchor, Canvas, Point, FAINT, GRID, INK};
 use super::chart::write_lines;
-use super::figures::FigureInput;
+use super::input::FigureInput;
 use crate::analysis::provenance;
 use crate::analysis::{Estimate, Group};
 use crate::case::Case;

@@ -9,7 +9,7 @@ fn texts(svg: &str) -> Vec<String> {
 }
 
 fn figure(run: &Run, name: &str) -> Option<String> {
-    let figures = figures::figures(run, None, &synthetic::floor_bytes).unwrap();
+    let figures = figures::figures(run, None).unwrap();
     Some(figures.into_iter().find(|figure| figure.name.starts_with(name))?.svg)
 }
 
@@ -17,9 +17,7 @@ fn figure(run: &Run, name: &str) -> Option<String> {
 fn figures_are_the_same_bytes_every_time_and_the_text_is_drawn() {
     let run = synthetic::run(12);
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let files = folders
-        .each_ref()
-        .map(|folder| draw(&run, &folder.path().join("plots"), &synthetic::floor_bytes).unwrap());
+    let files = folders.each_ref().map(|folder| draw(&run, &folder.path().join("plots")).unwrap());
     let names: Vec<String> =
         files[0].iter().map(|f| f.file_name().unwrap().to_string_lossy().into_owned()).collect();
     for figure in ["latency", "cumulative", "memory", "floor", "startup"] {
@@ -108,7 +106,7 @@ fn labels_of_a_figure_do_not_cover_each_other() {
 fn one_sample_at_one_position_is_drawn_too() {
     let run = synthetic::run_at(1, &[64]);
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(draw(&run, folder.path(), &synthetic::floor_bytes).unwrap().len(), 10);
+    assert_eq!(draw(&run, folder.path()).unwrap().len(), 10);
     assert!(figure(&run, "latency").unwrap().contains("n = 1 sample"));
 }
 
@@ -118,7 +116,7 @@ fn a_run_with_nothing_measured_has_no_figures() {
     run.samples.clear();
     run.ledger.clear();
     let folder = tempfile::tempdir().unwrap();
-    assert!(draw(&run, folder.path(), &|_| None).unwrap().is_empty());
+    assert!(draw(&run, folder.path()).unwrap().is_empty());
 }
 
 #[test]
@@ -128,7 +126,7 @@ fn compile_times_are_drawn_against_the_decodes_of_a_cpu() {
     let said = |texts: &[String], wanted: &str| texts.iter().any(|text| text.contains(wanted));
     assert!(said(&alone, "NVRTC 12.9, backend nvrtc-sm_90") && said(&alone, "No GPU took part"), "{alone:?}");
     assert!(!said(&alone, "least at"), "{alone:?}");
-    let with = figures::figures(&compiled, Some(&steps), &synthetic::floor_bytes).unwrap();
+    let with = figures::figures(&compiled, Some(&steps)).unwrap();
     let [with] = &with[..] else { panic!("a run that compiles has one figure") };
     assert_eq!(with.name, "compile-transformer-toy-nvrtc-sm_90-b1");
     let with = texts(&with.svg);
@@ -147,7 +145,6 @@ fn compile_times_are_drawn_against_the_decodes_of_a_cpu() {
 fn decodes_of_another_length_are_not_set_against_compile_times() {
     let mut steps = synthetic::run(6);
     steps.samples.retain(|sample| sample.metric != Metric::DecodeNs);
-    let error =
-        figures::figures(&synthetic::compiled(1), Some(&steps), &synthetic::floor_bytes).err().unwrap();
+    let error = figures::figures(&synthetic::compiled(1), Some(&steps)).err().unwrap();
     assert!(error.to_string().contains("no whole decodes of 512 tokens of transformer-toy"), "{error}");
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::provenance::{self, Checkout};
+use super::checkout::{self, Checkout};
+use super::machine::CpuCache;
 use super::{machine, time};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
@@ -76,16 +77,6 @@ pub struct Environment {
     /// Fields of another version, kept.
     #[serde(flatten)]
     pub other: BTreeMap<String, serde_json::Value>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CpuCache {
-    pub level: u64,
-    /// `Data`, `Instruction` or `Unified`.
-    pub kind: String,
-    pub bytes: u64,
-    /// Logical processors that share it, as the kernel lists them: `0-3`.
-    pub shared_by: String,
 }
 
 /// One access pattern read one buffer as large as a model's weights.
@@ -225,7 +216,7 @@ impl Environment {
     /// This program on this machine, now. Ceilings and GPU are for those who measure to add.
     pub fn collect(threads: usize, seed: u64) -> Environment {
         let cpu = machine::Cpu::read();
-        let built = provenance::of_the_build();
+        let built = checkout::of_the_build();
         let clock = machine::Clock::measure();
         Environment {
             format_version: FORMAT_VERSION,
@@ -250,7 +241,7 @@ impl Environment {
             caches: machine::caches(),
             memory_bytes: machine::memory_bytes(),
             transparent_hugepages: machine::transparent_hugepages(),
-            allocator: crate::backend::cpu::keep_freed_memory(),
+            allocator: None,
             os: std::env::consts::OS.into(),
             kernel: machine::kernel(),
             virtualised: cpu.virtualised,

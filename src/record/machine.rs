@@ -5,7 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::environment::CpuCache;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CpuCache {
+    pub level: u64,
+    /// `Data`, `Instruction` or `Unified`.
+    pub kind: String,
+    pub bytes: u64,
+    /// Logical processors that share it, as the kernel lists them: `0-3`.
+    pub shared_by: String,
+}
 
 /// From `/proc/cpuinfo`.
 #[derive(Default)]

@@ -12,6 +12,7 @@
 //! A row is one line, appended by one write. Killing the program can at worst leave a last line
 //! without its end: [`Run::open`] leaves it out and says so, [`RunWriter::resume`] cuts it off.
 
+mod checkout;
 mod environment;
 mod git;
 mod import;
@@ -29,13 +30,13 @@ mod writer;
 /// taken from a copy of a session poised before it.
 pub const FIRST_DECODE_ROUND: u32 = 101;
 
+pub use checkout::Checkout;
 pub use environment::{
-    Bandwidth, CpuCache, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
+    Bandwidth, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
 };
 pub use import::{import, Imported};
-pub use machine::physical_cores;
+pub use machine::{physical_cores, CpuCache};
 pub use metric::{Metric, Unit};
-pub use provenance::Checkout;
 pub use rows::{EqualityRow, LedgerRow, Sample};
 pub use run::Run;
 pub use table::Extra;

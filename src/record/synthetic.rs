@@ -113,16 +113,6 @@ pub(crate) fn reordered(rounds: u32) -> Run {
     Run { samples, ..compiled(0) }
 }
 
-pub(crate) fn floor_bytes(case: &Case) -> Option<u64> {
-    let rows = match case.strategy {
-        Strategy::Naive | Strategy::NaivePadded => 0,
-        Strategy::Padded | Strategy::Reprojected | Strategy::Onehot => CAPACITY,
-        Strategy::Chunked(c) => case.position.next_multiple_of(c) as u64,
-        Strategy::Concat | Strategy::Bounded | Strategy::Shift => case.position as u64,
-    };
-    Some(WEIGHT_BYTES + rows * ROW_BYTES)
-}
-
 fn cases(positions: &[usize]) -> Vec<Case> {
     let case: Case = "transformer-toy/naive/cpu/b1/t1".parse().unwrap();
     positions.iter().flat_map(|&t| STRATEGIES.map(|s| case.at(t).under(s))).collect()

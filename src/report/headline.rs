@@ -1,9 +1,7 @@
 //! Findings in words: one sentence each, measured and predicted side by side.
 
-use std::fmt::Display;
-
 use crate::analysis::{Answer, Finding, Prediction, Question};
-use crate::units::Quantity;
+use crate::units::{interval, Quantity};
 
 /// `padded beats concat from position 182 [128, 192] on; predicted 172: 1.06 × that.`
 pub fn sentence(finding: &Finding) -> String {
@@ -52,16 +50,6 @@ fn number(finding: &Finding) -> String {
         Answer::Always | Answer::Never | Answer::Overall | Answer::NotOverall | Answer::Undecided => {
             String::new()
         }
-    }
-}
-
-/// `102, 128`; an end that is absent lies outside of what was measured.
-pub fn interval<T: Display>(lo: Option<T>, hi: Option<T>) -> String {
-    match (lo, hi) {
-        (Some(lo), Some(hi)) => format!("{lo}, {hi}"),
-        (Some(lo), None) => format!("not before {lo}"),
-        (None, Some(hi)) => format!("at the latest {hi}"),
-        (None, None) => "anywhere".into(),
     }
 }
 

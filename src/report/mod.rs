@@ -13,15 +13,15 @@ mod reordering;
 use std::fmt::Write;
 use std::path::Path;
 
-pub use headline::{interval, sentence};
+pub use headline::sentence;
 pub use html::html;
 
-use crate::units::Quantity;
+use crate::units::{interval, Quantity};
 use cells::TextTable;
 
 use crate::analysis::{
     findings, is_headline, provenance, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding,
-    FloorBytes, Pairing, Summary, SummaryRow,
+    Pairing, Summary, SummaryRow,
 };
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -31,9 +31,9 @@ pub const BEGIN: &str = "<!-- decode-bench:begin -->";
 pub const END: &str = "<!-- decode-bench:end -->";
 
 /// The run's tables as Markdown.
-pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
-    let mut text = format!("{}\n{}", introduction(run), headlines(run, floor_bytes));
-    for summary in summary(run, floor_bytes) {
+pub fn markdown(run: &Run) -> String {
+    let mut text = format!("{}\n{}", introduction(run), headlines(run));
+    for summary in summary(run) {
         let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
         let notes = notes(run, &summary).map(|line| format!("- {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
@@ -49,9 +49,9 @@ pub fn markdown(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
 }
 
 /// The same for a terminal.
-pub fn table(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
-    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(run, floor_bytes));
-    for summary in summary(run, floor_bytes) {
+pub fn table(run: &Run) -> String {
+    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(run));
+    for summary in summary(run) {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
         let notes = notes(run, &summary).map(|line| format!("  {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
@@ -70,8 +70,8 @@ pub fn reordering(run: &Run) -> String {
 }
 
 /// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.
-fn headlines(run: &Run, floor_bytes: FloorBytes<'_>) -> String {
-    let findings = findings(run, floor_bytes);
+fn headlines(run: &Run) -> String {
+    let findings = findings(run);
     let group = |found: &[Finding]| {
         let lines = found.iter().map(|finding| format!("  - {}\n", sentence(finding)));
         format!("\n- {}:\n{}", found[0].group, lines.collect::<String>())

@@ -3,7 +3,7 @@ use crate::record::synthetic;
 
 #[test]
 fn the_table_says_what_was_measured_and_on_what() {
-    let text = markdown(&synthetic::run(12), &synthetic::floor_bytes);
+    let text = markdown(&synthetic::run(12));
     for wanted in [
         "2 threads used",
         "**transformer-toy, cpu, batch 1**",
@@ -23,8 +23,8 @@ fn the_table_says_what_was_measured_and_on_what() {
 #[test]
 fn the_terminal_has_the_same_rows() {
     let run = synthetic::run(6);
-    let rows = markdown(&run, &synthetic::floor_bytes).lines().filter(|l| l.starts_with("| 512")).count();
-    let text = table(&run, &synthetic::floor_bytes);
+    let rows = markdown(&run).lines().filter(|l| l.starts_with("| 512")).count();
+    let text = table(&run);
     assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("512")).count(), rows);
 }
 
@@ -61,7 +61,7 @@ fn cells_cannot_break_the_table() {
 #[test]
 fn what_was_reordered_stands_beside_the_step_that_follows() {
     let run = synthetic::reordered(5); // so few that an interval is the whole range
-    let text = markdown(&run, &synthetic::floor_bytes);
+    let text = markdown(&run);
     for wanted in [
         "**transformer-toy, cpu: beams**",
         "| position | beams | strategy | reorder | step | n | reorder / step | bytes |",
@@ -72,14 +72,14 @@ fn what_was_reordered_stands_beside_the_step_that_follows() {
         assert!(text.contains(wanted), "{wanted}\n{text}");
     }
     assert!(!text.contains("batch 4"), "no table of steps: {text}");
-    assert!(table(&run, &synthetic::floor_bytes).ends_with(&reordering(&run)));
+    assert!(table(&run).ends_with(&reordering(&run)));
     assert_eq!(reordering(&synthetic::run(2)), "");
 }
 
 #[test]
 fn what_was_compiled_is_a_table_that_says_what_it_is_of() {
     let run = synthetic::compiled(3);
-    let text = markdown(&run, &synthetic::floor_bytes);
+    let text = markdown(&run);
     for wanted in [
         "NVRTC 12.9, no GPU",
         "**transformer-toy, nvrtc-sm_90, batch 1: compiling**",
@@ -89,6 +89,6 @@ fn what_was_compiled_is_a_table_that_says_what_it_is_of() {
     ] {
         assert!(text.contains(wanted), "{wanted}\n{text}");
     }
-    assert!(table(&run, &synthetic::floor_bytes).contains("   512  chunked-64  8.80 [8, 9.60] s"));
-    assert!(!markdown(&synthetic::run(2), &synthetic::floor_bytes).contains("compiling"));
+    assert!(table(&run).contains("   512  chunked-64  8.80 [8, 9.60] s"));
+    assert!(!markdown(&synthetic::run(2)).contains("compiling"));
 }

@@ -17,7 +17,6 @@ use sha2::{Digest, Sha256};
 use crate::case::Case;
 use crate::cost::Step;
 use crate::error::{Error, Result};
-use crate::measure::trace;
 use crate::suite;
 
 /// More machines than anybody has.
@@ -107,9 +106,9 @@ impl Plan {
 
 fn groups_of(fixture: &[Case]) -> Result<Vec<Group>> {
     let one_sentence: Vec<Case> = fixture.iter().copied().filter(|case| case.batch == 1).collect();
-    let length = trace::usual_length(fixture[0].shape, fixture[0].backend);
+    let length = suite::decode_length(fixture[0].shape, fixture[0].backend);
     let mut decodes: Vec<Case> = length
-        .map_or(Vec::new(), |tokens| trace::strategies(&one_sentence).iter().map(|c| c.at(tokens)).collect());
+        .map_or(Vec::new(), |tokens| suite::decoded(&one_sentence).iter().map(|c| c.at(tokens)).collect());
     let mut groups = Vec::new();
     for cases in fixture.chunk_by(suite::side_by_side).rev() {
         let decodes = if cases[0].batch == 1 { std::mem::take(&mut decodes) } else { Vec::new() };

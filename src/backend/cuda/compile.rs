@@ -4,18 +4,10 @@
 //! with all lengths compiled in. Concat asks for new ones at every position, chunked-c at every
 //! c-th, padded once.
 
-use std::collections::HashSet;
-
 use super::kernels::Variant;
 use super::nvrtc::{Need, Nvrtc, Survey};
-use super::Cuda;
-use crate::backend::Tokens;
 use crate::case::{BackendName, OutsideName};
 use crate::error::{Error, Result};
-use crate::model::weights::Weights;
-use crate::model::{AnyModel, Config};
-use crate::session::Session;
-use crate::strategy::Strategy;
 
 /// NVRTC, and the GPU it compiles for.
 pub struct Compiler {
@@ -75,33 +67,6 @@ pub struct CompiledShape {
     pub position: usize,
     pub kernels: usize,
     pub compile_ns: u64,
-}
-
-/// The shapes that a decode of `tokens` tokens, one at a time, has to compile, in order; from a source of
-/// so many rows, or none.
-pub fn shapes(
-    config: &Config,
-    strategy: Strategy,
-    batch: usize,
-    tokens: usize,
-    capacity: usize,
-    source: usize,
-) -> Result<Vec<NewKernels>> {
-    let b = Cuda::plan();
-    let model = AnyModel::load(&b, config, &Weights::seeded(config.kind(), 0))?;
-    let mut session = Session::open_case(&b, &model, strategy, [batch; 2], capacity, source)?;
-    let mut known = HashSet::new();
-    let mut shapes = Vec::new();
-    for position in 1..=tokens {
-        session.feed(&Tokens(vec![vec![0]; batch]))?;
-        let mut kernels: Vec<Variant> = b.kernels_asked_for();
-        kernels.retain(|&variant| known.insert(variant));
-        kernels.sort();
-        if !kernels.is_empty() {
-            shapes.push(NewKernels { position, kernels });
-        }
-    }
-    Ok(shapes)
 }
 
 impl NewKernels {

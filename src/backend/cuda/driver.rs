@@ -16,6 +16,9 @@ use cudarc::driver::{sys, CudaContext, DriverError};
 use super::failed;
 use crate::error::{Error, Result};
 
+/// A pointer into the memory of the device.
+pub type Pointer = u64;
+
 /// Of a driver, the newest CUDA that it knows; of NVRTC, its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CudaVersion {

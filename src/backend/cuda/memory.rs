@@ -6,12 +6,10 @@ use std::rc::Rc;
 use std::sync::atomic::{fence, Ordering};
 use std::time::{Duration, Instant};
 
+use super::driver::Pointer;
 use super::stream::Stream;
 use crate::backend::{bytes, Meter, Shape};
 use crate::error::Result;
-
-/// A pointer into the memory of the device.
-pub type Pointer = u64;
 
 /// `[batch, rows, width]`, row-major.
 pub struct Tensor {

@@ -40,9 +40,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 use driver::Function;
+use driver::Pointer;
 use graph::Recorder;
 use kernels::MOST_LENGTHS;
-use memory::{kept, weights, Pointer, Scratch, Slot, Slots};
+use memory::{kept, weights, Scratch, Slot, Slots};
 use stream::{Grid, Stream};
 use timing::{Flusher, HeadStart};
 

@@ -9,10 +9,10 @@ use std::time::Instant;
 use cudarc::driver::{result, sys, CudaGraph, CudaStream};
 
 use super::device::{broken, Device};
+use super::driver::Pointer;
 use super::driver::{self, Function};
 use super::failed;
 use super::kernels::MOST_LENGTHS;
-use super::memory::Pointer;
 use crate::backend::CaptureTimes;
 use crate::error::Result;
 

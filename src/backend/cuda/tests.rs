@@ -323,7 +323,7 @@ fn compiles_follow_the_shapes() {
             session.feed(&slice(&text, position..position + 1)).unwrap();
             assert_eq!(b.compiled().len() > before, fresh, "{strategy} at {}", position + 1);
         }
-        let asked: Vec<usize> = compile::shapes(config, strategy, 1, 4, CAPACITY, 0)
+        let asked: Vec<usize> = crate::measure::compile::shapes(config, strategy, 1, 4, CAPACITY, 0)
             .unwrap()
             .iter()
             .map(|s| s.position)

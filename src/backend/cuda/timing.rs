@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
+use super::driver::Pointer;
 use super::kernels::MOST_LENGTHS;
-use super::memory::Pointer;
 use super::stream::Timed;
 use super::{checked, failed, Cuda, Kernel, Launch, Tensor};
 use crate::backend::{bytes, DeviceTime};

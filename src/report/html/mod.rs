@@ -13,7 +13,6 @@ mod tables;
 use minijinja::value::Serde;
 use minijinja::{context, Environment};
 
-use crate::analysis::FloorBytes;
 use crate::error::{Error, Result};
 use crate::record::Run;
 
@@ -24,8 +23,8 @@ const NAME: &str = "page.html";
 ///
 /// # Errors
 /// When the template does not fit the page.
-pub fn html(run: &Run, floor_bytes: FloorBytes<'_>) -> Result<String> {
-    let page = page::Page::of(run, floor_bytes);
+pub fn html(run: &Run) -> Result<String> {
+    let page = page::Page::of(run);
     let mut templates = Environment::new();
     let rendered = templates.add_template(NAME, include_str!("page.html")).and_then(|()| {
         templates.get_template(NAME)?.render(context! {

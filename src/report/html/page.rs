@@ -6,7 +6,7 @@ use super::facts::{facts, Fact};
 use super::plots::{self, Plots};
 use super::tables::{self, Table};
 use crate::analysis::provenance;
-use crate::analysis::{findings, summary, FloorBytes, Group, Summary};
+use crate::analysis::{findings, summary, Group, Summary};
 use crate::plot::{start_notes, starts, FigureInput, Start, PHASES};
 use crate::record::Run;
 use crate::report::{notes, sentence};
@@ -60,10 +60,10 @@ struct Bar {
 }
 
 impl Page {
-    pub fn of(run: &Run, floor_bytes: FloorBytes<'_>) -> Page {
-        let source = FigureInput::of(run, floor_bytes);
-        let summaries = summary(run, floor_bytes);
-        let findings = findings(run, floor_bytes);
+    pub fn of(run: &Run) -> Page {
+        let source = FigureInput::of(run);
+        let summaries = summary(run);
+        let findings = findings(run);
         let mut plots = Plots::default();
         let mut section = |group: Group| {
             let summary = summaries.iter().find(|summary| summary.group == group);

@@ -2,7 +2,7 @@ use super::*;
 use crate::record::{synthetic, EqualityRow, Gpu, Metric, Sample};
 
 fn page(run: &Run) -> String {
-    html(run, &synthetic::floor_bytes).unwrap()
+    html(run).unwrap()
 }
 
 /// The text of the JSON that the script reads.
@@ -15,7 +15,7 @@ fn json(page: &str) -> &str {
 fn the_page_has_what_the_report_has() {
     let run = synthetic::run(12);
     let page = page(&run);
-    let report = crate::report::markdown(&run, &synthetic::floor_bytes);
+    let report = crate::report::markdown(&run);
     let rows: Vec<&str> = report.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
     assert!(rows.len() > 12);
     for cell in rows.iter().flat_map(|row| row.trim_matches('|').split(" | ")).map(str::trim) {

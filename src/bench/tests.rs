@@ -9,7 +9,7 @@ use crate::case::BackendName;
 use crate::record::Run;
 
 const CHILD: &str = "DECODE_BENCH_TEST_LOST_DEVICE";
-const NAME: &str = "measure::bench::tests::a_lost_device_keeps_the_samples_and_fails_its_cases";
+const NAME: &str = "bench::tests::a_lost_device_keeps_the_samples_and_fails_its_cases";
 
 /// Times two cases on the CPU and two on the GPU, and loses the GPU after the first of these.
 fn measure_and_lose(results: &Path) {

@@ -12,7 +12,7 @@ use crate::record::Metric;
 use crate::strategy::Strategy;
 
 /// What a budget calls this.
-pub(in crate::measure) const COUNTED: &str = "work and memory counted";
+pub(super) const COUNTED: &str = "work and memory counted";
 
 /// Counts the work and the memory of every case, and holds the work against the closed forms.
 pub fn memory(bench: &Bench) -> Result<()> {
@@ -35,7 +35,7 @@ pub fn memory(bench: &Bench) -> Result<()> {
     record.map_or(Ok(()), |mut record| record.left_out(&budget, &[COUNTED])) // the run is finished by `step`, the last of the four
 }
 
-pub(in crate::measure) fn count<B: Backend>(
+pub(super) fn count<B: Backend>(
     counter: &Counter<B>,
     cases: &[Case],
     mut record: Option<&mut Record>,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::{Bench, Keep, Mode, Record, Timing};
+use super::{finish, Bench, Keep, Mode, Record, Timing};
 use crate::analysis::Series;
 use crate::backend::Backend;
 use crate::case::Case;
@@ -41,14 +41,14 @@ pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Resul
     }
     if let Some(mut record) = record {
         record.left_out(&budget, &[STEPS, DECODES])?;
-        print!("{}", record.close()?);
+        print!("{}", finish(record)?);
     }
     Ok(())
 }
 
 /// What a budget calls them.
-pub(in crate::measure) const STEPS: &str = "steps";
-pub(in crate::measure) const DECODES: &str = "whole decodes";
+pub(super) const STEPS: &str = "steps";
+pub(super) const DECODES: &str = "whole decodes";
 
 /// The steps of one model on one backend, between two measurements of what bounds them: the machine
 /// changes meanwhile.
@@ -141,11 +141,7 @@ fn warm_up<B: Backend>(prefilled: &Prefilled<'_, B>) -> Result<Duration> {
 
 /// Prompts long enough for the arithmetic to count. Those who remember nothing have no prefill: all
 /// their steps are one.
-pub(in crate::measure) fn prefills<B: Backend>(
-    fixture: &Fixture<B>,
-    cases: &[Case],
-    record: &mut Record,
-) -> Result<()> {
+pub(super) fn prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case], record: &mut Record) -> Result<()> {
     let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();
     let cases: Vec<Case> = cases.iter().filter(long).copied().collect();
     let taken = |case: &Case, round| has_rounds(record, case, Metric::PrefillNs, round..round + 1);
@@ -162,7 +158,7 @@ pub(in crate::measure) fn prefills<B: Backend>(
 }
 
 /// Rounds in turn until there are enough, which the settings say; those that the run already has count.
-pub(in crate::measure) fn in_turn<B: Backend>(
+pub(super) fn in_turn<B: Backend>(
     fixture: &Fixture<B>,
     cases: &[Case],
     stop: &StopRule,
@@ -243,17 +239,17 @@ fn rounds_of(run: &Run, case: &Case) -> Series {
 }
 
 /// Every step of a whole decode, of one sentence under each strategy.
-pub(in crate::measure) fn whole_decodes<B: Backend>(
+pub(super) fn whole_decodes<B: Backend>(
     fixture: &Fixture<B>,
     cases: &[Case],
     record: &mut Record,
     budget: &Budget,
 ) -> Result<()> {
     let cases: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
-    let Some(tokens) = cases.first().and_then(|case| trace::usual_length(case.shape, case.backend)) else {
+    let Some(tokens) = cases.first().and_then(|case| suite::decode_length(case.shape, case.backend)) else {
         return Ok(());
     };
-    let decodes: Vec<Case> = trace::strategies(&cases).iter().map(|case| case.at(tokens)).collect();
+    let decodes: Vec<Case> = suite::decoded(&cases).iter().map(|case| case.at(tokens)).collect();
     let decoded = budget.spend(&decodes, DECODES, |left| {
         let most = left.map_or(TRACE_BUDGET, |left| left.min(TRACE_BUDGET));
         trace::decodes(fixture, &decodes, tokens, trace::ROUNDS, Some(most), record)

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::measure::equality::gate;
 use crate::measure::reorder::{self, Beams};
 use crate::measure::{exact, Budget, Fixture};
-use crate::record::{Metric, Run, Sample};
+use crate::record::{Metric, Sample};
 use crate::strategy::Strategy;
 use crate::{on_backend, report, suite};
 
@@ -50,14 +50,12 @@ pub fn reorders(bench: &Bench) -> Result<()> {
     }
     if let Some(mut record) = record {
         record.left_out(&budget, &[REORDERED])?;
-        let path = record.writer.path().to_path_buf();
-        record.writer.finish()?; // `step` goes on with it, if it follows
-        let run = Run::open(&path)?;
+        let run = record.finish()?; // `step` goes on with it, if it follows
         match run.refuse_emulated() {
             Ok(()) => print!("{}", report::reordering(&run)),
             Err(why) => println!("{why}"),
         }
-        println!("\nwritten to {}", path.display());
+        println!("\nwritten to {}", run.path.display());
     }
     Ok(())
 }

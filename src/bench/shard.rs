@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use super::bench::memory::{count, COUNTED};
-use super::bench::step::{in_turn, prefills, whole_decodes, DECODES, STEPS};
-use super::equality::gate;
-use super::exact::Counter;
-use super::{ceilings, Budget, Fixture, Machines, Record, Settings, StopRule};
+use super::memory::{count, COUNTED};
+use super::step::{in_turn, prefills, whole_decodes, DECODES, STEPS};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
+use crate::measure::equality::gate;
+use crate::measure::exact::Counter;
+use crate::measure::{ceilings, Budget, Fixture, Machines, Record, Settings, StopRule};
 use crate::on_backend;
 use crate::shard::Group;
 use crate::suite::same_fixture;

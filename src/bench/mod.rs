@@ -15,10 +15,12 @@
 //! [`Timing`] through it.
 
 mod args;
-pub(super) mod memory;
+mod finish;
+mod memory;
 mod reorder;
+pub mod shard;
 mod startup;
-pub(super) mod step;
+mod step;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,15 +28,15 @@ use std::time::Duration;
 
 use args::Args;
 pub use args::Mode;
+pub use finish::finish;
 pub use memory::memory;
 pub use reorder::reorders;
 pub use startup::startup;
 pub use step::steps;
 
-use super::record::Record;
-use super::{Budget, Machines, Settings, MOST_THREADS};
 use crate::case::Case;
 use crate::error::{Error, Result};
+use crate::measure::{Budget, Machines, Record, Settings, MOST_THREADS};
 use crate::record::{Metric, Sample};
 use crate::suite;
 
