@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use decode_bench::analysis::{against, weights_differ, Base, Verdict, Versus, MIN_ROUNDS};
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{Metric, Run};
+use decode_bench::record::{Metric, Protocol, Run};
 use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
@@ -92,8 +92,8 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     let ratio = |versus: &Versus<'_>| versus.comparison.map_or(f64::INFINITY, |c| c.ratio.value);
-    if !args.every_step && found.iter().any(|versus| !versus.of_decodes) {
-        found.retain(|versus| !versus.of_decodes);
+    if !args.every_step && found.iter().any(|versus| versus.protocol != Protocol::Decode) {
+        found.retain(|versus| versus.protocol != Protocol::Decode);
     }
     match args.sort {
         Sort::Case => found.sort_by_key(|versus| versus.one.case),

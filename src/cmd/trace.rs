@@ -61,7 +61,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let cases = under(cases, &args.strategy);
     let mut record = Record::open(&settings, machines.environment(&cases))?;
-    let rounds = trace::ROUNDS.start..trace::ROUNDS.start + args.rounds;
+    let rounds = 1..=args.rounds;
     for cases in cases.chunk_by(|a, b| suite::same_fixture(a, b) && a.batch == b.batch) {
         let Case { model, shape, backend, .. } = cases[0];
         let last: Vec<Case> = suite::decoded(cases).iter().map(|case| case.at(args.tokens)).collect();

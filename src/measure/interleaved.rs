@@ -11,7 +11,7 @@ use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::Result;
 use crate::model::Model;
-use crate::record::{Metric, Sample};
+use crate::record::{Metric, Round, Sample};
 
 /// How long one sample of short steps should last, so that the clock and a stray interrupt do not matter.
 pub(super) const SAMPLE: Duration = Duration::from_millis(4);
@@ -28,13 +28,31 @@ pub fn round<B: Backend>(
     for turn in order(arms.len(), round) {
         let Arm { case, prefilled, pipeline, iters } = &arms[turn];
         let elapsed = prefilled.time_steps(*iters)?;
-        keep(&Sample::value(*case, Metric::StepNs, round, *iters, elapsed.as_nanos() as u64))?;
+        keep(&Sample::value(
+            *case,
+            Metric::StepNs,
+            Round::Interleaved(round),
+            *iters,
+            elapsed.as_nanos() as u64,
+        ))?;
         if let Some(elapsed) = prefilled.time_steps_on_device(*iters)? {
-            keep(&Sample::value(*case, Metric::StepDeviceNs, round, *iters, elapsed.as_nanos() as u64))?;
+            keep(&Sample::value(
+                *case,
+                Metric::StepDeviceNs,
+                Round::Interleaved(round),
+                *iters,
+                elapsed.as_nanos() as u64,
+            ))?;
         }
         if let Some(pipeline) = pipeline {
             let (steps, elapsed) = (pipeline.steps(), pipeline.time()?);
-            keep(&Sample::value(*case, Metric::PipelinedStepNs, round, steps, elapsed.as_nanos() as u64))?;
+            keep(&Sample::value(
+                *case,
+                Metric::PipelinedStepNs,
+                Round::Interleaved(round),
+                steps,
+                elapsed.as_nanos() as u64,
+            ))?;
         }
     }
     Ok(())
@@ -49,7 +67,7 @@ pub fn against_itself<B: Backend>(fixture: &Fixture<B>, case: &Case, rounds: u32
         for turn in order(arms.len(), round) {
             let Arm { prefilled, iters, .. } = &arms[turn];
             let elapsed = prefilled.time_steps(*iters)?;
-            series[turn].samples.push((round, elapsed.as_nanos() as f64 / *iters as f64));
+            series[turn].samples.push((Round::Interleaved(round), elapsed.as_nanos() as f64 / *iters as f64));
         }
     }
     Ok(series)
@@ -81,7 +99,13 @@ pub fn prefill_round<B: Backend>(
     for turn in order(cases.len(), round) {
         let case = &cases[turn];
         let elapsed = prefill(fixture, case)?;
-        keep(&Sample::value(*case, Metric::PrefillNs, round, 1, elapsed.as_nanos() as u64))?;
+        keep(&Sample::value(
+            *case,
+            Metric::PrefillNs,
+            Round::Interleaved(round),
+            1,
+            elapsed.as_nanos() as u64,
+        ))?;
     }
     Ok(())
 }

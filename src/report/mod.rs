@@ -20,8 +20,8 @@ use crate::units::{interval, Quantity};
 use cells::TextTable;
 
 use crate::analysis::{
-    findings, is_headline, provenance, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding,
-    Pairing, Summary, SummaryRow,
+    findings, is_headline, provenance, summary, Analysis, Arithmetic, Comparison, Crossing, CrossingLine,
+    Finding, Pairing, Summary, SummaryRow,
 };
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -32,17 +32,18 @@ pub const END: &str = "<!-- decode-bench:end -->";
 
 /// The run's tables as Markdown.
 pub fn markdown(run: &Run) -> String {
-    let mut text = format!("{}\n{}", introduction(run), headlines(run));
-    for summary in summary(run) {
+    let analysis = &Analysis::of(run);
+    let mut text = format!("{}\n{}", introduction(run), headlines(analysis));
+    for summary in summary(analysis) {
         let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
         let notes = notes(run, &summary).map(|line| format!("- {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
     }
-    for (group, cells, notes) in compiling::tables(run) {
+    for (group, cells, notes) in compiling::tables(analysis) {
         let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
         let _ = write!(text, "\n**{group}: compiling**\n\n{}\n{notes}", cells.markdown());
     }
-    for (title, cells, note) in reordering::tables(run) {
+    for (title, cells, note) in reordering::tables(analysis) {
         let _ = write!(text, "\n**{title}**\n\n{}\n- {note}\n", cells.markdown());
     }
     text
@@ -50,13 +51,14 @@ pub fn markdown(run: &Run) -> String {
 
 /// The same for a terminal.
 pub fn table(run: &Run) -> String {
-    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(run));
-    for summary in summary(run) {
+    let analysis = &Analysis::of(run);
+    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(analysis));
+    for summary in summary(analysis) {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
         let notes = notes(run, &summary).map(|line| format!("  {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
     }
-    for (group, cells, notes) in compiling::tables(run) {
+    for (group, cells, notes) in compiling::tables(analysis) {
         let notes: String = notes.iter().map(|note| format!("  {note}\n")).collect();
         let _ = write!(text, "\n{group}: compiling\n\n{}\n{notes}", cells.aligned());
     }
@@ -65,13 +67,13 @@ pub fn table(run: &Run) -> String {
 
 /// The tables of reorders alone, for a terminal.
 pub fn reordering(run: &Run) -> String {
-    let tables = reordering::tables(run).into_iter();
+    let tables = reordering::tables(&Analysis::of(run)).into_iter();
     tables.map(|(title, cells, note)| format!("\n{title}\n\n{}\n  {note}\n", cells.aligned())).collect()
 }
 
 /// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.
-fn headlines(run: &Run) -> String {
-    let findings = findings(run);
+fn headlines(analysis: &Analysis<'_>) -> String {
+    let findings = findings(analysis);
     let group = |found: &[Finding]| {
         let lines = found.iter().map(|finding| format!("  - {}\n", sentence(finding)));
         format!("\n- {}:\n{}", found[0].group, lines.collect::<String>())

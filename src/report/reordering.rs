@@ -1,8 +1,7 @@
 //! The table of what was reordered.
 
 use super::TextTable;
-use crate::analysis::{reordering, Estimate, Measurements, Prefer, Reordering};
-use crate::record::Run;
+use crate::analysis::{reordering, Analysis, Estimate, Reordering};
 use crate::suite;
 use crate::units::Quantity;
 
@@ -13,8 +12,8 @@ const WHAT: &str =
 
 /// One table for each model on each backend that reordered beams, with its title, and what has to be said
 /// below it.
-pub fn tables(run: &Run) -> Vec<(String, TextTable, &'static str)> {
-    let lines = reordering(&Measurements::of(run, Prefer::InTurn));
+pub fn tables(analysis: &Analysis<'_>) -> Vec<(String, TextTable, &'static str)> {
+    let lines = reordering(&analysis.interleaved);
     let table = |lines: &[Reordering]| {
         let case = lines[0].case;
         (format!("{}-{}, {}: beams", case.model, case.shape, case.backend), cells(lines), WHAT)
