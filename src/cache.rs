@@ -122,10 +122,13 @@ impl FromStr for Strategy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     /// Every row, of so many numbers.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     Rows { width: usize },
     /// The latest rows, the newest included: what a convolution of so many taps reads.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     Window { width: usize, rows: usize },
     /// One matrix of a fixed size, whatever the length: a recurrent layer's.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     State { rows: usize, width: usize },
 }
 
@@ -431,6 +434,7 @@ impl<B: Backend> Cache<B> {
         self.source = Some(source);
     }
 
+    /// What the decoder looks at, where it has a source.
     pub fn source(&self) -> Option<&Rc<Source<B>>> {
         self.source.as_ref()
     }
@@ -451,14 +455,17 @@ impl<B: Backend> Cache<B> {
         Ok(())
     }
 
+    /// That it keeps its rows by.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }
 
+    /// Entries, each a sentence or a beam of one.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
+    /// The most positions it can hold.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -468,6 +475,7 @@ impl<B: Backend> Cache<B> {
         self.len
     }
 
+    /// Whether it holds no position.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -634,6 +642,7 @@ impl<'a, B: Backend> Past<'a, B> {
         Past { b, strategy: Strategy::Naive, call, memories, source: None }
     }
 
+    /// That the layer is to compute on.
     pub fn backend(&self) -> &'a B {
         self.b
     }
@@ -643,6 +652,7 @@ impl<'a, B: Backend> Past<'a, B> {
         self.call
     }
 
+    /// That its rows are kept by.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }

@@ -16,6 +16,7 @@ use crate::cache::{Slot, Strategy};
 use crate::error::{Error, Result};
 use crate::model::{capacity, Config};
 
+/// A kind of model: see [`crate::model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ModelKind {
     /// GPT-2's.
@@ -58,7 +59,9 @@ impl ModelKind {
 pub enum ShapeName {
     /// Small enough for every cache level and every test.
     Tiny,
+    /// Some three million weights.
     Toy,
+    /// Some twenty million weights.
     Base,
     /// GPT-2's own size; transformer only.
     Gpt2,
@@ -73,6 +76,7 @@ pub enum ShapeName {
 /// Who did the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackendName {
+    /// This crate's own kernels on the processor.
     Cpu,
     /// One launch for each operation.
     Cuda,
@@ -93,7 +97,9 @@ pub struct OutsideName([u8; 24]);
 macro_rules! names {
     ($type:ident, $kind:literal, $($variant:ident => $name:literal),+ $(,)?) => {
         impl $type {
+            /// Every one that has a name.
             pub const ALL: &'static [$type] = &[$($type::$variant),+];
+            /// As in a case id.
             pub fn name(self) -> &'static str {
                 match self { $($type::$variant => $name),+ }
             }
@@ -137,6 +143,7 @@ names!(
 );
 
 impl OutsideName {
+    /// `None` when it is no such name.
     pub fn new(name: &str) -> Option<OutsideName> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
         let fits = name.len() <= 24 && name.starts_with(|c: char| c.is_ascii_lowercase());
@@ -147,6 +154,7 @@ impl OutsideName {
         })
     }
 
+    /// Without the bytes behind its end.
     pub fn as_str(&self) -> &str {
         let length = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
         std::str::from_utf8(&self.0[..length]).expect("made of ASCII")
@@ -187,6 +195,7 @@ impl BackendName {
         })
     }
 
+    /// As in a case id.
     pub fn name(&self) -> &str {
         match self {
             BackendName::Cpu => "cpu",
@@ -209,12 +218,18 @@ impl BackendName {
     }
 }
 
+/// One thing that can be measured: see the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Case {
+    /// Which kind of model.
     pub model: ModelKind,
+    /// In which named size.
     pub shape: ShapeName,
+    /// How it keeps its past.
     pub strategy: Strategy,
+    /// On what it runs.
     pub backend: BackendName,
+    /// Sentences decoded at once.
     pub batch: usize,
     /// Tokens the sequence has when the step is done: the step feeds the last of them.
     pub position: usize,
@@ -226,6 +241,7 @@ impl Case {
         Case { strategy, ..self }
     }
 
+    /// The same case at another position.
     pub fn at(self, position: usize) -> Case {
         Case { position, ..self }
     }

@@ -41,33 +41,49 @@ const S: usize = 4;
 pub enum Node {
     /// A dense layer, of every new row.
     Dense {
+        /// Numbers of a row that goes in.
         inner: usize,
+        /// Numbers of a row that comes out.
         out: usize,
     },
     /// A dense layer of the last row alone.
     Last {
+        /// Numbers of the row that goes in.
         inner: usize,
+        /// Numbers of the row that comes out.
         out: usize,
     },
     /// Attention of `width` numbers of queries over two memories of `kept` numbers a row.
     Attention {
+        /// Numbers of a row of queries.
         width: usize,
+        /// Numbers of a row of keys, or of values.
         kept: usize,
+        /// The latest positions that are seen, where not all are.
         window: Option<usize>,
     },
     /// Attention of `width` numbers of queries over two times `kept` numbers a row of the source, which
     /// are projected from `inner` numbers; `None` where they are the encoder's own.
     Look {
+        /// Numbers of a row of queries.
         width: usize,
+        /// Numbers of a row of keys, or of values.
         kept: usize,
+        /// Numbers of a row of the source.
         inner: Option<usize>,
     },
+    /// A convolution over the latest `taps` rows, with its gated linear unit.
     Convolution {
+        /// C; the product gives 2C.
         channels: usize,
+        /// K.
         taps: usize,
     },
+    /// Retention with one matrix for each head.
     Retention {
+        /// As many matrices.
         heads: usize,
+        /// Rows and columns of each.
         size: usize,
     },
 }
@@ -75,10 +91,15 @@ pub enum Node {
 /// One step to `position`, of a session of `batch` sentences whose buffers have `capacity` rows.
 #[derive(Clone, Debug)]
 pub struct Step {
+    /// Of the model.
     pub config: Config,
+    /// How the past is kept.
     pub strategy: Strategy,
+    /// Sentences decoded at once.
     pub batch: usize,
+    /// Tokens each sentence has when the step is done.
     pub position: usize,
+    /// Rows of the buffers of fixed shape.
     pub capacity: usize,
     /// Rows of the source, where there is one; as many sentences as the batch.
     pub source: usize,
@@ -191,6 +212,7 @@ impl Step {
         flops + 4 * (self.read_floor_bytes() as u64 + copied_bytes)
     }
 
+    /// Of the step, a multiply-add counted as two.
     pub fn flops(&self) -> usize {
         let n = self.new_rows();
         let of = |node: &Node| match *node {

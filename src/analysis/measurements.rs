@@ -12,10 +12,12 @@ use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
 /// The samples of one case and metric, one repetition each, with their rounds, in the order taken.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
+    /// Round, and the value in the metric's unit.
     pub samples: Vec<(u32, f64)>,
 }
 
 impl Series {
+    /// All values, without their rounds.
     pub fn values(&self) -> Vec<f64> {
         self.samples.iter().map(|&(_, value)| value).collect()
     }
@@ -110,17 +112,23 @@ pub fn rows(run: &Run) -> BTreeMap<(Case, Metric), Vec<&Sample>> {
 /// Cases that belong into one figure: they differ in strategy and position only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group {
+    /// Of all its cases.
     pub model: ModelKind,
+    /// Of all its cases.
     pub shape: ShapeName,
+    /// Of all its cases.
     pub backend: BackendName,
+    /// Sentences decoded at once.
     pub batch: usize,
 }
 
 impl Group {
+    /// That the case belongs to.
     pub fn of(case: &Case) -> Group {
         Group { model: case.model, shape: case.shape, backend: case.backend, batch: case.batch }
     }
 
+    /// The group's case under this strategy at this position.
     pub fn case(self, strategy: Strategy, position: usize) -> Case {
         let Group { model, shape, backend, batch } = self;
         Case { model, shape, strategy, backend, batch, position }
@@ -153,6 +161,7 @@ pub enum Prefer {
 }
 
 impl Measurements {
+    /// All series and errors of a run; of steps, the preferred kind.
     pub fn of(run: &Run, prefer: Prefer) -> Measurements {
         let mut found = Measurements::all(run);
         for series in found.series.values_mut() {
@@ -184,6 +193,7 @@ impl Measurements {
         self.series.insert((case, Metric::StepNs), Series { samples });
     }
 
+    /// `None` when nothing was measured.
     pub fn series(&self, case: &Case, metric: Metric) -> Option<&Series> {
         self.series.get(&(*case, metric))
     }
@@ -193,10 +203,12 @@ impl Measurements {
         self.series(case, Metric::StepNs).is_some_and(Series::of_decodes)
     }
 
+    /// Of the series' independent values, in the metric's unit.
     pub fn median(&self, case: &Case, metric: Metric) -> Option<Estimate> {
         self.series(case, metric)?.median()
     }
 
+    /// Why the case has no value.
     pub fn error(&self, case: &Case, metric: Metric) -> Option<&str> {
         self.errors.get(&(*case, metric)).map(String::as_str)
     }
@@ -210,6 +222,7 @@ impl Measurements {
         self.series.keys().chain(self.errors.keys())
     }
 
+    /// In order, each once.
     pub fn groups(&self) -> Vec<Group> {
         let groups: BTreeSet<Group> = self.keys().map(|(case, _)| Group::of(case)).collect();
         groups.into_iter().collect()

@@ -9,12 +9,14 @@ use crate::error::{Error, Result};
 /// What a checkpoint's folder has it under.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 
+/// A tokenizer, from words to ids and back.
 pub struct Text {
     tokenizer: Tokenizer,
     path: PathBuf,
 }
 
 impl Text {
+    /// Reads a `tokenizer.json`.
     pub fn open(path: &Path) -> Result<Text> {
         let bytes = std::fs::read(path).map_err(Error::io(path))?;
         let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| Error::file(path, e))?;

@@ -12,7 +12,9 @@ use crate::layer::Layer;
 pub struct Attention<B: Backend> {
     /// `[1, (heads + 2·kv_heads)·D, width]`
     pub qkv: Linear<B::Tensor>,
+    /// `[1, width, heads·D]`
     pub out: Linear<B::Tensor>,
+    /// Of the queries.
     pub heads: usize,
     /// As many as `heads`, a divisor of them (grouped queries) or one (multi-query).
     pub kv_heads: usize,

@@ -8,6 +8,7 @@ use crate::layer::Layer;
 
 /// With its gated linear unit, and as [`Convolution::residual`] says.
 pub struct LinearizedConvolution<B: Backend> {
+    /// Of K taps and C channels.
     pub convolution: Convolution<B::Tensor>,
     /// C.
     pub channels: usize,

@@ -8,10 +8,13 @@ use crate::layer::Layer;
 /// `out(softmax(q(x)·kᵀ/√D)·v)`, with `[k v]` projected from the encoder's result once for each source, and
 /// kept; under [`Strategy::Reprojected`], anew at every call.
 pub struct Look<B: Backend> {
+    /// `[1, heads·D, width]`
     pub q: Linear<B::Tensor>,
     /// `[1, 2·heads·D, width]`
     pub kv: Linear<B::Tensor>,
+    /// `[1, width, heads·D]`
     pub out: Linear<B::Tensor>,
+    /// Of queries, keys and values alike.
     pub heads: usize,
     /// Which of the source's rows are this look's.
     pub number: usize,

@@ -53,6 +53,7 @@ pub struct Checker<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Checker<'a, B> {
+    /// Nothing is computed before it is asked for.
     pub fn new(rig: &'a Rig<B>) -> Checker<'a, B> {
         Checker { rig, naive: None }
     }

@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 use crate::record::{Environment, Run, RunWriter, Sample};
 use crate::{plot, report};
 
+/// A run that is being written, beside what disturbs the machine meanwhile.
 pub struct Record {
+    /// Of its files.
     pub writer: RunWriter,
     /// What it held when this program began.
     pub done: Run,

@@ -17,6 +17,7 @@ use crate::record::{LedgerRow, Metric, Sample};
 
 /// A case whose entries are beams, ready to be timed in turn with others.
 pub struct Beams<'a, B: Backend> {
+    /// Its batch is the number of beams.
     pub case: Case,
     backend: &'a B,
     trunk: Trunk<'a, B>,

@@ -14,6 +14,7 @@ use crate::analysis::{Citation, Estimate};
 /// One citation in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
+    /// Of the cited rows: 16 hexadecimal digits.
     pub hash: String,
     /// Of the rows of the case that it is compared with.
     pub other: Option<String>,
@@ -24,10 +25,13 @@ pub struct Quote {
 /// One thing that a citation says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// As `value` or `threads`.
     pub what: &'static str,
+    /// As the citation has it.
     pub quoted: String,
     /// What follows from the rows.
     pub computed: String,
+    /// Whether the two agree.
     pub follows: bool,
 }
 

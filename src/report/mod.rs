@@ -27,7 +27,9 @@ use crate::analysis::{
 use crate::error::{Error, Result};
 use crate::record::{write_atomically, Environment, Metric, Run};
 
+/// The line in a page that a report begins behind.
 pub const BEGIN: &str = "<!-- decode-bench:begin -->";
+/// The line in a page that a report ends before.
 pub const END: &str = "<!-- decode-bench:end -->";
 
 /// The run's tables as Markdown.

@@ -31,11 +31,17 @@ const ROWS: usize = 128;
 /// What attention is besides its operands.
 #[derive(Clone, Copy)]
 pub struct Attention<'a> {
+    /// Of the queries.
     pub heads: usize,
+    /// Of keys and values; each serves `heads / kv_heads` heads of queries.
     pub kv_heads: usize,
+    /// Of the products of queries and keys.
     pub scale: f32,
+    /// Which rows a query looks at.
     pub sees: Sees,
+    /// One for each head, by which scores fade with the distance.
     pub slopes: Option<&'a [f32]>,
+    /// How positions lie in the rows of k and v.
     pub layout: Layout,
     /// Index of the first new row.
     pub at: usize,
