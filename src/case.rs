@@ -284,7 +284,8 @@ impl FromStr for Case {
         // no larger than what can be decoded, so that no cost of it overflows
         let number = |text: &str, prefix: char, most: usize| -> Result<usize> {
             let number = text.strip_prefix(prefix).and_then(|n| n.parse().ok());
-            number.filter(|n| (1..=most).contains(n)).ok_or_else(malformed)
+            let plain = |n: &usize| (1..=most).contains(n) && text == format!("{prefix}{n}"); // no alias
+            number.filter(plain).ok_or_else(malformed)
         };
         Ok(Case {
             model: model.parse()?,
@@ -327,9 +328,9 @@ mod tests {
         for backend in ["", "Cuda", "9a", "a/b", "a,b", "=cmd", "a-name-longer-than-24-characters"] {
             assert!(backend.parse::<BackendName>().is_err(), "{backend}");
         }
-        for id in
-            ["", "transformer-toy", "transformer-toy/naive/cpu/b0/t1", "transformer-toy/naive/cpu/b1/x1"]
-        {
+        let toy = |numbers| format!("transformer-toy/naive/cpu/{numbers}");
+        let numbers = ["b0/t1", "b1/x1", "b1/t064", "b+1/t64"].map(toy);
+        for id in ["", "transformer-toy"].into_iter().chain(numbers.iter().map(String::as_str)) {
             assert!(id.parse::<Case>().unwrap_err().to_string().contains("no case id"), "{id}");
         }
     }
