@@ -3,6 +3,9 @@
 //! A number follows if it is the computed one rounded to the digits that it shows. So `0.41 ms` follows
 //! from 406 412 ns, and `0.42 ms` or `406 ms` do not.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use regex::Regex;
 
 use super::cite::date;
@@ -165,8 +168,12 @@ fn first<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
     pattern(wanted).captures(text)?.get(1).map(|group| group.as_str())
 }
 
+/// Compiled once, for a text may hold many citations.
 fn pattern(text: &str) -> Regex {
-    Regex::new(text).expect("the patterns of this file are valid")
+    static COMPILED: Mutex<BTreeMap<String, Regex>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = || Regex::new(text).expect("the patterns of this file are valid");
+    compiled.entry(text.into()).or_insert_with(new).clone()
 }
 
 #[cfg(test)]
