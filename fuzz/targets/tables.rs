@@ -6,7 +6,8 @@ use decode_bench::record::{import, Run};
 use decode_bench::report;
 use libfuzzer_sys::fuzz_target;
 
-const ENVIRONMENT: &[u8] = include_bytes!("../../results/2026-11-22T08-26-48Z-intel-xeon-2c/environment.json");
+const ENVIRONMENT: &[u8] =
+    include_bytes!("../../results/2026-11-22T08-26-48Z-intel-xeon-2c/environment.json");
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((which, bytes)) = bytes.split_first() else { return };
