@@ -288,6 +288,7 @@ impl<B: Backend> Cache<B> {
         self.encoder_output = Some(source);
     }
 
+    /// The encoder's output, where there is one.
     pub fn encoder_output(&self) -> Option<&Rc<EncoderOutput<B>>> {
         self.encoder_output.as_ref()
     }
@@ -310,14 +311,17 @@ impl<B: Backend> Cache<B> {
         Ok(())
     }
 
+    /// That it keeps its rows by.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }
 
+    /// Entries, each a sentence or a beam of one.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
+    /// The most positions it can hold.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
@@ -327,6 +331,7 @@ impl<B: Backend> Cache<B> {
         self.len
     }
 
+    /// Whether it holds no position.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -493,6 +498,7 @@ impl<'a, B: Backend> LayerContext<'a, B> {
         LayerContext { b, strategy: Strategy::Naive, call, states, encoder_output: None }
     }
 
+    /// That the layer is to compute on.
     pub fn backend(&self) -> &'a B {
         self.b
     }
@@ -502,6 +508,7 @@ impl<'a, B: Backend> LayerContext<'a, B> {
         self.call
     }
 
+    /// That its rows are kept by.
     pub fn strategy(&self) -> Strategy {
         self.strategy
     }

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::strategy::Slot;
 use crate::strategy::Strategy;
 
+/// A kind of model: see [`crate::model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ModelKind {
     /// GPT-2's.
@@ -64,7 +65,9 @@ impl ModelKind {
 pub enum ShapeName {
     /// Small enough for every cache level and every test.
     Tiny,
+    /// Some three million weights.
     Toy,
+    /// Some twenty million weights.
     Base,
     /// GPT-2's own size; transformer only.
     Gpt2,
@@ -79,6 +82,7 @@ pub enum ShapeName {
 /// The backend that runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackendName {
+    /// This crate's own kernels on the processor.
     Cpu,
     /// One launch for each operation.
     Cuda,
@@ -99,7 +103,9 @@ pub struct OutsideName([u8; 24]);
 macro_rules! names {
     ($type:ident, $kind:literal, $($variant:ident => $name:literal),+ $(,)?) => {
         impl $type {
+            /// Every one that has a name.
             pub const ALL: &'static [$type] = &[$($type::$variant),+];
+            /// As in a case id.
             pub fn name(self) -> &'static str {
                 match self { $($type::$variant => $name),+ }
             }
@@ -143,6 +149,7 @@ names!(
 );
 
 impl OutsideName {
+    /// `None` when it is no such name.
     pub fn new(name: &str) -> Option<OutsideName> {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
         let fits = name.len() <= 24 && name.starts_with(|c: char| c.is_ascii_lowercase());
@@ -153,6 +160,7 @@ impl OutsideName {
         })
     }
 
+    /// Without the bytes behind its end.
     pub fn as_str(&self) -> &str {
         let length = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
         std::str::from_utf8(&self.0[..length]).expect("made of ASCII")
@@ -193,6 +201,7 @@ impl BackendName {
         })
     }
 
+    /// As in a case id.
     pub fn name(&self) -> &str {
         match self {
             BackendName::Cpu => "cpu",
@@ -215,12 +224,18 @@ impl BackendName {
     }
 }
 
+/// One thing that can be measured: see the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Case {
+    /// Which kind of model.
     pub model: ModelKind,
+    /// In which named size.
     pub shape: ShapeName,
+    /// How it keeps its past.
     pub strategy: Strategy,
+    /// On what it runs.
     pub backend: BackendName,
+    /// Sentences decoded at once.
     pub batch: usize,
     /// Tokens the sequence has when the step is done: the step feeds the last of them.
     pub position: usize,
@@ -232,6 +247,7 @@ impl Case {
         Case { strategy, ..self }
     }
 
+    /// The same case at another position.
     pub fn at(self, position: usize) -> Case {
         Case { position, ..self }
     }
@@ -261,7 +277,8 @@ impl FromStr for Case {
         // no larger than what can be decoded, so that no cost of it overflows
         let number = |text: &str, prefix: char, most: usize| -> Result<usize> {
             let number = text.strip_prefix(prefix).and_then(|n| n.parse().ok());
-            number.filter(|n| (1..=most).contains(n)).ok_or_else(malformed)
+            let plain = |n: &usize| (1..=most).contains(n) && text == format!("{prefix}{n}"); // no alias
+            number.filter(plain).ok_or_else(malformed)
         };
         Ok(Case {
             model: model.parse()?,
@@ -304,9 +321,9 @@ mod tests {
         for backend in ["", "Cuda", "9a", "a/b", "a,b", "=cmd", "a-name-longer-than-24-characters"] {
             assert!(backend.parse::<BackendName>().is_err(), "{backend}");
         }
-        for id in
-            ["", "transformer-toy", "transformer-toy/naive/cpu/b0/t1", "transformer-toy/naive/cpu/b1/x1"]
-        {
+        let toy = |numbers| format!("transformer-toy/naive/cpu/{numbers}");
+        let numbers = ["b0/t1", "b1/x1", "b1/t064", "b+1/t64"].map(toy);
+        for id in ["", "transformer-toy"].into_iter().chain(numbers.iter().map(String::as_str)) {
             assert!(id.parse::<Case>().unwrap_err().to_string().contains("no case id"), "{id}");
         }
     }

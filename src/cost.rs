@@ -39,10 +39,15 @@ const S: usize = 4;
 /// One step to `position`, of a session of `batch` sentences whose buffers have `capacity` rows.
 #[derive(Clone, Debug)]
 pub struct Step {
+    /// Of the model.
     pub config: Config,
+    /// How the past is kept.
     pub strategy: Strategy,
+    /// Sentences decoded at once.
     pub batch: usize,
+    /// Tokens each sentence has when the step is done.
     pub position: usize,
+    /// Rows of the buffers of fixed shape.
     pub capacity: usize,
     /// Rows of the source, where there is one; as many sentences as the batch.
     pub source: usize,
@@ -155,6 +160,7 @@ impl Step {
         flops + 4 * (self.read_floor_bytes() as u64 + copied_bytes)
     }
 
+    /// Of the step, a multiply-add counted as two.
     pub fn flops(&self) -> usize {
         let n = self.new_rows();
         let of = |node: &Node| match *node {

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+/// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// All that can go wrong.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the message of a variant says what its fields are")]
 pub enum Error {
     /// A name on the command line or in a file that nothing has.
     #[error("unknown {kind} `{name}`; {}", nearest(known, name))]
@@ -35,6 +38,7 @@ pub enum Error {
 }
 
 impl Error {
+    /// Something wrong in a file, in words.
     pub fn file(path: impl Into<PathBuf>, what: impl std::fmt::Display) -> Error {
         Error::File { path: path.into(), what: what.to_string() }
     }

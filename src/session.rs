@@ -12,6 +12,7 @@ use crate::strategy::Strategy;
 /// The token in rows that no query attends to: any of the vocabulary.
 const PADDING: u32 = 0;
 
+/// One decode in progress: a model, its cache and the tokens seen so far.
 pub struct Session<'a, B: Backend, M: Model<B>> {
     b: &'a B,
     model: &'a M,
@@ -218,10 +219,12 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         self.seen.0[0].len()
     }
 
+    /// Whether nothing was fed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// What the strategy keeps.
     pub fn cache(&self) -> &Cache<B> {
         &self.cache
     }

@@ -109,10 +109,13 @@ impl FromStr for Strategy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     /// Every row, of so many numbers.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     Rows { width: usize },
     /// The latest rows, the newest included: what a convolution of so many taps reads.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     Window { width: usize, rows: usize },
     /// One matrix of a fixed size, whatever the length: a recurrent layer's.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     State { rows: usize, width: usize },
 }
 

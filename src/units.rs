@@ -8,7 +8,9 @@ use crate::record::Unit;
 /// Which units a number is shown in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quantity {
+    /// In ns, µs, ms or s.
     Nanoseconds,
+    /// In B, KiB, MiB or GiB.
     Bytes,
     /// Positions and tokens.
     Tokens,

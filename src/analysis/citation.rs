@@ -13,21 +13,31 @@ use crate::record::{Metric, Protocol, Run, Sample};
 /// The figure of one case, and its ratio to another of the same run where that was asked for.
 #[derive(Clone, Debug)]
 pub struct Citation<'a> {
+    /// That the rows are in.
     pub run: &'a Run,
+    /// That the figure is of.
     pub case: Case,
+    /// That the figure is of; its unit is the figure's.
     pub metric: Metric,
     /// One repetition, in the metric's unit.
     pub value: Estimate,
     /// Whether it is a step of whole decodes, and not one from a copy of a session.
+    /// How the samples were taken.
     pub protocol: Protocol,
+    /// [`rows_hash`] of the rows behind the figure: 16 hexadecimal digits.
     pub hash: String,
+    /// What the figure is compared with.
     pub other: Option<Other>,
 }
 
+/// The other side of a ratio.
 #[derive(Clone, Debug)]
 pub struct Other {
+    /// Of the same run.
     pub case: Case,
+    /// The cited figure over this case's.
     pub comparison: Comparison,
+    /// [`rows_hash`] of this case's rows.
     pub hash: String,
 }
 

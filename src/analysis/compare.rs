@@ -13,14 +13,19 @@ pub enum Pairing {
     Unpaired,
 }
 
+/// What a comparison says of the first of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
+    /// It surely takes less.
     Faster,
+    /// It surely takes more.
     Slower,
+    /// The difference is within the scatter, or there are too few rounds to tell.
     NotDistinguishable,
 }
 
 impl Verdict {
+    /// In words, as tables print it.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Faster => "faster",
@@ -30,10 +35,12 @@ impl Verdict {
     }
 }
 
+/// A ratio of two cases, and what may be said of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
     /// Time of the first over time of the second.
     pub ratio: Estimate,
+    /// How the samples were put together for the ratio.
     pub pairing: Pairing,
     /// The factor, at least 1, by which the cases differ from themselves; absent where there are
     /// too few samples to know.

@@ -13,7 +13,9 @@ use crate::strategy::Strategy;
 pub struct Compiling {
     /// At the last position of the decode.
     pub case: Case,
+    /// Distinct shapes of a step.
     pub shapes: usize,
+    /// Distinct kernels of all shapes together.
     pub kernels: Option<usize>,
     /// All shapes together, of the rounds that compiled them all.
     pub total_ns: Option<Estimate>,

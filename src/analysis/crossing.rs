@@ -19,10 +19,12 @@ use super::estimate::{median, median_of, Estimate};
 /// Positions of one round, ascending, each with ln of the first strategy's time over the second's.
 pub type Curve = Vec<(usize, f64)>;
 
+/// Where two curves cross.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Crossing {
     /// The first strategy is `before` at first and `after` later. `position` is the median of the rounds'
     /// crossings and `lo` to `hi` its interval; an end that is absent lies outside of what was measured.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     At { position: usize, lo: Option<usize>, hi: Option<usize>, before: Verdict, after: Verdict },
     /// From the first position measured to the last.
     Everywhere(Verdict),

@@ -30,10 +30,13 @@ pub fn cumulative(steps: &[(usize, f64)]) -> Vec<(usize, f64)> {
 /// `y = factor · x^slope`, by least squares on logarithms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Fit {
+    /// Exponent of x: 1 is linear.
     pub slope: f64,
+    /// y at x = 1.
     pub factor: f64,
     /// Root mean square of ln(y / fit): 0.05 is five per cent.
     pub residual: f64,
+    /// Points that were fitted.
     pub n: usize,
 }
 

@@ -6,15 +6,20 @@ pub const MIN_ROUNDS: usize = 5;
 /// A figure with its interval. `n` samples (or pairs of samples, or rounds) are behind it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
+    /// The median.
     pub value: f64,
+    /// Lower end of its interval.
     pub lo: f64,
+    /// Upper end of its interval.
     pub hi: f64,
+    /// Independent values behind it.
     pub n: usize,
     /// How often such an interval holds the true median: 0.95, or less with fewer than six samples.
     pub confidence: f64,
 }
 
 impl Estimate {
+    /// The same in another unit or on another scale; `f` must not change the order of its values.
     pub fn map(self, f: impl Fn(f64) -> f64) -> Estimate {
         Estimate { value: f(self.value), lo: f(self.lo), hi: f(self.hi), ..self }
     }

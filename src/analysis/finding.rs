@@ -19,14 +19,19 @@ use crate::model::capacity;
 use crate::record::{Metric, Run};
 use crate::strategy::Strategy;
 
+/// One question, answered for one group of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Finding {
+    /// The cases that it is about.
     #[serde(serialize_with = "as_text")]
     pub group: Group,
+    /// What is asked.
     pub question: Question,
+    /// What the samples say.
     pub answer: Answer,
     /// The first and the last position that the answer was looked for at.
     pub from: usize,
+    /// The last position.
     pub to: usize,
     /// Absent where no closed form or no ceiling is known.
     pub predicted: Option<Prediction>,
@@ -37,27 +42,34 @@ pub struct Finding {
     pub disagrees_at: Option<usize>,
 }
 
+/// What is asked of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Question {
     /// From which position on is `first` faster than `second`? In positions.
     BeatsFrom {
+        /// The one that may be faster.
         #[serde(serialize_with = "as_text")]
         first: Strategy,
+        /// The one that it is compared with.
         #[serde(serialize_with = "as_text")]
         second: Strategy,
     },
     /// How much does the cache of `second` hold at that position? In bytes.
     BytesWhereBeaten {
+        /// The one that beats.
         #[serde(serialize_with = "as_text")]
         first: Strategy,
+        /// The one whose cache is asked about.
         #[serde(serialize_with = "as_text")]
         second: Strategy,
     },
     /// By which chunk must a cache grow for a decode of `tokens` to take least, its shapes compiled by
     /// `compiler` and run by the group's backend? In positions.
     BestChunk {
+        /// Length of the decode.
         tokens: usize,
+        /// That compiles a shape for every growth.
         #[serde(serialize_with = "as_text")]
         compiler: BackendName,
     },
@@ -70,8 +82,11 @@ pub enum Answer {
     /// From here on: not before `lo`, surely from `hi` on. An end that is absent lies outside of what was
     /// measured.
     At {
+        /// The crossing, in the question's unit.
         value: f64,
+        /// Lower end of its interval.
         lo: Option<f64>,
+        /// Upper end of its interval.
         hi: Option<f64>,
     },
     /// At every position measured.
@@ -80,21 +95,28 @@ pub enum Answer {
     Never,
     /// Over all positions together, and from which on cannot be told; or the other is faster so.
     Overall,
+    /// Over all positions together the second is faster.
     NotOverall,
     /// Up to here only; the ends likewise.
     Until {
+        /// The crossing, in the question's unit.
         value: f64,
+        /// Lower end of its interval.
         lo: Option<f64>,
+        /// Upper end of its interval.
         hi: Option<f64>,
     },
     /// Nothing tells the two apart.
     Undecided,
 }
 
+/// What the closed forms say, with the ceilings of the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Prediction {
+    /// From here on.
     At {
+        /// In the question's unit.
         value: f64,
     },
     /// At every position that was looked at.

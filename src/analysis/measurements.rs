@@ -12,10 +12,12 @@ use crate::strategy::Strategy;
 /// The samples of one case and metric, one repetition each, with their rounds, in the order taken.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
+    /// Round, and the value in the metric's unit.
     pub samples: Vec<(Round, f64)>,
 }
 
 impl Series {
+    /// All values, without their rounds.
     pub fn values(&self) -> Vec<f64> {
         self.samples.iter().map(|&(_, value)| value).collect()
     }
@@ -111,17 +113,23 @@ pub fn rows(run: &Run) -> BTreeMap<(Case, Metric), Vec<&Sample>> {
 /// Cases that belong into one figure: they differ in strategy and position only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group {
+    /// Of all its cases.
     pub model: ModelKind,
+    /// Of all its cases.
     pub shape: ShapeName,
+    /// Of all its cases.
     pub backend: BackendName,
+    /// Sentences decoded at once.
     pub batch: usize,
 }
 
 impl Group {
+    /// That the case belongs to.
     pub fn of(case: &Case) -> Group {
         Group { model: case.model, shape: case.shape, backend: case.backend, batch: case.batch }
     }
 
+    /// The group's case under this strategy at this position.
     pub fn case(self, strategy: Strategy, position: usize) -> Case {
         let Group { model, shape, backend, batch } = self;
         Case { model, shape, strategy, backend, batch, position }
@@ -144,6 +152,7 @@ pub struct Measurements {
 
 /// A run with its samples indexed once, for all tables, findings and figures.
 pub struct Analysis<'a> {
+    /// The run itself.
     pub run: &'a Run,
     /// Interleaved steps where there are any: for tables.
     pub interleaved: Measurements,
@@ -152,6 +161,7 @@ pub struct Analysis<'a> {
 }
 
 impl<'a> Analysis<'a> {
+    /// Indexes the samples of a run.
     pub fn of(run: &'a Run) -> Analysis<'a> {
         let of = |protocol| Measurements::of(run, protocol);
         Analysis { run, interleaved: of(Protocol::Interleaved), decodes: of(Protocol::Decode) }
@@ -193,6 +203,7 @@ impl Measurements {
         self.series.insert((case, Metric::StepNs), Series { samples });
     }
 
+    /// `None` when nothing was measured.
     pub fn series(&self, case: &Case, metric: Metric) -> Option<&Series> {
         self.series.get(&(*case, metric))
     }
@@ -202,10 +213,12 @@ impl Measurements {
         self.series(case, Metric::StepNs).is_some_and(|series| series.protocol() == Protocol::Decode)
     }
 
+    /// Of the series' independent values, in the metric's unit.
     pub fn median(&self, case: &Case, metric: Metric) -> Option<Estimate> {
         self.series(case, metric)?.median()
     }
 
+    /// Why the case has no value.
     pub fn error(&self, case: &Case, metric: Metric) -> Option<&str> {
         self.errors.get(&(*case, metric)).map(String::as_str)
     }
@@ -219,6 +232,7 @@ impl Measurements {
         self.series.keys().chain(self.errors.keys())
     }
 
+    /// In order, each once.
     pub fn groups(&self) -> Vec<Group> {
         let groups: BTreeSet<Group> = self.keys().map(|(case, _)| Group::of(case)).collect();
         groups.into_iter().collect()

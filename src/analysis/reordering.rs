@@ -9,12 +9,15 @@ use crate::record::Metric;
 /// The beams of one case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reordering {
+    /// Its batch is the number of beams.
     pub case: Case,
+    /// Of one reorder.
     pub reorder_ns: Option<Estimate>,
     /// Of the step that follows.
     pub step_ns: Option<Estimate>,
     /// The first over the second, within rounds.
     pub ratio: Option<Estimate>,
+    /// Read and written by one reorder.
     pub bytes: Option<f64>,
     /// Why there is no time.
     pub error: Option<String>,

@@ -15,20 +15,27 @@ use crate::strategy::Strategy;
 /// One model, shape, backend and batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
+    /// That the lines are of.
     pub group: Group,
     /// By position, then strategy.
+    /// One row for each position and strategy.
     pub lines: Vec<SummaryRow>,
+    /// Of pairs of strategies, from the curves of whole decodes.
     pub crossings: Vec<CrossingLine>,
+    /// Prefills and naive's steps against the peak.
     pub arithmetic: Vec<Arithmetic>,
 }
 
 /// Work on many rows at once, which the machine's arithmetic bounds and not its memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Arithmetic {
+    /// That the work is of.
     pub case: Case,
     /// A prefill, or a step of naive.
     pub metric: Metric,
+    /// Of one repetition.
     pub time_ns: Estimate,
+    /// By the closed form's FLOPs over the median time.
     pub flops_per_second: f64,
     /// Of the best matrix product measured in the run.
     pub of_peak: f64,
@@ -37,28 +44,42 @@ pub struct Arithmetic {
 /// One case. What was not measured is absent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SummaryRow {
+    /// The case of the row.
     pub case: Case,
+    /// Of one step.
     pub step_ns: Option<Estimate>,
     /// Why there is no time.
     pub error: Option<String>,
+    /// Time over the time to read what a step must read at least.
     pub floor_multiple: Option<f64>,
+    /// This over naive, in time.
     pub vs_naive: Option<Comparison>,
+    /// This over concat, in time.
     pub vs_concat: Option<Comparison>,
+    /// Held by the cache after the step.
     pub allocated_bytes: Option<f64>,
+    /// The most held during the step.
     pub transient_bytes: Option<f64>,
+    /// Requests to the allocator in one step.
     pub step_allocs: Option<f64>,
 }
 
 /// Where `first` beats `second`, or stops to, over the positions `from` to `to` that both have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossingLine {
+    /// The one that may be faster.
     pub first: Strategy,
+    /// The one that it is compared with.
     pub second: Strategy,
+    /// Where, and in which direction.
     pub crossing: Crossing,
+    /// The first position that both have.
     pub from: usize,
+    /// The last position that both have.
     pub to: usize,
 }
 
+/// One summary for each group, in the groups' order.
 pub fn summary(analysis: &Analysis<'_>) -> Vec<Summary> {
     let Analysis { run, interleaved: found, decodes } = analysis;
     let groups = found.groups().into_iter();

@@ -24,8 +24,11 @@ pub enum Base {
 /// One case against its base.
 #[derive(Clone, Copy, Debug)]
 pub struct Versus<'a> {
+    /// That both were measured in.
     pub metric: Metric,
+    /// The case that is judged.
     pub one: Measured<'a>,
+    /// What it is held against.
     pub base: Measured<'a>,
     /// Whether these are steps of whole decodes, as there are at every position.
     pub protocol: Protocol,
@@ -33,9 +36,12 @@ pub struct Versus<'a> {
     pub comparison: Option<Comparison>,
 }
 
+/// One side of a comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured<'a> {
+    /// That its rows are in.
     pub run: &'a Run,
+    /// That its rows are of.
     pub case: Case,
     /// One repetition, in the metric's unit.
     pub value: Estimate,

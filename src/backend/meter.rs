@@ -16,6 +16,7 @@ use crate::error::Result;
 pub struct Work {
     /// Requests that reached the allocator: rows kept, and scratch that could not be recycled.
     pub allocs: u64,
+    /// Bytes of these requests.
     pub alloc_bytes: u64,
     /// Read and written to keep rows: concatenation, growth, writes. Not what layers then read.
     pub copied_bytes: u64,
@@ -25,6 +26,7 @@ pub struct Work {
     pub flops: u64,
     /// Kernels started; on the CPU, operations called.
     pub launches: u64,
+    /// Times that the host waited for the device.
     pub host_syncs: u64,
 }
 
@@ -43,6 +45,7 @@ impl Sub for Work {
     }
 }
 
+/// Running totals of a backend's work, and what is allocated of it now and was at most.
 #[derive(Default)]
 pub struct Meter {
     work: Cell<Work>,
@@ -53,6 +56,7 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Totals so far.
     pub fn work(&self) -> Work {
         self.work.get()
     }
@@ -72,6 +76,7 @@ impl Meter {
         self.peak_bytes.get()
     }
 
+    /// Begins to look for the most anew, from what is held now.
     pub fn reset_peaks(&self) {
         self.kept_peak_bytes.set(self.kept_bytes.get());
         self.peak_bytes.set(self.kept_bytes.get() + self.scratch_bytes.get());

@@ -28,8 +28,11 @@ pub fn bytes(shape: Shape) -> usize {
 /// Columns `from .. from + width` of every row of a tensor: the queries of a fused
 /// query-key-value product are read where they lie.
 pub struct Columns<'a, T> {
+    /// Whose columns they are.
     pub tensor: &'a T,
+    /// The first column.
     pub from: usize,
+    /// How many columns.
     pub width: usize,
 }
 
@@ -48,7 +51,9 @@ pub fn whole<'a, B: Backend>(b: &B, tensor: &'a B::Tensor) -> Columns<'a, B::Ten
 
 /// The rows a layer may read, as its history hands them out.
 pub struct View<'a, T> {
+    /// Keys, values or inputs, `[batch, rows, width]`.
     pub rows: Columns<'a, T>,
+    /// Which position each row holds.
     pub layout: Layout,
 }
 
@@ -75,9 +80,11 @@ pub enum Layout {
 /// What [`Backend::linear`] does to a sum before it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
+    /// The sum as it is.
     None,
     /// GPT-2's tanh approximation of the Gaussian error linear unit.
     Gelu,
+    /// `max(x, 0)`.
     Relu,
     /// `x·sigmoid(x)`, also called swish.
     Silu,
@@ -86,9 +93,11 @@ pub enum Activation {
 /// How a row is brought to one size: `(x - mean) / sqrt(var + eps) · gain + bias`, or, root mean square,
 /// `x / sqrt(mean(x²) + eps) · gain`; gain and bias `[1, 1, width]`.
 pub struct Norm<T> {
+    /// `[1, 1, width]`
     pub gain: T,
     /// `None`: by the root mean square.
     pub bias: Option<T>,
+    /// Keeps the root from zero.
     pub eps: f32,
 }
 
@@ -106,11 +115,13 @@ pub enum Mask {
 
 /// What attention is besides its queries, keys and values.
 pub struct AttentionParams<'a, T> {
+    /// Number of query heads.
     pub heads: usize,
     /// Heads of keys and values; each serves `heads / kv_heads` neighbouring ones of the queries.
     pub kv_heads: usize,
     /// Of the products of queries and keys; usually `1/√D`.
     pub scale: f32,
+    /// Rows that a query attends to.
     pub mask: Mask,
     /// `[1, 1, heads]`: a head's scores are less by its slope times the distance (ALiBi; Press et al. 2022).
     pub slopes: Option<&'a T>,
@@ -153,6 +164,7 @@ impl<T> AttentionParams<'_, T> {
 
 /// A convolution with its gated linear unit. Weight `[1, 2C, K·C]` with the tap the slower index.
 pub struct Convolution<T> {
+    /// Weight `[1, 2C, K·C]`, and its bias.
     pub linear: Linear<T>,
     /// K.
     pub taps: usize,
@@ -164,7 +176,9 @@ pub struct Convolution<T> {
 
 /// A dense layer's parameters: `weight [1, out, in]`, `bias [1, 1, out]`.
 pub struct Linear<T> {
+    /// `[1, out, in]`
     pub weight: T,
+    /// `[1, 1, out]`
     pub bias: Option<T>,
 }
 
@@ -190,6 +204,7 @@ impl Tokens {
 pub struct Call<Input> {
     /// Ids of the new rows, `[batch, n]` row-major.
     pub tokens: Vec<u32>,
+    /// Entries, each of as many new rows.
     pub batch: usize,
     /// Where each entry begins: rows before are padding, so that sentences of several lengths end
     /// together. A row's position in its sentence is its index less this.
@@ -239,6 +254,7 @@ pub enum DeviceTime {
     /// The device began before all was queued, so that its time may contain the host's. It will be kept busy
     /// for longer the next time.
     Waited,
+    /// Nanoseconds.
     Ns(u64),
 }
 
@@ -270,6 +286,7 @@ pub struct CaptureTimes {
 /// *allocates*: the memory that a strategy keeps is asked of the allocator, for every strategy
 /// the same one, and what a layer computes in passing is recycled, for every strategy alike.
 pub trait Backend: Sized + 'static {
+    /// Three lengths of f32 where the backend keeps them.
     type Tensor: 'static;
     /// A [`Call`]'s numbers where the kernels can read them. Made once, restaged at every call.
     /// A clone is another handle to the same.
@@ -286,7 +303,9 @@ pub trait Backend: Sized + 'static {
 
     /// Constants of a model. Not counted as memory of a strategy.
     fn upload(&self, shape: Shape, data: &[f32]) -> Result<Self::Tensor>;
+    /// All numbers, row-major. Waits for the device.
     fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
+    /// Three lengths: `[batch, rows, width]` of most.
     fn shape(&self, x: &Self::Tensor) -> Shape;
     /// Allocates rows of zeros for a strategy to keep.
     fn zeros(&self, shape: Shape) -> Result<Self::Tensor>;

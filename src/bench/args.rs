@@ -27,6 +27,7 @@ pub struct Args {
     pub mode: Mode,
 }
 
+/// What a bench target does with its cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Time, and write down.

@@ -42,10 +42,12 @@ use crate::suite;
 
 /// What one of the four programs is asked to do.
 pub struct Bench {
+    /// Of the run.
     pub settings: Settings,
     machines: Machines,
     /// Those of the filter that can run here.
     pub cases: Vec<Case>,
+    /// Whether anything is timed.
     pub mode: Mode,
     session: String,
 }
@@ -129,6 +131,7 @@ impl Bench {
 /// once for the warm-up time it is given (ours, at the shape and depth measured, comes before);
 /// every later call is a sample, and is on the disk before the next begins.
 pub struct Timing<'a> {
+    /// That is timed.
     pub case: Case,
     /// Times so many repetitions, and writes the sample down if it is one.
     sample: Box<dyn FnMut(u64, Keep) -> Result<Duration> + 'a>,

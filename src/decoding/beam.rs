@@ -27,19 +27,24 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
+/// How a beam search ranks and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Beam {
     /// Hypotheses of a sentence that are live at once, and that are returned at most.
     pub width: usize,
     /// λ or α, as the rule has it; 0 is none.
     pub length_penalty: f64,
+    /// Whose scores and ends.
     pub rule: BeamRule,
 }
 
+/// Two definitions of a beam search; the module's documentation has their formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BeamRule {
+    /// Flax's `beam_search`.
     Flax,
+    /// fairseq's sequence generator.
     Fairseq,
 }
 

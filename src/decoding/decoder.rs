@@ -55,6 +55,7 @@ impl<'a, B: Backend, M: Model<B>> Decoder<'a, B, M> {
         self.members[0].session.cache().batch()
     }
 
+    /// Of every model of the ensemble.
     pub fn vocab(&self) -> usize {
         self.vocab
     }

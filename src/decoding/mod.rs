@@ -41,6 +41,7 @@ pub struct Hypothesis {
 /// How hypotheses begin and end. Lengths are in generated tokens, the end token among them.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Tokens generated at most.
     pub max_len: usize,
     /// Tokens that come before the end token may.
     pub min_len: usize,

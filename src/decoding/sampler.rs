@@ -22,6 +22,7 @@ pub enum Sampler {
     Greedy,
     /// Drawn by probability from the support, renormalised. Logits are divided by the temperature before
     /// anything else.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     Random { temperature: f64, support: Support, seed: u64 },
 }
 
@@ -29,6 +30,7 @@ pub enum Sampler {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Support {
+    /// Every token of the vocabulary.
     All,
     /// The k likeliest tokens.
     TopK(usize),

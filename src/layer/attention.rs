@@ -13,7 +13,9 @@ use crate::strategy::Slot;
 pub struct Attention<B: Backend> {
     /// `[1, (heads + 2·kv_heads)·D, width]`
     pub qkv: Linear<B::Tensor>,
+    /// `[1, width, heads·D]`
     pub out: Linear<B::Tensor>,
+    /// Of the queries.
     pub heads: usize,
     /// As many as `heads`, a divisor of them (grouped queries) or one (multi-query).
     pub kv_heads: usize,

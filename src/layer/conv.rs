@@ -9,6 +9,7 @@ use crate::strategy::Slot;
 
 /// With its gated linear unit, and as [`Convolution::residual`] says.
 pub struct LinearizedConvolution<B: Backend> {
+    /// Of K taps and C channels.
     pub convolution: Convolution<B::Tensor>,
     /// C.
     pub channels: usize,

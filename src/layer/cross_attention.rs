@@ -9,10 +9,13 @@ use crate::strategy::Strategy;
 /// `out(softmax(q(x)·kᵀ/√D)·v)`, with `[k v]` projected from the encoder's result once for each source, and
 /// kept; under [`Strategy::Reprojected`], anew at every call.
 pub struct CrossAttention<B: Backend> {
+    /// `[1, heads·D, width]`
     pub q: Linear<B::Tensor>,
     /// `[1, 2·heads·D, width]`
     pub kv: Linear<B::Tensor>,
+    /// `[1, width, heads·D]`
     pub out: Linear<B::Tensor>,
+    /// Of queries, keys and values alike.
     pub heads: usize,
     /// Index of this layer among the model's cross-attention layers.
     pub number: usize,

@@ -7,7 +7,9 @@ use crate::layer::Layer;
 
 /// `activation(x·Wᵀ + b)`.
 pub struct Dense<B: Backend> {
+    /// `[1, out, in]`
     pub linear: Linear<B::Tensor>,
+    /// Of the sum.
     pub activation: Activation,
 }
 
@@ -27,8 +29,11 @@ impl<B: Backend> Layer<B> for Dense<B> {
 
 /// `down(activation(up(x)))`.
 pub struct Mlp<B: Backend> {
+    /// `[1, F, width]`
     pub up: Linear<B::Tensor>,
+    /// Between the two products.
     pub activation: Activation,
+    /// `[1, width, F]`
     pub down: Linear<B::Tensor>,
 }
 
@@ -51,6 +56,7 @@ impl<B: Backend> Layer<B> for Mlp<B> {
 pub struct GatedMlp<B: Backend> {
     /// `[1, 2F, width]`: the gate's F outputs, then the others.
     pub gate_up: Linear<B::Tensor>,
+    /// `[1, width, F]`
     pub down: Linear<B::Tensor>,
 }
 

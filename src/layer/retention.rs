@@ -12,10 +12,13 @@ use crate::strategy::Slot;
 pub struct Retention<B: Backend> {
     /// `[1, 3·heads·size, width]`; what scales k is in its weights.
     pub qkv: Linear<B::Tensor>,
+    /// `[1, width, heads·size]`
     pub out: Linear<B::Tensor>,
     /// `[1, 1, heads]`: [`decays`].
     pub decays: B::Tensor,
+    /// Each keeps one matrix, `[size, size]`.
     pub heads: usize,
+    /// Numbers in a head.
     pub size: usize,
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::case::Case;
 
+/// What time is left for a GPU's cases, and which of them were left out.
 pub struct Budget {
     /// From the first of the GPU's cases on; `None`: without end.
     limit: Option<Duration>,
@@ -20,6 +21,7 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// So much time from the first of them on; `None`: without end.
     pub fn of(limit: Option<Duration>) -> Budget {
         let start = Instant::now();
         Budget::by_clock(limit, move || start.elapsed())

@@ -15,10 +15,13 @@ use crate::record::{Bandwidth, Gpu, MemoryLevel, PeakFlops};
 /// What bounds the cases of a model on a backend. Of an emulated GPU nothing: it has nothing to tell.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Ceilings {
+    /// One for each access pattern and buffer.
     pub read_bandwidth: Vec<Bandwidth>,
+    /// Of the best product.
     pub peak_flops: Option<PeakFlops>,
     /// Of a GPU: see [`LaunchCosts`].
     pub launch_ns: Option<u64>,
+    /// Of a GPU: see [`LaunchCosts`].
     pub graph_node_ns: Option<u64>,
 }
 

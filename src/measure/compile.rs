@@ -25,10 +25,12 @@ use crate::strategy::Strategy;
 pub struct Plan {
     /// At the last position of the decode.
     pub case: Case,
+    /// In the order that the decode needs them.
     pub shapes: Vec<NewKernels>,
 }
 
 impl Plan {
+    /// Follows from the case alone: nothing is compiled.
     pub fn of(case: Case) -> Result<Plan> {
         let Case { model, shape, strategy, batch, position, .. } = case;
         let config = Config::named(model, shape)?;
@@ -45,6 +47,7 @@ impl Plan {
         })
     }
 
+    /// Of all shapes together.
     pub fn kernels(&self) -> usize {
         self.shapes.iter().map(|shape| shape.kernels.len()).sum()
     }

@@ -57,6 +57,7 @@ pub struct Checker<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Checker<'a, B> {
+    /// Nothing is computed before it is asked for.
     pub fn new(fixture: &'a Fixture<B>) -> Checker<'a, B> {
         Checker { fixture, naive: None }
     }

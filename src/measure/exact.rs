@@ -11,7 +11,9 @@ use crate::record::{EqualityRow, LedgerRow, Metric, Round, Sample};
 
 /// What the exact pass found out about one case.
 pub struct Exact {
+    /// Counts that are the same in every sample.
     pub samples: Vec<Sample>,
+    /// Counts beside their closed forms.
     pub ledger: Vec<LedgerRow>,
 }
 

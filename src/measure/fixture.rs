@@ -12,13 +12,18 @@ use crate::session::Session;
 
 /// One model of a named shape with seeded weights, loaded once for all its cases.
 pub struct Fixture<B: Backend> {
+    /// The backend that the weights are on.
     pub backend: B,
+    /// With its weights.
     pub model: AnyModel<B>,
+    /// Of the model.
     pub kind: ModelKind,
+    /// Of the model.
     pub shape: ShapeName,
 }
 
 impl<B: Backend> Fixture<B> {
+    /// Draws the weights from the seed and puts them on the backend.
     pub fn load(backend: B, kind: ModelKind, shape: ShapeName, seed: u64) -> Result<Fixture<B>> {
         let config = Config::named(kind, shape)?;
         let model = AnyModel::load(&backend, &config, &Weights::seeded(kind, seed))?;
@@ -167,6 +172,7 @@ impl<'a, B: Backend> Prefilled<'a, B> {
         work(copy.as_mut().expect("made above"))
     }
 
+    /// A copy of the session poised before the step.
     pub fn fork(&self) -> Result<Session<'a, B, AnyModel<B>>> {
         self.session.fork()
     }

@@ -43,11 +43,13 @@ macro_rules! on_backend {
 }
 
 impl Machines {
+    /// Opens nothing yet.
     pub fn new(settings: &Settings) -> Machines {
         let Settings { threads, seed, cold_l2, stop, .. } = *settings;
         Machines { threads, seed, cold_l2, stop, gpu: OnceCell::new() }
     }
 
+    /// With the settings' threads.
     pub fn cpu(&self) -> Cpu {
         Cpu::new(self.threads)
     }

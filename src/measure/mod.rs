@@ -32,6 +32,7 @@ use std::time::Duration;
 /// What a run is free to choose. The same for every strategy in it.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Settings {
+    /// Of the pool that all strategies share.
     pub threads: usize,
     /// Of the weights.
     pub seed: u64,

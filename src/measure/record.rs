@@ -9,7 +9,9 @@ use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{Environment, Round, Run, RunWriter, Sample};
 
+/// A run that is being written, beside what disturbs the machine meanwhile.
 pub struct Record {
+    /// Of its files.
     pub writer: RunWriter,
     /// What it held when this program began.
     pub done: Run,

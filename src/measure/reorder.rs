@@ -17,6 +17,7 @@ use crate::record::{LedgerRow, Metric, Round, Sample};
 
 /// A case whose entries are beams, ready to be timed in turn with others.
 pub struct Beams<'a, B: Backend> {
+    /// Its batch is the number of beams.
     pub case: Case,
     backend: &'a B,
     prefilled: Prefilled<'a, B>,

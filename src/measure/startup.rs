@@ -22,6 +22,7 @@ use crate::session::Session;
 pub struct Phases {
     /// Threads started, checkpoint mapped, weights laid out as the kernels read them.
     pub load_ns: u64,
+    /// Memory asked for and zeroed where the strategy wants it so.
     pub cache_create_ns: u64,
     /// One token through everything for the first time, compiling included.
     pub first_step_ns: u64,
@@ -29,14 +30,18 @@ pub struct Phases {
     pub compile_ns: Option<u64>,
     /// After the first step: one recorded and made ready to replay.
     pub capture_ns: Option<u64>,
+    /// The recording made ready to launch.
     pub instantiate_ns: Option<u64>,
+    /// The recording brought to the device.
     pub upload_ns: Option<u64>,
+    /// The recording's first launch, to its end.
     pub first_replay_ns: Option<u64>,
     /// Of the whole process, as the kernel saw it; `None` where it does not say.
     pub peak_rss_bytes: Option<u64>,
 }
 
 impl Phases {
+    /// Up to and with the first step.
     pub fn total_ns(&self) -> u64 {
         self.load_ns + self.cache_create_ns + self.first_step_ns
     }

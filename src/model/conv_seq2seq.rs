@@ -28,20 +28,24 @@ use crate::model::{dense, Model};
 use crate::strategy::Slot;
 use crate::strategy::Strategy;
 
+/// Sizes of fairseq's `fconv` translator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvSeq2SeqConfig {
     /// Channels, the same in all layers.
     pub channels: usize,
     /// Taps of each layer of the encoder.
     pub encoder_taps: Vec<usize>,
+    /// Taps of each layer of the decoder.
     pub decoder_taps: Vec<usize>,
     /// Width of the embeddings.
     pub embed: usize,
     /// Width of what the logits are made of.
     pub out_embed: usize,
+    /// Tokens, the same on both sides.
     pub vocab: usize,
     /// Rows of the tables of positions; the first position is the row behind `padding`.
     pub table: usize,
+    /// The token that pads sentences, and the row of the tables that stands for it.
     pub padding: usize,
 }
 
@@ -52,6 +56,7 @@ pub(super) const START: u32 = 2;
 const R: f32 = std::f32::consts::FRAC_1_SQRT_2;
 
 impl ConvSeq2SeqConfig {
+    /// The most that it can tell apart.
     pub fn positions(&self) -> usize {
         self.table - self.padding - 1
     }
@@ -131,6 +136,7 @@ impl ConvSeq2SeqConfig {
     }
 }
 
+/// fairseq's convolutional translator, with its weights on a backend.
 pub struct ConvSeq2Seq<B: Backend> {
     config: ConvSeq2SeqConfig,
     encoder: Side<B>,
@@ -176,6 +182,7 @@ impl<B: Backend> Side<B> {
 }
 
 impl<B: Backend> ConvSeq2Seq<B> {
+    /// Puts the weights on the backend, in the order a step reads them.
     pub fn load(b: &B, config: &ConvSeq2SeqConfig, weights: &Weights) -> Result<Self> {
         let &ConvSeq2SeqConfig { channels, embed: e, out_embed, vocab, .. } = config;
         let encoder = Side::load(b, config, weights, "encoder", e)?;

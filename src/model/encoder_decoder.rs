@@ -27,22 +27,32 @@ use crate::model::{norm, stacked, Model};
 use crate::strategy::Slot;
 use crate::strategy::Strategy;
 
+/// Sizes and variants of a transformer with a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderDecoderConfig {
+    /// N, of the encoder.
     pub encoder_layers: usize,
+    /// N, of the decoder.
     pub decoder_layers: usize,
     /// d, of the residual stream.
     pub width: usize,
+    /// H, of the encoder.
     pub encoder_heads: usize,
+    /// H, of the decoder, in both of its attentions.
     pub decoder_heads: usize,
     /// F, of the multi-layer perceptrons.
     pub encoder_hidden: usize,
+    /// F, of the decoder.
     pub decoder_hidden: usize,
+    /// Tokens, the same on both sides.
     pub vocab: usize,
+    /// The most that it can tell apart, on either side.
     pub positions: usize,
+    /// Inside of the perceptrons.
     pub activation: Activation,
     /// Norms before each part, and one at the end; or after each part.
     pub norm_first: bool,
+    /// Whose order of the position's sines and cosines.
     pub sinusoid: Sinusoid,
     /// Whether embeddings are scaled by √d.
     pub scaled: bool,
@@ -171,6 +181,7 @@ impl EncoderDecoderConfig {
     }
 }
 
+/// A transformer with a source, with its weights on a backend.
 pub struct EncoderDecoder<B: Backend> {
     config: EncoderDecoderConfig,
     /// Over √d where embeddings are scaled, so that one factor serves for both.
@@ -201,6 +212,7 @@ impl<B: Backend, L: Layer<B>> Layer<B> for NormedAfter<B, L> {
 }
 
 impl<B: Backend> EncoderDecoder<B> {
+    /// Puts the weights on the backend, in the order a step reads them.
     pub fn load(b: &B, config: &EncoderDecoderConfig, weights: &Weights) -> Result<Self> {
         let &EncoderDecoderConfig { width: d, vocab, positions: most, norm_first, activation, .. } = config;
         let mut positions = sinusoid(config.sinusoid, most, d);

@@ -23,8 +23,10 @@ use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{dense, vector};
 
+/// Sizes of fairseq's convolutional language model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvConfig {
+    /// N.
     pub layers: usize,
     /// C.
     pub channels: usize,
@@ -32,6 +34,7 @@ pub struct ConvConfig {
     pub taps: usize,
     /// e, width of the embedding.
     pub embed: usize,
+    /// V, tokens.
     pub vocab: usize,
 }
 

@@ -23,18 +23,24 @@ use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{rms_norm, stacked};
 
+/// Sizes and variants of Llama and Mistral.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
+    /// N.
     pub layers: usize,
     /// d, of the residual stream.
     pub width: usize,
+    /// Of the queries.
     pub heads: usize,
+    /// Of keys and values, a divisor of `heads`.
     pub kv_heads: usize,
     /// D, numbers in a head.
     pub size: usize,
     /// F, of the gated unit.
     pub hidden: usize,
+    /// V, tokens.
     pub vocab: usize,
+    /// The most that it can tell apart.
     pub positions: usize,
     /// Of the norms.
     pub eps: f64,
@@ -42,7 +48,9 @@ pub struct LlamaConfig {
     pub theta: f64,
     /// Whether the embedding is multiplied with at the end.
     pub tied: bool,
+    /// Whether the attention's projections have biases.
     pub attention_bias: bool,
+    /// Whether the gated unit's products have biases.
     pub mlp_bias: bool,
     /// The latest positions that are seen, where not all are.
     pub window: Option<usize>,

@@ -52,6 +52,7 @@ use weights::Weights;
 pub trait Model<B: Backend> {
     /// What its call nodes ask to have remembered, in call order. A layer called twice is two.
     fn slots(&self) -> Vec<Slot>;
+    /// V, tokens: as many logits.
     fn vocab(&self) -> usize;
     /// The most positions it can tell apart; `None` when it counts none.
     fn max_positions(&self) -> Option<usize>;
@@ -70,11 +71,18 @@ pub trait Model<B: Backend> {
 /// Everything that fixes a model but its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Config {
+    /// GPT-2's.
     Transformer(TransformerConfig),
+    /// fairseq's convolutional language model.
     LinearizedConv(ConvConfig),
+    /// Llama's or Mistral's.
     Llama(LlamaConfig),
+    /// Llama's blocks with retention.
     Retention(RetentionConfig),
+    /// A transformer with a source.
+    /// A transformer with an encoder.
     EncoderDecoder(EncoderDecoderConfig),
+    /// fairseq's convolutional translator.
     ConvSeq2Seq(ConvSeq2SeqConfig),
 }
 
@@ -170,6 +178,7 @@ impl Config {
         }
     }
 
+    /// Which kind of model it is of.
     pub fn kind(&self) -> ModelKind {
         match self {
             Config::Transformer(_) => ModelKind::Transformer,
@@ -181,6 +190,7 @@ impl Config {
         }
     }
 
+    /// V, tokens.
     pub fn vocab(&self) -> usize {
         match self {
             Config::Transformer(config) => config.vocab,
@@ -350,8 +360,11 @@ pub fn source_rows(model: ModelKind, shape: ShapeName) -> usize {
 
 /// Any of the models, chosen at run time.
 pub enum AnyModel<B: Backend> {
+    /// A model that continues a prompt, without an encoder.
     DecoderOnly(DecoderOnly<B>),
+    /// The transformer with an encoder.
     EncoderDecoder(EncoderDecoder<B>),
+    /// fairseq's convolutional translator.
     ConvSeq2Seq(ConvSeq2Seq<B>),
 }
 

@@ -21,14 +21,18 @@ use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{rms_norm, stacked};
 
+/// Sizes of Llama's blocks with retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionConfig {
+    /// N.
     pub layers: usize,
     /// d, of the residual stream.
     pub width: usize,
+    /// Each keeps one matrix.
     pub heads: usize,
     /// F, of the gated unit.
     pub hidden: usize,
+    /// V, tokens.
     pub vocab: usize,
 }
 

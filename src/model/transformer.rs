@@ -20,15 +20,20 @@ use crate::model::weights::Weights;
 use crate::model::Node;
 use crate::model::{norm, vector};
 
+/// Sizes of GPT-2's transformer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransformerConfig {
+    /// N.
     pub layers: usize,
     /// d, of the residual stream.
     pub width: usize,
+    /// H, each of `width / heads` numbers.
     pub heads: usize,
     /// F, of the multi-layer perceptron.
     pub hidden: usize,
+    /// V, tokens.
     pub vocab: usize,
+    /// The most that it can tell apart.
     pub positions: usize,
 }
 

@@ -36,6 +36,7 @@ use crate::model::{
 
 /// The files of a checkpoint.
 pub const CONFIG_FILE: &str = "config.json";
+/// All tensors, f32.
 pub const MODEL_FILE: &str = "model.safetensors";
 
 /// What a `config.json` may have; GPT-2's has less than one.
@@ -45,12 +46,17 @@ const HEADER_MOST_BYTES: u64 = 100_000_000;
 /// The largest size a configuration may state: no product of three of them overflows.
 const MOST: u64 = 1 << 20;
 
+/// Where tensors are taken from.
 pub enum Weights {
+    /// Drawn from a seed when they are asked for.
+    #[allow(missing_docs, reason = "the fields are explained above")]
     Seeded { seed: u64, model: ModelKind },
+    /// Mapped from a checkpoint's files.
     Checkpoint(Box<Checkpoint>),
 }
 
 impl Weights {
+    /// Nothing is drawn before it is asked for.
     pub fn seeded(model: ModelKind, seed: u64) -> Weights {
         Weights::Seeded { seed, model }
     }
@@ -306,7 +312,11 @@ fn read_header(file: &[u8]) -> Result<(usize, Metadata), String> {
     Ok((8 + header.len(), metadata))
 }
 
-fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
+/// Reads a checkpoint's `config.json` by itself.
+///
+/// # Errors
+/// When it is no configuration of this model, or asks for what is not implemented.
+pub fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
     let mut text = String::new();
     let file = open_file(path)?;
     let read = file.take(CONFIG_MOST_BYTES + 1).read_to_string(&mut text).map_err(Error::io(path))?;

@@ -10,6 +10,7 @@ use super::git::Git;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Checkout {
+    /// Of the commit that is checked out.
     pub revision: Option<String>,
     /// Whether a file that the program is built from differs from that revision.
     pub dirty: Option<bool>,

@@ -16,9 +16,12 @@ pub const FORMAT_VERSION: u32 = 1;
 
 pub(super) const FILE: &str = "environment.json";
 
+/// Program, machine and settings of a run; the fields are those of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
+    /// [`FORMAT_VERSION`] of the program that wrote it.
     pub format_version: u32,
+    /// Of decode-bench.
     pub tool_version: String,
     /// That the program was built from, as it was told when it was built.
     pub git_revision: Option<String>,
@@ -29,42 +32,58 @@ pub struct Environment {
     pub checkout: Option<Checkout>,
     /// The program's name without its folder, and its arguments.
     pub command_line: Vec<String>,
+    /// Version of the compiler.
     pub rustc: Option<String>,
+    /// As the compiler names it: `x86_64-unknown-linux-gnu`.
     pub target: Option<String>,
     /// Those the compiler may assume; what the kernels detect at run time is `cpu_features`.
     pub target_features: Vec<String>,
+    /// Cargo's: `release`.
     pub profile: Option<String>,
+    /// As the processor calls itself.
     pub cpu_model: Option<String>,
     /// Vector extensions the kernel reports.
     pub cpu_features: Vec<String>,
+    /// Without hyper-threads.
     pub physical_cores: Option<u64>,
+    /// With hyper-threads.
     pub logical_cores: Option<u64>,
     /// Threads of the pool all strategies share.
     pub threads: u64,
+    /// Of the first processor, by level.
     pub caches: Vec<CpuCache>,
+    /// Of the machine.
     pub memory_bytes: Option<u64>,
+    /// As the kernel has it set: `madvise`.
     pub transparent_hugepages: Option<String>,
     /// Whose, and what was set.
     pub allocator: Option<String>,
+    /// `linux`
     pub os: String,
+    /// Its release.
     pub kernel: Option<String>,
     /// Whether a hypervisor is below.
     pub virtualised: Option<bool>,
     /// Whether the run's GPU was an emulator in software: such times say nothing, and are not shown.
     pub emulated: bool,
+    /// Of the first processor.
     pub frequency_governor: Option<String>,
     /// Ceilings measured in this run; the best pattern counts.
     pub read_bandwidth: Vec<Bandwidth>,
+    /// The best product measured.
     pub peak_flops: Option<PeakFlops>,
     /// The smallest step of the clock, and what reading it twice costs.
     pub timer_resolution_ns: Option<u64>,
+    /// Reading it twice.
     pub timer_overhead_ns: Option<u64>,
+    /// `null`: none took part.
     pub gpu: Option<Gpu>,
     /// When a position's rounds in turn were enough.
     #[serde(default)]
     pub sampling: Option<String>,
     /// Of the weights.
     pub seed: u64,
+    /// As `2026-11-21T23:31:49Z`.
     pub started_utc: String,
     /// `null`: still running, or killed.
     pub finished_utc: Option<String>,
@@ -84,9 +103,13 @@ pub struct Environment {
 pub struct Bandwidth {
     /// As a case id begins: `transformer-toy`.
     pub model_shape: String,
+    /// Of the buffer.
     pub bytes: u64,
+    /// That read at once.
     pub threads: u64,
+    /// Of this pattern.
     pub bytes_per_second: u64,
+    /// Which loop over which part.
     pub pattern: String,
     /// Of a GPU: where the bytes came from. Absent from older files, and where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,28 +131,38 @@ impl Bandwidth {
     }
 }
 
+/// Where a GPU's bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryLevel {
     /// The second-level cache.
     L2,
+    /// Memory.
     Dram,
 }
 
+/// The best product measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeakFlops {
+    /// A multiply-add is two.
     pub flops_per_second: u64,
     /// Which product of which size by which crate.
     pub how: String,
 }
 
+/// The GPU of a run. Absent from the file's older versions: `null`, and unknown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gpu {
+    /// As the driver spells it.
     pub name: Option<String>,
+    /// `9.0`
     pub compute_capability: Option<String>,
+    /// `0000:17:00.0`
     pub pci_bus_id: Option<String>,
+    /// Its version.
     pub driver: Option<String>,
+    /// The newest that the driver knows.
     pub cuda: Option<String>,
     /// The version.
     pub nvrtc: Option<String>,
@@ -142,26 +175,35 @@ pub struct Gpu {
     pub nvrtc_options: Vec<String>,
     /// At the start of the run.
     pub sm_clock_mhz: Option<u64>,
+    /// The most that it can be set to.
     pub sm_clock_most_mhz: Option<u64>,
     /// Why clocks were lower than they could be, or none; `null`: unknown, and no sample is marked
     /// `throttled`.
     pub throttle_reasons: Option<String>,
+    /// At the start of the run.
     pub memory_clock_mhz: Option<u64>,
+    /// In total.
     pub memory_bytes: Option<u64>,
+    /// That blocks are dealt to.
     pub multiprocessors: Option<u64>,
+    /// Whether its memory corrects errors.
     pub ecc: Option<bool>,
+    /// Size of the second-level cache.
     pub l2_bytes: Option<u64>,
     /// What is in the second-level cache when a timed step begins.
     pub l2: Option<String>,
     /// Whether compile times are free of what the driver and NVRTC remember from earlier runs.
     pub driver_cache_disabled: Option<bool>,
+    /// The same of NVRTC's own.
     pub nvrtc_cache_disabled: Option<bool>,
     /// Ceilings measured in this run, as those of the CPU.
     pub read_bandwidth: Vec<Bandwidth>,
+    /// The best product measured.
     pub peak_flops: Option<PeakFlops>,
     /// What one kernel that does nothing costs among many: queued one after the other, and as a node of a graph
     /// that is replayed.
     pub launch_ns: Option<u64>,
+    /// As a node of a graph that is replayed.
     pub graph_node_ns: Option<u64>,
     /// What the run had no time for, as `transformer-gpt2/padded/cuda/b1/t64: steps`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -171,8 +213,10 @@ pub struct Gpu {
 impl Gpu {
     /// [`Self::l2`] of a run whose steps begin with a cold second-level cache, and of one whose steps do not.
     pub const COLD_L2: &str = "emptied before every timed step";
+    /// See [`Self::COLD_L2`].
     pub const WARM_L2: &str = "as the step before left it";
 
+    /// Whether steps begin with an empty second-level cache.
     pub fn is_cold(&self) -> bool {
         self.l2.as_deref() == Some(Gpu::COLD_L2)
     }
@@ -191,10 +235,14 @@ pub struct Sharding {
     pub filter: Option<String>,
 }
 
+/// What a run was merged of: see [`crate::shard`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Merged {
+    /// Names the plan that the parts have in common.
     pub plan: String,
+    /// That the plan has.
     pub shards: u64,
+    /// What the plan was made of; `null`: the default suite.
     pub filter: Option<String>,
     /// All that were looked at, also those of which another attempt was taken.
     pub parts: Vec<Part>,
@@ -205,8 +253,11 @@ pub struct Merged {
 pub struct Part {
     /// The name its folder was made with; the column `run` of the merged samples.
     pub run: String,
+    /// `2/8`: the second of eight.
     pub shard: String,
+    /// Of the shard, from 0 on.
     pub attempt: u64,
+    /// Of the part.
     pub started_utc: String,
     /// `null`: killed, or still running when it was merged.
     pub finished_utc: Option<String>,

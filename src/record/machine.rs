@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+/// One cache of the processor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CpuCache {
+    /// 1 is nearest.
     pub level: u64,
     /// `Data`, `Instruction` or `Unified`.
     pub kind: String,
+    /// Its size.
     pub bytes: u64,
     /// Logical processors that share it, as the kernel lists them: `0-3`.
     pub shared_by: String,

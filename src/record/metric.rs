@@ -5,27 +5,36 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
+/// What a value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unit {
+    /// Of time.
     Nanoseconds,
+    /// Of memory.
     Bytes,
     /// Floating-point operations, a multiplication and an addition counted as two.
     Flops,
+    /// Of anything else.
     Count,
 }
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $variant:ident $name:literal $unit:ident),+ $(,)?) => {
+        /// What a sample or a row of the ledger is of.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(missing_docs, reason = "two metrics that belong together share a comment")]
         pub enum Metric { $($(#[$doc])* $variant),+ }
 
         impl Metric {
+            /// In the order of this list.
             pub const ALL: &'static [Metric] = &[$(Metric::$variant),+];
 
+            /// As in the files.
             pub fn name(self) -> &'static str {
                 match self { $(Metric::$variant => $name),+ }
             }
 
+            /// Of its values.
             pub fn unit(self) -> Unit {
                 match self { $(Metric::$variant => Unit::$unit),+ }
             }

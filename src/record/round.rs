@@ -18,8 +18,11 @@ pub enum Round {
 /// The name of a kind of round, as samples.csv has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
+    /// [`Round::Single`]
     Single,
+    /// [`Round::Interleaved`]
     Interleaved,
+    /// [`Round::Decode`]
     Decode,
 }
 
@@ -27,6 +30,7 @@ pub enum Protocol {
 const FIRST_DECODE: u32 = 101;
 
 impl Round {
+    /// How the samples of the round were taken.
     pub fn protocol(self) -> Protocol {
         match self {
             Round::Single => Protocol::Single,
@@ -43,6 +47,7 @@ impl Round {
         }
     }
 
+    /// Whether it is a round of whole decodes.
     pub fn is_decode(self) -> bool {
         self.protocol() == Protocol::Decode
     }
@@ -75,8 +80,10 @@ impl Round {
 }
 
 impl Protocol {
+    /// All of them.
     pub const ALL: [Protocol; 3] = [Protocol::Single, Protocol::Interleaved, Protocol::Decode];
 
+    /// As samples.csv has it.
     pub fn name(self) -> &'static str {
         match self {
             Protocol::Single => "single",

@@ -8,8 +8,11 @@ use crate::case::Case;
 /// One measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
+    /// That was measured.
     pub case: Case,
+    /// What was measured; says the unit of `value`.
     pub metric: Metric,
+    /// Protocol, and number of the round.
     pub round: Round,
     /// How often the work was repeated in this sample, at least 1.
     pub iters: u64,
@@ -24,10 +27,12 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// A sample that went well.
     pub fn value(case: Case, metric: Metric, round: Round, iters: u64, value: u64) -> Sample {
         Sample { case, metric, round, iters, value: Some(value), error: None, mark: None }
     }
 
+    /// A sample that could not be taken, and why.
     pub fn failed(case: Case, metric: Metric, round: Round, error: impl ToString) -> Sample {
         Sample { case, metric, round, iters: 1, value: None, error: Some(error.to_string()), mark: None }
     }
@@ -41,22 +46,30 @@ impl Sample {
 /// How far a case's logits are from naive's, computed in f64.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EqualityRow {
+    /// That is compared with naive.
     pub case: Case,
     /// Absent where nothing could be compared; a difference that is not finite is an error.
     pub max_abs: Option<f64>,
+    /// The largest difference over the largest of naive's logits.
     pub max_rel: Option<f64>,
     /// `batch/logit` of the largest difference.
     pub place: String,
+    /// That `max_rel` must not exceed.
     pub tolerance: f64,
+    /// Why nothing could be compared, or in what it differs.
     pub error: Option<String>,
 }
 
 /// Work of one step: counted, and by the closed form where there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LedgerRow {
+    /// That was counted.
     pub case: Case,
+    /// What was counted; says the unit.
     pub metric: Metric,
+    /// By the backend's meter.
     pub counted: u64,
+    /// By the closed form.
     pub predicted: Option<u64>,
 }
 

@@ -10,13 +10,18 @@ use super::{environment, Environment, Metric, Unit};
 use crate::case::Case;
 use crate::error::{Error, Result};
 
+/// All that a run's files say.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// Its folder.
     pub path: PathBuf,
+    /// Of `environment.json`.
     pub environment: Environment,
+    /// Of `samples.csv`, in the order written.
     pub samples: Vec<Sample>,
+    /// Of `equality.csv`.
     pub equality: Vec<EqualityRow>,
+    /// Of `ledger.csv`.
     pub ledger: Vec<LedgerRow>,
     /// Columns of `samples.csv` that this version does not know, row for row.
     pub extra: Extra,
@@ -25,6 +30,7 @@ pub struct Run {
 }
 
 impl Run {
+    /// Reads the files of a run's folder.
     pub fn open(path: &Path) -> Result<Run> {
         let mut notes = Vec::new();
         let environment = Environment::read(path)?;

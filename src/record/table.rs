@@ -70,6 +70,7 @@ impl CsvCells<'_> {
 /// Columns that this version does not know: kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
+    /// Their names, in the file's order.
     pub columns: Vec<String>,
     /// One entry per row of the table, each parallel to `columns`.
     pub rows: Vec<Vec<String>>,

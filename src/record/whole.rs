@@ -46,8 +46,11 @@ fn stage(
 /// A sample of a merged run: from which run, which attempt of its shard.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MergedSample {
+    /// As it was in its run.
     pub sample: Sample,
+    /// Name of its run's folder.
     pub run: String,
+    /// Of the shard, from 0 on.
     pub attempt: u64,
 }
 

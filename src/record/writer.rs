@@ -58,10 +58,12 @@ impl RunWriter {
         })
     }
 
+    /// The run's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// As it was last written.
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
@@ -75,14 +77,17 @@ impl RunWriter {
         Ok(())
     }
 
+    /// Appends one line.
     pub fn sample(&mut self, sample: &Sample) -> Result<()> {
         self.samples.append(sample)
     }
 
+    /// Appends one line.
     pub fn equality(&mut self, row: &EqualityRow) -> Result<()> {
         self.equality.append(row)
     }
 
+    /// Appends one line.
     pub fn ledger(&mut self, row: &LedgerRow) -> Result<()> {
         self.ledger.append(row)
     }

@@ -3,6 +3,9 @@
 //! A number follows if it is the computed one rounded to the digits that it shows. So `0.41 ms` follows
 //! from 406 412 ns, and `0.42 ms` or `406 ms` do not.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use regex::Regex;
 
 use super::cite::date;
@@ -14,6 +17,7 @@ use crate::units::Quantity;
 /// One citation in a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
+    /// Of the cited rows: 16 hexadecimal digits.
     pub hash: String,
     /// Of the rows of the case that it is compared with.
     pub other: Option<String>,
@@ -24,10 +28,13 @@ pub struct Quote {
 /// One thing that a citation says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// As `value` or `threads`.
     pub what: &'static str,
+    /// As the citation has it.
     pub quoted: String,
     /// What follows from the rows.
     pub computed: String,
+    /// Whether the two agree.
     pub follows: bool,
 }
 
@@ -161,8 +168,12 @@ fn first<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
     pattern(wanted).captures(text)?.get(1).map(|group| group.as_str())
 }
 
+/// Compiled once, for a text may hold many citations.
 fn pattern(text: &str) -> Regex {
-    Regex::new(text).expect("the patterns of this file are valid")
+    static COMPILED: Mutex<BTreeMap<String, Regex>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = || Regex::new(text).expect("the patterns of this file are valid");
+    compiled.entry(text.into()).or_insert_with(new).clone()
 }
 
 #[cfg(test)]

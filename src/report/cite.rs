@@ -56,6 +56,7 @@ pub fn table(citations: &[Citation<'_>]) -> String {
     TextTable { header, rows: citations.iter().map(row).collect(), words }.markdown()
 }
 
+/// The citation as an entry for BibTeX.
 pub fn bibtex(citation: &Citation<'_>) -> String {
     let date = date(citation);
     let mut parts = date.split('-');

@@ -12,12 +12,17 @@ use crate::units::Quantity;
 /// What a comparison is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// Aligned, for a terminal.
     Table,
+    /// For a page.
     Markdown,
+    /// Without rounding, for a spreadsheet.
     Csv,
+    /// Without rounding, for a program.
     Json,
 }
 
+/// One row per comparison.
 pub fn comparisons(found: &[Versus<'_>], format: Format) -> Result<String> {
     match format {
         Format::Table => Ok(cells(found).aligned()),

@@ -20,9 +20,13 @@ use crate::strategy::Strategy;
 
 /// A merged run, not written yet.
 pub struct Merge {
+    /// Of the merged run.
     pub environment: Environment,
+    /// Of all parts, each with where it came from.
     pub samples: Vec<MergedSample>,
+    /// Of all parts.
     pub equality: Vec<EqualityRow>,
+    /// Of all parts.
     pub ledger: Vec<LedgerRow>,
     /// What was planned and is not there, in words.
     pub missing: Vec<String>,

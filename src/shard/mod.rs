@@ -33,6 +33,7 @@ pub struct Group {
     pub cost: u64,
 }
 
+/// A suite dealt out to shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     shards: Vec<Vec<Group>>,
@@ -43,6 +44,7 @@ pub struct Plan {
 pub struct Place {
     /// From 1 on.
     pub shard: usize,
+    /// How many shards there are.
     pub of: usize,
 }
 
@@ -80,6 +82,7 @@ impl Plan {
         Ok(Plan { shards: dealt.into_iter().map(in_suite_order).collect() })
     }
 
+    /// How many there are.
     pub fn shards(&self) -> usize {
         self.shards.len()
     }

@@ -29,13 +29,17 @@ const FINALISTS: usize = 4;
 /// Numbers in a cache line.
 const LINE: usize = 16;
 
+/// How fast a buffer can be read.
 pub struct Bandwidth {
+    /// Of the best pattern.
     pub bytes_per_second: f64,
     /// How it was read.
     pub pattern: String,
 }
 
+/// How fast products can be.
 pub struct Peak {
+    /// Of the best product; a multiply-add is two.
     pub flops_per_second: f64,
     /// Of which product.
     pub how: String,

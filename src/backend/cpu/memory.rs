@@ -62,10 +62,12 @@ enum Storage {
 }
 
 impl Tensor {
+    /// Three lengths, the last of which is contiguous.
     pub fn shape(&self) -> Shape {
         self.shape
     }
 
+    /// All numbers, row-major.
     pub fn as_slice(&self) -> &[f32] {
         let len = self.shape.iter().product();
         match &self.storage {

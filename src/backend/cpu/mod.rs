@@ -20,6 +20,7 @@ use super::{
 };
 use crate::error::Result;
 
+/// The CPU as a backend: a pool of threads, and memory that is recycled.
 pub struct Cpu {
     pool: Pool,
     meter: Rc<Meter>,
@@ -36,6 +37,7 @@ impl Cpu {
         Cpu { pool: Pool::new(threads), meter, scratch, weights: Arena::default() }
     }
 
+    /// The threads that all operations share.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }

@@ -69,6 +69,7 @@ impl Pool {
         Self { shared, workers }
     }
 
+    /// How many work on a call, the caller's among them.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
     }

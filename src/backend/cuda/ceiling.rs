@@ -10,7 +10,9 @@ use crate::error::Result;
 /// The best of several grids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ceiling {
+    /// Bytes, or operations.
     pub per_second: f64,
+    /// Which grid gave it.
     pub how: String,
 }
 
@@ -29,6 +31,7 @@ pub struct ReadCeilings {
 /// What starting one of many kernels takes, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaunchCosts {
+    /// Queued one after the other.
     pub launch_ns: u64,
     /// As a node of a graph that is replayed.
     pub graph_node_ns: u64,

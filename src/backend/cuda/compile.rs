@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 
 /// NVRTC, and the GPU it compiles for.
 pub struct Compiler {
+    /// The compiler.
     pub nvrtc: Nvrtc,
     /// `sm_90`
     pub arch: String,
@@ -57,6 +58,7 @@ impl Compiler {
 pub struct NewKernels {
     /// Tokens the sequence has when the step is done.
     pub position: usize,
+    /// Each once, in the order asked for.
     pub kernels: Vec<Variant>,
 }
 
@@ -65,7 +67,9 @@ pub struct NewKernels {
 pub struct CompiledShape {
     /// The position whose step was the first to need it.
     pub position: usize,
+    /// New ones of this shape.
     pub kernels: usize,
+    /// All of them, one after the other.
     pub compile_ns: u64,
 }
 

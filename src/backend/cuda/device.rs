@@ -22,24 +22,33 @@ const EMULATOR: &str = "CUDA software emulator";
 /// A device with a compiler for it, and the kernels compiled so far for run-time lengths.
 pub struct Device {
     pub(super) context: Arc<CudaContext>,
+    /// The compiler for this device.
     pub nvrtc: Nvrtc,
     /// What kernels are compiled for and loaded as: machine code of `sm_90`, PTX of `compute_90`.
     pub target: String,
+    /// What the driver says of the device.
     pub info: DeviceInfo,
     loaded: Mutex<HashMap<Variant, Arc<Function>>>,
 }
 
+/// What the driver says of a device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceInfo {
+    /// As the driver spells it.
     pub name: String,
     /// In software: no time measured on it is one.
     pub emulated: bool,
+    /// Major and minor: `(9, 0)`.
     pub compute_capability: (i32, i32),
+    /// Of the device, in total.
     pub memory_bytes: usize,
+    /// That blocks are dealt to.
     pub multiprocessors: i32,
     /// The newest CUDA that the driver knows.
     pub driver: CudaVersion,
+    /// Whether its memory corrects errors.
     pub ecc: bool,
+    /// Of the second-level cache.
     pub l2_bytes: usize,
     /// As the management library looks it up: `0000:17:00.0`.
     pub pci_bus_id: Option<String>,

@@ -22,7 +22,9 @@ pub type Pointer = u64;
 /// Of a driver, the newest CUDA that it knows; of NVRTC, its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CudaVersion {
+    /// 13 of 13.0.
     pub major: i32,
+    /// 0 of 13.0.
     pub minor: i32,
 }
 

@@ -7,11 +7,14 @@ macro_rules! kernels {
     ($($variant:ident => $name:literal),+ $(,)?) => {
         /// One file of `kernels/` each, with one function of the file's name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(missing_docs, reason = "each variant is a file of `kernels/`, which says what it does")]
         pub enum Kernel { $($variant),+ }
 
         impl Kernel {
+            /// In the order of the files' list.
             pub const ALL: &'static [Kernel] = &[$(Kernel::$variant),+];
 
+            /// Of the file without its ending, and of the function in it.
             pub fn name(self) -> &'static str {
                 match self { $(Kernel::$variant => $name),+ }
             }
@@ -66,6 +69,7 @@ pub const MOST_LENGTHS: usize = 13;
 /// What is fixed when a kernel is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Variant {
+    /// Whose source is compiled.
     pub kernel: Kernel,
     /// Numbers moved by one instruction: 4 where widths and offsets allow, otherwise 1.
     pub vec: u8,
@@ -78,6 +82,7 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// Compiles the source for `arch`, such as `sm_90`, with these sizes as constants.
     pub fn compile(&self, nvrtc: &Nvrtc, arch: &str) -> Result<Compiled> {
         let source = format!("{COMMON}#line 1\n{}", self.kernel.source());
         nvrtc.compile(self.kernel.name(), &source, arch, &self.defines())

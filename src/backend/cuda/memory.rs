@@ -33,6 +33,7 @@ enum Storage {
 }
 
 impl Tensor {
+    /// Three lengths, the last of which is contiguous.
     pub fn shape(&self) -> Shape {
         self.shape
     }

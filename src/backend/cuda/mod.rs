@@ -54,11 +54,15 @@ fn failed(what: impl Into<String>) -> Error {
 /// How steps are run. See the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// A launch for each operation: `cuda`.
     Stream,
+    /// Recorded once and replayed: `cuda-graph`.
     Graph,
+    /// Lengths compiled in: `cuda-specialised`.
     Specialised,
 }
 
+/// A GPU as a backend, in one of the three ways to run a step.
 pub struct Cuda {
     mode: Mode,
     /// `None` for a plan, which lists kernels and runs none.
@@ -124,6 +128,7 @@ struct Launch {
 }
 
 impl Cuda {
+    /// A backend with a stream and memory of its own on the device.
     pub fn new(device: &Arc<Device>, mode: Mode) -> Result<Cuda> {
         Ok(Cuda::on(Stream::new(device)?, Some(device.clone()), mode))
     }

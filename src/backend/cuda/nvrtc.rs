@@ -27,9 +27,11 @@ pub struct Nvrtc {
     library: Library,
     /// What the library opens by name when it compiles, and since CUDA 13 does not look for beside itself.
     _builtins: Vec<Library>,
+    /// Of the library's file.
     pub path: PathBuf,
     /// What led to it, without the names of a user's folders.
     pub place: String,
+    /// Of NVRTC itself.
     pub version: CudaVersion,
     /// Compute capabilities it compiles for, `90` meaning 9.0; none where it does not say, before CUDA 11.2.
     pub targets: Vec<i32>,
@@ -43,7 +45,9 @@ pub struct Compiled {
 
 /// Every NVRTC of this machine, and which of them is taken.
 pub struct Survey {
+    /// That was asked for.
     pub need: Need,
+    /// Each with whether it will do.
     pub found: Vec<(Nvrtc, Verdict)>,
     /// Files under its name that it is not: where, and why not.
     pub unusable: Vec<(PathBuf, String)>,

@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 /// A run that is under `results` now.
 #[derive(Debug)]
 pub enum Imported {
+    /// It was copied.
     New(Run),
     /// It was there before, byte for byte.
     Known(Run),

@@ -31,11 +31,17 @@ const ROWS: usize = 128;
 /// What attention is besides its operands.
 #[derive(Clone, Copy)]
 pub struct AttentionTask<'a> {
+    /// Number of query heads.
     pub heads: usize,
+    /// Of keys and values; each serves `heads / kv_heads` heads of queries.
     pub kv_heads: usize,
+    /// Of the products of queries and keys.
     pub scale: f32,
+    /// Rows that a query attends to.
     pub mask: Mask,
+    /// ALiBi: one slope for each head.
     pub slopes: Option<&'a [f32]>,
+    /// How positions lie in the rows of k and v.
     pub layout: Layout,
     /// Index of the first new row.
     pub at: usize,

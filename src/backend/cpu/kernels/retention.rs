@@ -12,6 +12,7 @@ use crate::backend::cpu::pool::{part, Pool};
 pub struct Retention<'a> {
     /// `[batch, n, heads·D]`
     pub q: ArrayView3<'a, f32>,
+    /// `[batch, n, heads·D]`
     pub k: ArrayView3<'a, f32>,
     /// `[batch, n, heads·E]`
     pub v: ArrayView3<'a, f32>,

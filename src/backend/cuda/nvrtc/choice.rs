@@ -25,6 +25,7 @@ pub enum Image {
 pub struct Need {
     /// `None`: kernels are compiled and not loaded.
     pub driver: Option<CudaVersion>,
+    /// What kernels are compiled to.
     pub image: Image,
     /// Of the device, if there is one.
     pub compute_capability: Option<(i32, i32)>,
@@ -37,12 +38,14 @@ pub enum Verdict {
     Fits,
     /// Newer by its minor version alone: the driver loads its machine code.
     Compatible,
+    /// By its major version, or the driver takes no machine code of a newer one.
     TooNew,
     /// It does not compile for the device.
     NoTarget,
 }
 
 impl Verdict {
+    /// Whether it can be taken.
     pub fn will_do(self) -> bool {
         matches!(self, Verdict::Fits | Verdict::Compatible)
     }
