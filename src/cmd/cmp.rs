@@ -75,10 +75,36 @@ enum Sort {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let runs = args.runs.iter().map(|run| open_run(run)).collect::<Result<Vec<Run>>>()?;
-    same_weights(&runs)?;
-    let base = base(&args)?;
-    let mut found = against(&runs, base, args.metric);
+    let runs = opened(&args)?;
+    let found = compared(&args, &runs)?;
+    print(&comparisons(&found, format(&args))?)?;
+    args.fail_if_slower.map_or(Ok(()), |limit| fail_if_slower(&found, limit))
+}
+
+/// What `run` prints.
+///
+/// # Errors
+/// As `run`.
+pub fn text(args: &Args) -> Result<String> {
+    comparisons(&compared(args, &opened(args)?)?, format(args))
+}
+
+fn opened(args: &Args) -> Result<Vec<Run>> {
+    args.runs.iter().map(|run| open_run(run)).collect()
+}
+
+fn format(args: &Args) -> Format {
+    match args.format {
+        Shape::Table => Format::Table,
+        Shape::Markdown => Format::Markdown,
+        Shape::Csv => Format::Csv,
+        Shape::Json => Format::Json,
+    }
+}
+
+fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Vec<Versus<'a>>> {
+    same_weights(runs)?;
+    let mut found = against(runs, base(args)?, args.metric);
     if found.is_empty() {
         let what = format!("nothing to compare: no case has {} on both sides", args.metric);
         return Err(Error::Input(what));
@@ -100,14 +126,7 @@ pub fn run(args: Args) -> Result<()> {
         Sort::Ratio => found.sort_by(|a, b| ratio(a).total_cmp(&ratio(b))),
         Sort::Time => found.sort_by(|a, b| a.one.value.value.total_cmp(&b.one.value.value)),
     }
-    let format = match args.format {
-        Shape::Table => Format::Table,
-        Shape::Markdown => Format::Markdown,
-        Shape::Csv => Format::Csv,
-        Shape::Json => Format::Json,
-    };
-    print(&comparisons(&found, format)?)?;
-    args.fail_if_slower.map_or(Ok(()), |limit| fail_if_slower(&found, limit))
+    Ok(found)
 }
 
 fn same_weights(runs: &[Run]) -> Result<()> {
