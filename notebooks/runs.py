@@ -75,8 +75,9 @@ def read_samples(text):
         samples["mark"] = ""
     samples["one"] = samples.value / samples.iters
     if "protocol" not in samples:
-        both = samples["round"].map(protocol_and_round)
-        samples["protocol"], samples["round"] = both.str[0].astype(samples["case"].dtype), both.str[1].astype("int64")
+        both = [protocol_and_round(code) for code in samples["round"]]
+        samples["protocol"] = pd.Series([protocol for protocol, _ in both], samples.index, dtype=str)
+        samples["round"] = pd.Series([number for _, number in both], samples.index, dtype=int)
     return has_marks, samples
 
 
