@@ -10,7 +10,7 @@ use crate::case::{BackendName, Case};
 use crate::record::{Environment, Metric, Protocol, Run, Unit};
 use crate::strategy::Strategy;
 
-/// What every case is held against.
+/// The base that every case is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
     /// The same case of the same run under this strategy.

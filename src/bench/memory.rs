@@ -31,7 +31,7 @@ pub fn memory(bench: &Bench) -> Result<()> {
         bench.failed(&cases, Metric::CacheLiveBytes, counted, record.as_mut())?;
     }
     let all = if budget.left_out().is_empty() { "every case" } else { "the cases that there was time for" };
-    println!("counted the work and the memory of {all}; all as their closed forms say");
+    println!("counted the work and the memory of {all}: the counts are those of the closed forms");
     record.map_or(Ok(()), |mut record| record.left_out(&budget, &[COUNTED])) // the run is finished by `step`, the last of the four
 }
 

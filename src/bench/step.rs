@@ -146,7 +146,7 @@ fn warm_up<B: Backend>(prefilled: &Prefilled<'_, B>) -> Result<Duration> {
     }
 }
 
-/// Prompts long enough for the arithmetic to count. Those who remember nothing have no prefill: all
+/// Prompts long enough for the arithmetic to count. A strategy without a cache has no prefill: all
 /// their steps are one.
 pub(super) fn prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case], record: &mut Record) -> Result<()> {
     let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();

@@ -19,19 +19,19 @@ pub struct Args {
     /// Case ids, as `list` prints them
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
-    /// A folder under results/ [default: the newest whose tables have all these cases]
+    /// Run folder [default: the newest whose tables have all these cases]
     #[arg(long)]
     run: Option<PathBuf>,
     /// Also compare with this case of the same run
     #[arg(long, value_name = "CASE")]
     vs: Option<String>,
-    /// What is cited
+    /// Metric to cite
     #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
     metric: Metric,
-    /// As BibTeX
+    /// Print BibTeX
     #[arg(long)]
     bibtex: bool,
-    /// Where run folders are
+    /// Folder of the runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
     /// Cite a run of a program with uncommitted changes, and say so

@@ -17,37 +17,37 @@ use super::{open_run, print};
 
 /// Compare strategies within a run, or the same cases across runs, machines and backends.
 ///
-/// Within a run, ratios are formed in each round and held against how far each case is from itself; between
-/// runs they are ratios of medians (†), held against the wider of both runs' bands.
+/// Within a run, ratios are formed in each round and compared with the A/A band; between runs they are ratios of
+/// medians (†), compared with the wider of both runs' bands.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   decode-bench cmp results/2026-01-31T12-00-00Z-my-machine --filter '/b1/t512'
   decode-bench cmp results/before results/after --fail-if-slower 5%")]
 pub struct Args {
-    /// Folders under results/; the first is what others are compared with
+    /// Run folders; the others are compared with the first
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// What differs between the two [default: strategy for one run, run for several]
+    /// The property in which two cases differ [default: strategy for one run, run for several]
     #[arg(long, value_enum)]
     by: Option<By>,
     /// The strategy or backend that others are compared with [default: concat, cpu]
     #[arg(long, value_name = "NAME")]
     base: Option<String>,
-    /// What is compared
+    /// Metric to compare
     #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
     metric: Metric,
-    /// A regular expression; only cases whose id it matches anywhere are compared
+    /// Regular expression: only cases whose id it matches are compared
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
-    /// Also the steps of whole decodes, one at every position, where others were sampled for their own sake
+    /// Also include the steps of whole decodes
     #[arg(long)]
     every_step: bool,
     #[arg(long, value_enum, default_value_t = Shape::Table)]
     format: Shape,
     #[arg(long, value_enum, default_value_t = Sort::Case)]
     sort: Sort,
-    /// Exit with 1 if a case is slower and the lower end of its interval is beyond this
+    /// Exit with 1 if a case is slower and its whole interval is beyond this
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     fail_if_slower: Option<f64>,
 }

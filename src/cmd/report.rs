@@ -26,9 +26,9 @@ Examples:
 --html writes one file that a browser opens without a network: tables to sort, plots to read values from.
 To keep tables in a page of your own up to date, see `decode-bench check --help`.")]
 pub struct Args {
-    /// A folder under results/
+    /// Run folder
     run: PathBuf,
-    /// A regular expression; only cases whose id it matches anywhere are reported
+    /// Regular expression: only cases whose id it matches are reported
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
     /// A run of `compile`, whose compile times are set against this run's decodes

@@ -1,5 +1,5 @@
 //! What a decode pays a compiler that has every length compiled in: each shape compiled once in each
-//! round, and run by nobody. No driver and no GPU take part.
+//! round, and never run. No driver and no GPU take part.
 //!
 //! A shape's time is the sum over the kernels that its step asks for and no step before it did,
 //! compiled one at a time on one thread. A compiler of whole steps, as XLA is, compiles all of a step

@@ -23,7 +23,7 @@ pub struct Counter<B: Backend> {
 }
 
 impl<B: Backend> Counter<B> {
-    /// For cases on the rig of `case`, whose backend is `b`.
+    /// For cases on the fixture of `case`, whose backend is `b`.
     pub fn new(b: B, case: &Case, machines: &Machines, seed: u64) -> Result<Counter<B>> {
         let Case { model, shape, backend, .. } = *case;
         let replayed = match b.replays() {

@@ -73,8 +73,8 @@ pub fn against_itself<B: Backend>(fixture: &Fixture<B>, case: &Case, rounds: u32
     Ok(series)
 }
 
-/// All in turn, and in turn again. Who begins changes from round to round, and every second round
-/// runs backwards: nobody always follows the same one.
+/// All arms in turn, and in turn again. The first arm changes from round to round, and every second round runs
+/// backwards, so that no arm always follows the same one.
 pub(super) fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
     let turn = move |turn: usize| match round % 2 {
         0 => (turn + round as usize) % arms,
@@ -88,7 +88,7 @@ pub fn warm_up_prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case]) -> Res
     cases.iter().try_for_each(|case| prefill(fixture, case).map(drop))
 }
 
-/// One round of prefills: each case's whole sequence absorbed in one call by an empty session.
+/// One round of prefills: each case's whole sequence fed in one call to an empty session.
 /// elapsed = feed + synchronize; opening the session is outside.
 pub fn prefill_round<B: Backend>(
     fixture: &Fixture<B>,

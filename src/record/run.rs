@@ -90,8 +90,8 @@ impl Run {
         let words: Vec<String> = marks.iter().map(|(word, n)| format!("{n} {word}")).collect();
         let clocks = self.clocks().map(|clocks| format!("; {clocks}")).unwrap_or_default();
         match words.is_empty() {
-            true => format!("none of {all} samples in turn is marked{clocks}"),
-            false => format!("{marked} of {all} samples in turn are marked: {}{clocks}", words.join(", ")),
+            true => format!("none of {all} samples of rounds is marked{clocks}"),
+            false => format!("{marked} of {all} samples of rounds are marked: {}{clocks}", words.join(", ")),
         }
     }
 

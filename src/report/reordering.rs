@@ -7,8 +7,8 @@ use crate::units::Quantity;
 
 /// What the times are of, beside every table of them.
 const WHAT: &str =
-    "The entries of a batch put into another order, as a beam search does before each step, and the step \
-                    that follows; bytes are read and written.";
+    "Reordering the entries of a batch, as a beam search does before each step, and the step that follows; bytes are \
+     read and written.";
 
 /// One table for each model on each backend that reordered beams, with its title, and what has to be said
 /// below it.

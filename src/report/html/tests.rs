@@ -24,7 +24,7 @@ fn the_page_has_what_the_report_has() {
     }
     for wanted in [
         "padded beats concat from position ",
-        "predicted",
+        "(model: ",
         "Synthetic(R) Processor",
         "2 threads used",
         "revision 0123456789ab",
