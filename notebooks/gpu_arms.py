@@ -191,7 +191,7 @@ class Worker:
         self.gpu = {}
         if engine != "jax":
             self.gpu = set_up_torch(device)
-        self.trunks = {}
+        self.prefilled = {}
 
     def about(self):
         from importlib.metadata import version
@@ -203,7 +203,7 @@ class Worker:
         """Feeds all tokens. The cache before each position is kept, and the logits after it compared."""
         import numpy as np
 
-        self.trunks = {}
+        self.prefilled = {}
         self.arm = None  # the last shape's memory is given back first
         expected = np.load(Path(folder) / "reference.npz")
         self.tokens = tokens
@@ -211,7 +211,7 @@ class Worker:
         found, cache = {}, arm.empty()
         for at, token in enumerate(tokens):
             if at + 1 in positions:
-                self.trunks[at + 1] = arm.fork(cache, at)
+                self.prefilled[at + 1] = arm.fork(cache, at)
             logits = arm.step(cache, token, at)
             arm.wait()
             if at + 1 in positions:
@@ -228,7 +228,7 @@ class Worker:
         return answer
 
     def step_ns(self, position):
-        cache = self.arm.fork(self.trunks[position], position - 1)
+        cache = self.arm.fork(self.prefilled[position], position - 1)
         self.arm.wait()
         begin = time.perf_counter_ns()
         self.arm.step(cache, self.tokens[position - 1], position - 1)
@@ -239,7 +239,7 @@ class Worker:
         """Nanoseconds of as many steps by the device's clock; None where the step was not queued as a whole."""
         torch, total_ms = self.arm.torch, 0.0
         for _ in range(steps):
-            cache = self.arm.fork(self.trunks[position], position - 1)
+            cache = self.arm.fork(self.prefilled[position], position - 1)
             self.arm.wait()
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             torch.cuda._sleep(int(4 * usual_ns + 100_000))  # cycles, two a nanosecond at most

@@ -1,4 +1,4 @@
-"""Times one decode step of other public engines on a GPU, in turn with decode-bench, into a run of its own.
+"""Times one decode step of other public engines on a GPU, interleaved with decode-bench's, into a run of its own.
 
     python3 gpu_engines.py --program ./decode-bench --out DIR --minutes 3 --shapes toy,base,gpt2
 
@@ -32,11 +32,11 @@ feeds itself all tokens, step by step, and its logits at each position are held 
 NumPy, before any is timed; one that differs gets a row with its error and no time. decode-bench holds its own against
 its `naive`.
 
-**Turns.** Each arm is a process that lives as long as it is needed; they are asked in turn, A B C, in an order that
-changes from round to round, and only the one that is asked works: the others wait for a line, holding a CUDA context
-and their memory on the device (`gpu_states` in environment.json says how much is in use). A sample is as many steps
-as fit in 20 ms. `torch.compile` takes a minute or more: first all others take their turns at all shapes, then all of
-them once more with it, shape by shape, while the minutes last.
+**Turns.** Each arm is a process that lives as long as it is needed. They are asked one after another, A B C, in an
+order that changes from round to round. Only the one that is asked works: the others wait for a line, holding a CUDA
+context and their memory on the device (`gpu_states` in environment.json says how much is in use). A sample is as many
+steps as fit in 20 ms. `torch.compile` takes a minute or more: first all others take their turns at all shapes, then all
+of them once more with it, shape by shape, while the minutes last.
 
 **What is left behind.** A run that `report`, `plot`, `cmp` and `import` read, in a folder of its own under `--out`.
 Every sample is written when it is taken, so a run that is stopped keeps what it has. Ceilings are not measured here:
@@ -70,13 +70,11 @@ MOST_STEPS = 1000
 ROUNDS = 12
 # The program that is one arm.
 ARMS = str(Path(__file__).with_name("gpu_arms.py"))
-# From 101 on rounds are of whole decodes.
-MOST_ROUNDS = 100
 # What is measured once for a GPU, in environment.json.
 CEILINGS = ("read_bandwidth", "peak_flops", "launch_ns", "graph_node_ns")
 
 
-# ---- Asking them in turn ----------------------------------------------------------------------------
+# ---- Asking them one after another ------------------------------------------------------------------
 
 
 class Failed(Exception):
@@ -451,7 +449,7 @@ class Stage:
                     self.judge(arm, shape, position, one)
             except Failed as failure:
                 self.give_up(arm, shape, failure, arm in fresh)
-        for arm in waiting:  # alone: how many steps are a sample?
+        for arm in waiting:  # one at a time: how many steps are a sample?
             try:
                 for position in arm.positions:
                     usual = statistics.median(arm.time(position, 5, self.until, device_time=False)["step_ns"])
@@ -484,8 +482,6 @@ class Stage:
             if count and time.monotonic() + (time.monotonic() - begun) / count > until:
                 break
             round = self.rounds[shape.name] = self.rounds.get(shape.name, 0) + 1
-            if round > MOST_ROUNDS:
-                break
             for position in shape.positions:
                 for arm in in_order(arms, round):
                     if position in arm.positions:

@@ -9,7 +9,7 @@
 is fed, until its logits are complete; the cache is put back outside the clock and the step taken
 again. Warm-up is at the same position. The tokens are given, so no rounding sends engines apart.
 
-**What is compared with what.** For every shape and thread count the arms run in turn, A B C A B C, in
+**What is compared with what.** For every shape and thread count the arms run interleaved, A B C A B C, in
 several rounds, each time in a fresh process pinned to as many CPUs as it may have threads: the machine
 drifts under all of them alike, and no thread pool or allocator outlives its turn. Before an arm is
 timed, it has to give the same logits and go on greedily with the same tokens as `torch-eager-concat`

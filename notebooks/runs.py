@@ -2,10 +2,11 @@
 results/README.md; the definitions here are those of src/analysis, so that a notebook and `decode-bench
 report` say the same of a run.
 
-A step is sampled in three ways, which are different quantities and never mixed:
+A step is sampled by three protocols, which are different quantities and never mixed: `single`, `interleaved` and
+`decode`. Rounds count from 1 on within a protocol. Files of earlier versions have one number for both:
 
->>> kind(0), kind(1), kind(100), kind(101)
-('alone', 'in turn', 'in turn', 'decode')
+>>> [protocol_and_round(code) for code in (0, 1, 100, 101)]
+[('single', 0), ('interleaved', 1), ('interleaved', 100), ('decode', 1)]
 """
 
 import io
@@ -19,7 +20,8 @@ import pandas as pd
 
 from run_files import append, row  # noqa: F401: to write what is read here
 
-FIRST_DECODE_ROUND = 101
+FIRST_OLD_DECODE = 101
+"""The first round of whole decodes in files without a column `protocol`."""
 CONFIDENCE = 0.95
 PARTS = ["model", "shape", "strategy", "backend", "batch", "position"]
 COLOURS = {"naive": "tab:red", "naive-padded": "tab:pink", "concat": "tab:blue", "padded": "tab:orange",
@@ -31,7 +33,7 @@ class Run:
     name: str
     environment: dict
     samples: pd.DataFrame
-    """Of samples.csv, with two columns more: `kind`, and `one`, the value of one repetition."""
+    """Of samples.csv, with one column more: `one`, the value of one repetition."""
     equality: pd.DataFrame
     has_marks: bool
     """Whether its samples say what disturbed them; runs of earlier versions do not."""
@@ -53,29 +55,44 @@ def read_samples(text):
     >>> header = "case,model,shape,strategy,backend,batch,position,metric,round,iters,value,error\\n"
     >>> begin = "transformer-toy/concat/cpu/b1/t64,transformer,toy,concat,cpu,1,64,step_ns,"
     >>> marks, samples = read_samples(header + begin + "1,4,1000,\\n" + begin + "2,1,,it differs\\n" + begin + "3,1")
-    >>> marks, list(samples.one), list(samples.kind), list(samples.error)
-    (False, [250.0, nan], ['in turn', 'in turn'], ['', 'it differs'])
+    >>> marks, list(samples.one), list(samples.protocol), list(samples.error)
+    (False, [250.0, nan], ['interleaved', 'interleaved'], ['', 'it differs'])
+
+    An old file and a new one that say the same are the same table:
+
+    >>> _, old = read_samples(header + begin + "0,1,7,\\n" + begin + "101,1,8,\\n")
+    >>> header = header.replace("round", "protocol,round").replace("error", "error,mark")
+    >>> marks, new = read_samples(header + begin + "single,0,1,7,,\\n" + begin + "decode,1,1,8,,\\n")
+    >>> marks, list(new.protocol), list(new["round"]), new[sorted(new)].equals(old[sorted(old)])
+    (True, ['single', 'decode'], [0, 1], True)
     """
     whole = text[: text.rfind("\n") + 1]  # a run that was killed may leave a line without its end
-    texts = {column: str for column in ("case", "model", "shape", "strategy", "backend", "metric", "error", "mark")}
+    columns = ("case", "model", "shape", "strategy", "backend", "metric", "protocol", "error", "mark")
+    texts = {column: str for column in columns}
     samples = pd.read_csv(io.StringIO(whole), dtype=texts, keep_default_na=False, na_values={"value": ""})
     has_marks = "mark" in samples
     if not has_marks:
         samples["mark"] = ""
     samples["one"] = samples.value / samples.iters
-    samples["kind"] = samples["round"].map(kind)
+    if "protocol" not in samples:
+        both = [protocol_and_round(code) for code in samples["round"]]
+        samples["protocol"] = pd.Series([protocol for protocol, _ in both], samples.index, dtype=str)
+        samples["round"] = pd.Series([number for _, number in both], samples.index, dtype=int)
     return has_marks, samples
 
 
-def kind(round):
-    return "alone" if round == 0 else "in turn" if round < FIRST_DECODE_ROUND else "decode"
+def protocol_and_round(code):
+    """Of the one number that files of earlier versions have."""
+    if code >= FIRST_OLD_DECODE:
+        return "decode", code - FIRST_OLD_DECODE + 1
+    return "interleaved" if code else "single", code
 
 
-def taken(samples, kind, metric="step_ns"):
-    """The samples of one kind that count. Failed ones have no value; of a round that was begun again
-    after a kill, the last two of each case count in turn, and the last one in a decode."""
-    chosen = samples[(samples.kind == kind) & (samples.metric == metric) & samples.value.notna()]
-    last = {"in turn": 2, "decode": 1}.get(kind)
+def taken(samples, protocol, metric="step_ns"):
+    """The samples of one protocol that count. Failed ones have no value; of a round that was begun again
+    after a kill, the last two of each case count if interleaved, and the last one in a decode."""
+    chosen = samples[(samples.protocol == protocol) & (samples.metric == metric) & samples.value.notna()]
+    last = {"interleaved": 2, "decode": 1}.get(protocol)
     return chosen.groupby(["case", "round"]).tail(last) if last else chosen
 
 
@@ -141,9 +158,9 @@ def groups(table):
 
 
 def newest(results):
-    """The newest run under a folder that holds whole decodes and steps in turn."""
+    """The newest run under a folder that holds whole decodes and interleaved steps."""
     for folder in sorted(Path(results).glob("*/environment.json"), reverse=True):
         run = open_run(folder.parent)
-        if {"in turn", "decode"} <= set(run.samples.kind) and "cache_live_bytes" in set(run.samples.metric):
+        if {"interleaved", "decode"} <= set(run.samples.protocol) and "cache_live_bytes" in set(run.samples.metric):
             return folder.parent
     raise FileNotFoundError(f"no complete run under {Path(results).name}/: cargo bench makes one")

@@ -21,6 +21,7 @@ from gpu_engines import Failed, Process, Stage
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = Path(os.environ.get("DECODE_BENCH", HERE / "../target/debug/decode-bench")).resolve()
+COLUMNS = "case,model,shape,strategy,backend,batch,position,metric,protocol,round,iters,value,error,mark\n"
 ARMS = "^(concat|padded)/(cpu|torch-eager-cpu|torch-graph-cpu)$"
 
 
@@ -58,7 +59,8 @@ class WholeRun(unittest.TestCase):
                 for position in (8, 64):
                     case = f"transformer-tiny/{strategy}/{backend}/b1/t{position}"
                     steps = [row for row in self.samples if row["case"] == case and row["metric"] == "step_ns"]
-                    self.assertEqual([row["round"] for row in steps], ["1", "2"], case)
+                    rounds = [(row["protocol"], row["round"]) for row in steps]
+                    self.assertEqual(rounds, [("interleaved", "1"), ("interleaved", "2")], case)
                     self.assertTrue(all(int(row["value"]) >= int(row["iters"]) for row in steps))
 
     def test_an_arm_that_cannot_be_has_its_reason_and_no_time(self):
@@ -119,16 +121,16 @@ class Answers(unittest.TestCase):
 
     def test_wrong_logits_get_a_row_with_the_error_and_no_time(self):
         arm, stage = gpu_engines.Arm("jax-cuda", "padded"), self.stage()
+        (self.folder / "samples.csv").write_text(COLUMNS)
         for wrong in (1e-3, float("nan")):
             arm.positions = {8: 0, 64: 0}
             shape = type("Shape", (), {"name": "tiny"})
             stage.judge(arm, shape, 8, {"max_abs": wrong, "max_rel": wrong, "place": "0/3"})
             stage.judge(arm, shape, 64, {"max_abs": 1e-7, "max_rel": 1e-7, "place": "0/3"})
             self.assertEqual(list(arm.positions), [64])
-        with (self.folder / "samples.csv").open(newline="") as file:
-            failed = list(csv.reader(file))
-        self.assertEqual([row[10] for row in failed], ["", ""])
-        self.assertIn("the logits differ by 1.0e-03", failed[0][11])
+        failed = rows(self.folder / "samples.csv")
+        self.assertEqual([row["value"] for row in failed], ["", ""])
+        self.assertIn("the logits differ by 1.0e-03", failed[0]["error"])
 
     def test_ceilings_are_taken_from_a_run_of_the_same_gpu_only(self):
         theirs = {"emulated": False, "gpu": {"name": "A", "read_bandwidth": [7], "sm_clock_mhz": 345}}
