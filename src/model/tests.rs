@@ -4,10 +4,10 @@ use proptest::prelude::{prop, proptest, ProptestConfig};
 
 use std::rc::Rc;
 
-use super::weights::Weights;
 use super::*;
 use crate::backend::cpu::Cpu;
-use crate::backend::Tokens;
+use crate::backend::{Activation, Tokens};
+use crate::layer::position::Sinusoid;
 use crate::session::Session;
 use crate::strategy::Strategy;
 
@@ -99,7 +99,7 @@ fn strategies(config: &Config) -> Vec<Strategy> {
 }
 
 pub(crate) fn load<B: Backend>(b: &B, config: &Config) -> AnyModel<B> {
-    AnyModel::load(b, config, &Weights::seeded(config.kind(), 7)).unwrap()
+    AnyModel::load(b, config, &Weights::seeded(7)).unwrap()
 }
 
 /// Ids that look like nothing in particular.
@@ -121,13 +121,9 @@ pub(crate) fn open<'a, B: Backend>(
     text: &Tokens,
     capacity: usize,
 ) -> Session<'a, B, AnyModel<B>> {
-    match model {
-        AnyModel::DecoderOnly(_) => Session::open(b, model, strategy, text.0.len(), capacity),
-        AnyModel::EncoderDecoder(_) | AnyModel::ConvSeq2Seq(_) => {
-            Session::from_source(b, model, strategy, &sources(text, model.vocab()), 1, capacity)
-        }
-    }
-    .unwrap()
+    Session::from_source(b, model, strategy, &sources(text, model.vocab()), 1, capacity)
+        .or_else(|_| Session::open(b, model, strategy, text.0.len(), capacity)) // a prompt alone
+        .unwrap()
 }
 
 fn sources(text: &Tokens, vocab: usize) -> Tokens {
