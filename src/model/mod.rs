@@ -93,7 +93,7 @@ trait ModelConfig {
     /// `config.json`, as [`Self::parse`] and other programs read it.
     fn to_json(&self) -> Value;
 
-    /// The longest beginning of tensor names that a file may have or lack.
+    /// A beginning of the names of tensors that a file may have or lack.
     fn prefix(&self) -> &'static str {
         ""
     }

@@ -213,27 +213,27 @@ impl TensorFile {
         let copies = contents.copies.iter().map(|(copy, _)| copy);
         let known: HashSet<&String> = asked.chain(copies).chain(&contents.ignored).collect();
         match self.names.iter().find(|(name, _)| !known.contains(name)) {
-            Some((_, stored)) => self.wrong(format!(
-                "tensor `{stored}` is not part of the model that the configuration describes"
-            )),
+            Some((_, stored)) => {
+                self.wrong(format!("tensor `{stored}` is not part of the model that config.json describes"))
+            }
             None => Ok(()),
         }
     }
 
     fn info(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
         let Some(info) = self.names.get(name).and_then(|stored| self.metadata.info(stored)) else {
-            return self.wrong(format!(
-                "tensor `{name}` is missing; the configuration calls for it with shape {shape:?}"
-            ));
+            return self
+                .wrong(format!("tensor `{name}` is missing; config.json calls for it with shape {shape:?}"));
         };
         if info.shape != shape {
             return self.wrong(format!(
-                "tensor `{name}` has shape {:?}, and the configuration calls for {shape:?}",
+                "tensor `{name}` has shape {:?}, and config.json calls for {shape:?}",
                 info.shape
             ));
         }
         if info.dtype != Dtype::F32 {
-            return self.wrong(format!("tensor `{name}` holds {:?}; convert the file to F32", info.dtype));
+            return self
+                .wrong(format!("tensor `{name}` holds {:?}; convert the checkpoint to F32", info.dtype));
         }
         Ok(info)
     }
