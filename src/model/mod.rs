@@ -10,9 +10,9 @@
 //! | `encoder-decoder` | `encoder_decoder.rs` | a source |
 //! | `conv-seq2seq` | `conv_seq2seq.rs` | a source |
 //!
-//! Everything about a model is in its file, in this order: its formula; its configuration, with the sizes of its
-//! named shapes, `config.json`, and its costs; its loading, which names its tensors; its body. The tables below
-//! have a line for it.
+//! Everything about a model is in its file, in this order: its formula; its configuration; the sizes of its named
+//! shapes; how `config.json` is read and written; its costs; its loading, which names its tensors; its body. This
+//! file lists the models. The others serve all of them:
 //!
 //! | file | |
 //! |---|---|
@@ -75,7 +75,7 @@ pub trait Model<B: Backend> {
     fn extend(&self, b: &B, cache: &mut Cache<B>) -> Result<B::Tensor>;
 }
 
-/// What a model's file says of a model of some size.
+/// A model of some size, as its file describes it. A new model implements this and has a line in `models!`.
 trait ModelConfig {
     /// The configuration that a named shape means; `None` where the model has no such shape.
     fn named(shape: ShapeName) -> Option<Self>
