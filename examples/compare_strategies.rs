@@ -18,8 +18,7 @@ use std::time::Instant;
 use decode_bench::backend::{cpu::Cpu, Backend, Tokens};
 use decode_bench::case::{ModelKind, ShapeName};
 use decode_bench::error::Result;
-use decode_bench::model::weights::Weights;
-use decode_bench::model::{AnyModel, Config};
+use decode_bench::model::{AnyModel, Config, Weights};
 use decode_bench::session::Session;
 use decode_bench::strategy::Strategy;
 use decode_bench::units::Quantity;
@@ -27,7 +26,7 @@ use decode_bench::units::Quantity;
 fn main() -> Result<()> {
     let (b, kind, capacity, steps) = (Cpu::new(1), ModelKind::Transformer, 512, 255);
     let config = Config::named(kind, ShapeName::Toy)?;
-    let model = AnyModel::load(&b, &config, &Weights::seeded(kind, 1))?;
+    let model = AnyModel::load(&b, &config, &Weights::seeded(1))?;
     let mut expected: Option<Vec<f32>> = None;
     println!("{:>8}  {:>14}  {:>9}", "strategy", "time per token", "cache");
     for strategy in [Strategy::Naive, Strategy::Concat, Strategy::Padded] {

@@ -7,8 +7,7 @@ use decode_bench::backend::Tokens;
 use decode_bench::case::{Case, ModelKind, ShapeName};
 use decode_bench::cost::Step;
 use decode_bench::error::Result;
-use decode_bench::model::weights::Weights;
-use decode_bench::model::{capacity, AnyModel, Config};
+use decode_bench::model::{capacity, AnyModel, Config, Weights};
 use decode_bench::session::Session;
 
 fn main() -> Result<()> {
@@ -28,7 +27,7 @@ fn main() -> Result<()> {
 /// The step of one case, on a plan that runs nothing. Fetching the call's numbers is one launch more.
 fn row(case: &Case) -> Result<()> {
     let b = Cuda::plan();
-    let model = AnyModel::load(&b, &Config::named(case.model, case.shape)?, &Weights::seeded(case.model, 1))?;
+    let model = AnyModel::load(&b, &Config::named(case.model, case.shape)?, &Weights::seeded(1))?;
     let most = capacity(case.model, case.shape);
     let mut session = Session::open(&b, &model, case.strategy, case.batch, most)?;
     let tokens = |n| Tokens(vec![vec![1; n]; case.batch]);

@@ -60,7 +60,7 @@ impl ModelKind {
     }
 }
 
-/// The sizes that every table and plot means by these names; the figures are in [`crate::model`].
+/// The sizes that every table and plot means by these names; the figures are in the files of [`crate::model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ShapeName {
     /// Small enough for every cache level and every test.

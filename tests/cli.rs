@@ -762,7 +762,7 @@ fn a_file_that_is_no_safetensors_is_refused() {
     gpt2().bytes(|b| b[8..12].fill(0xfe)).refused(&["no text"]);
     gpt2().bytes(|b| b[8..12].fill(b'[')).refused(&named);
     gpt2().bytes(|b| *b = [&100_000u64.to_le_bytes()[..], &[b'['; 100_000]].concat()).refused(&named);
-    gpt2().bytes(|b| *b = [&2u64.to_le_bytes()[..], b"{}"].concat()).refused(&["`wte.weight`", "missing"]);
+    gpt2().bytes(|b| *b = [&2u64.to_le_bytes()[..], b"{}"].concat()).refused(&["`wpe.weight`", "missing"]);
 }
 
 #[test]
@@ -800,7 +800,7 @@ fn overflowing() -> Vec<u8> {
 fn a_configuration_that_contradicts_the_tensors_is_refused() {
     gpt2().set("n_layer", json!(3)).refused(&["`h.2.ln_1.weight`", "missing", "[32]"]);
     gpt2().set("n_layer", json!(1)).refused(&["`h.1."]);
-    gpt2().set("n_embd", json!(64)).refused(&["`wte.weight`", "[97, 32]", "[97, 64]"]);
+    gpt2().set("n_embd", json!(64)).refused(&["`wpe.weight`", "[64, 32]", "[64, 64]"]);
     gpt2().set("vocab_size", json!(98)).refused(&["`wte.weight`", "[97, 32]", "[98, 32]"]);
     gpt2().set("n_positions", json!(65)).refused(&["`wpe.weight`", "[64, 32]", "[65, 32]"]);
     gpt2().set("n_inner", json!(64)).refused(&["`h.0.mlp.c_fc.weight`", "[32, 128]", "[32, 64]"]);

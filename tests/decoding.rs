@@ -18,8 +18,7 @@ use decode_bench::decoding::{
     sample, search, Beam, BeamRule, Decoder, Hypothesis, Limits, Sampler, Support, Text,
 };
 use decode_bench::error::Result;
-use decode_bench::model::weights::{Checkpoint, Weights};
-use decode_bench::model::{AnyModel, Config, Model};
+use decode_bench::model::{checkpoint, AnyModel, Config, Model, Weights};
 use decode_bench::session::Session;
 use decode_bench::strategy::Strategy;
 
@@ -59,8 +58,8 @@ impl Subject {
         let sources = if kind.has_source() { vec![vec![5, 9, 3, 12, 4]] } else { Vec::new() };
         let folder = common::root().join("tests/golden").join(name);
         let b = Cpu::new(1);
-        let (config, checkpoint) = Checkpoint::open(kind, &folder).unwrap();
-        let model = AnyModel::load(&b, &config, &Weights::Checkpoint(Box::new(checkpoint))).unwrap();
+        let (config, weights) = checkpoint::open(kind, &folder).unwrap();
+        let model = AnyModel::load(&b, &config, &weights).unwrap();
         Subject { b, model, kind, sources }
     }
 
@@ -605,7 +604,7 @@ fn a_model_agrees_with_itself() {
 fn an_ensemble_has_the_mean_of_its_members_probabilities() {
     let b = Cpu::new(1);
     let config = Config::named(ModelKind::LinearizedConv, ShapeName::Tiny).unwrap();
-    let load = |seed| AnyModel::load(&b, &config, &Weights::seeded(ModelKind::LinearizedConv, seed)).unwrap();
+    let load = |seed| AnyModel::load(&b, &config, &Weights::seeded(seed)).unwrap();
     let models = [1, 2, 3].map(load);
     let member = |model| {
         let mut session = Session::open(&b, model, Strategy::Padded, 2, CAPACITY).unwrap();
@@ -633,7 +632,7 @@ fn what_cannot_vote_together_is_named() {
     let [transformer, conv] = Subject::both();
     let b = &transformer.b;
     let config = Config::named(ModelKind::Transformer, ShapeName::Tiny).unwrap();
-    let other = AnyModel::load(b, &config, &Weights::seeded(ModelKind::Transformer, 1)).unwrap();
+    let other = AnyModel::load(b, &config, &Weights::seeded(1)).unwrap();
     let mut session = Session::open(b, &other, Strategy::Padded, 1, CAPACITY).unwrap();
     let logits = session.feed(&Tokens(vec![vec![1]])).unwrap();
     let one = transformer.prompted(Strategy::Padded, &[vec![1]]);

@@ -14,8 +14,7 @@ use decode_bench::backend::{
 };
 use decode_bench::case::ModelKind;
 use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
-use decode_bench::model::weights::{Checkpoint, Weights};
-use decode_bench::model::{AnyModel, Config, Model};
+use decode_bench::model::{checkpoint, AnyModel, Config, Model};
 use decode_bench::session::Session;
 use decode_bench::strategy::Strategy;
 
@@ -115,8 +114,8 @@ struct Subject {
 impl Subject {
     fn load(kind: ModelKind, name: &'static str) -> Subject {
         let b = Cpu::new(2);
-        let (config, checkpoint) = Checkpoint::open(kind, &folder(name)).unwrap();
-        let model = AnyModel::load(&b, &config, &Weights::Checkpoint(Box::new(checkpoint))).unwrap();
+        let (config, weights) = checkpoint::open(kind, &folder(name)).unwrap();
+        let model = AnyModel::load(&b, &config, &weights).unwrap();
         Subject { b, model, config, name }
     }
 

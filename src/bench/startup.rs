@@ -7,8 +7,7 @@ use super::{Bench, Keep, Mode, Record, Timing};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::startup::in_a_child;
-use crate::model::weights::Weights;
-use crate::model::Config;
+use crate::model::{checkpoint, Config, Weights};
 use crate::record::{Metric, Round, Sample};
 use crate::strategy::Strategy;
 
@@ -23,7 +22,8 @@ pub fn startup(bench: &Bench, program: &Path, mut criterion: impl FnMut(&mut Tim
         cases.retain(|case| budget.admits(std::slice::from_ref(case), STARTED));
         if !cases.is_empty() && bench.mode != Mode::List {
             eprintln!("cold starts of {model}-{shape} on {backend}");
-            Weights::seeded(model, bench.settings.seed).write(&Config::named(model, shape)?, &folder)?;
+            let (config, weights) = (Config::named(model, shape)?, Weights::seeded(bench.settings.seed));
+            checkpoint::write(&config, &weights, &folder)?;
         }
         cases.iter().try_for_each(|case| {
             let one = |_| match case.backend.is_cuda() && bench.mode == Mode::Measure {

@@ -15,8 +15,7 @@ use crate::backend::cuda::{Cuda, Variant};
 use crate::backend::Tokens;
 use crate::case::Case;
 use crate::error::Result;
-use crate::model::weights::Weights;
-use crate::model::{capacity, source_rows, AnyModel, Config};
+use crate::model::{capacity, source_rows, AnyModel, Config, Weights};
 use crate::record::{Environment, Gpu, Metric, Round, Sample};
 use crate::session::Session;
 use crate::strategy::Strategy;
@@ -64,7 +63,7 @@ pub fn shapes(
     source: usize,
 ) -> Result<Vec<NewKernels>> {
     let b = Cuda::plan();
-    let model = AnyModel::load(&b, config, &Weights::seeded(config.kind(), 0))?;
+    let model = AnyModel::load(&b, config, &Weights::seeded(0))?;
     let mut session = Session::open_case(&b, &model, strategy, [batch; 2], capacity, source)?;
     let mut known = HashSet::new();
     let mut shapes = Vec::new();

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use crate::backend::{Backend, DeviceTime, Tokens, Work};
 use crate::case::{Case, ModelKind, ShapeName};
 use crate::error::Result;
-use crate::model::weights::Weights;
-use crate::model::{capacity, source_rows, AnyModel, Config, Model};
+use crate::model::{capacity, source_rows, AnyModel, Config, Model, Weights};
 use crate::session::Session;
 
 /// One model of a named shape with seeded weights, loaded once for all its cases.
@@ -26,7 +25,7 @@ impl<B: Backend> Fixture<B> {
     /// Draws the weights from the seed and puts them on the backend.
     pub fn load(backend: B, kind: ModelKind, shape: ShapeName, seed: u64) -> Result<Fixture<B>> {
         let config = Config::named(kind, shape)?;
-        let model = AnyModel::load(&backend, &config, &Weights::seeded(kind, seed))?;
+        let model = AnyModel::load(&backend, &config, &Weights::seeded(seed))?;
         Ok(Fixture { backend, model, kind, shape })
     }
 

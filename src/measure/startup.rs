@@ -11,8 +11,7 @@ use super::{Machines, Settings};
 use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::model::weights::{Checkpoint, Weights};
-use crate::model::{capacity, source_rows, AnyModel, Model};
+use crate::model::{capacity, checkpoint, source_rows, AnyModel, Model};
 use crate::on_backend;
 use crate::record::{Metric, Round, Sample};
 use crate::session::Session;
@@ -73,9 +72,9 @@ pub fn in_this_process(case: &Case, checkpoint: &Path, settings: &Settings) -> R
     on_backend!(machines, case.backend, |b| phases(start, &b, case, checkpoint))
 }
 
-fn phases<B: Backend>(start: Instant, b: &B, case: &Case, checkpoint: &Path) -> Result<Phases> {
-    let (config, weights) = Checkpoint::open(case.model, checkpoint)?;
-    let model = AnyModel::load(b, &config, &Weights::Checkpoint(Box::new(weights)))?;
+fn phases<B: Backend>(start: Instant, b: &B, case: &Case, folder: &Path) -> Result<Phases> {
+    let (config, weights) = checkpoint::open(case.model, folder)?;
+    let model = AnyModel::load(b, &config, &weights)?;
     b.synchronize()?;
     let load_ns = start.elapsed().as_nanos() as u64;
 

@@ -15,20 +15,22 @@
 
 use serde_json::{json, Value};
 
+use super::fields::Fields;
+use super::linearized_conv::{dense, linearised};
+use super::loader::{parameters, Loader};
+use super::weights::{Parameter, Spread};
+use super::{Model, ModelConfig, Node};
 use crate::backend::{
     whole, Activation, AttentionParams, Backend, Call, Convolution, Layout, Linear, Mask, View,
 };
 use crate::cache::{Cache, EncoderOutput, LayerContext};
+use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::{encoder_output, Layer, LinearizedConvolution};
-use crate::model::linearized_conv::linearised;
-use crate::model::weights::Weights;
-use crate::model::Node;
-use crate::model::{dense, Model};
 use crate::strategy::Slot;
 use crate::strategy::Strategy;
 
-/// Sizes of fairseq's `fconv` translator.
+/// The sizes of fairseq's convolutional translator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvSeq2SeqConfig {
     /// Channels, the same in all layers.
@@ -50,47 +52,86 @@ pub struct ConvSeq2SeqConfig {
 }
 
 /// fairseq's end of a sentence, which its decoders are fed first.
-pub(super) const START: u32 = 2;
+const START: u32 = 2;
 
 /// √½
 const R: f32 = std::f32::consts::FRAC_1_SQRT_2;
 
-impl ConvSeq2SeqConfig {
-    /// The most that it can tell apart.
-    pub fn positions(&self) -> usize {
-        self.table - self.padding - 1
+/// fairseq's, of embeddings.
+const SPREAD: Spread = Spread::around_zero(0.1);
+
+impl ModelConfig for ConvSeq2SeqConfig {
+    fn named(shape: ShapeName) -> Option<Self> {
+        let (layers, channels, taps, embed, vocab, positions) = match shape {
+            ShapeName::Tiny => (2, 24, 3, 16, 97, 64),
+            ShapeName::Toy => (3, 256, 3, 256, 1024, 512),
+            ShapeName::Base => (8, 512, 3, 256, 8192, 1024),
+            _ => return None,
+        };
+        Some(ConvSeq2SeqConfig {
+            channels,
+            encoder_taps: vec![taps; layers],
+            decoder_taps: vec![taps; layers],
+            embed,
+            out_embed: embed,
+            vocab,
+            table: positions + 2,
+            padding: 1,
+        })
     }
 
-    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let &ConvSeq2SeqConfig { channels: c, embed: e, out_embed, vocab, table, .. } = self;
-        let mut tensors = Vec::new();
-        for (side, taps, out) in
-            [("encoder", &self.encoder_taps, e), ("decoder", &self.decoder_taps, out_embed)]
-        {
-            let mut push = |name: &str, shape| tensors.push((format!("{side}.{name}"), shape));
-            push("embed_tokens.weight", vec![vocab, e]);
-            push("embed_positions.weight", vec![table, e]);
-            push("fc1.weight", vec![c, e]);
-            push("fc1.bias", vec![c]);
-            for (layer, &taps) in taps.iter().enumerate() {
-                push(&format!("convolutions.{layer}.weight"), vec![taps, c, 2 * c]);
-                push(&format!("convolutions.{layer}.bias"), vec![2 * c]);
-                if side == "decoder" {
-                    push(&format!("attention.{layer}.in_projection.weight"), vec![e, c]);
-                    push(&format!("attention.{layer}.in_projection.bias"), vec![e]);
-                    push(&format!("attention.{layer}.out_projection.weight"), vec![c, e]);
-                    push(&format!("attention.{layer}.out_projection.bias"), vec![c]);
-                }
-            }
-            push("fc2.weight", vec![out, c]);
-            push("fc2.bias", vec![out]);
+    fn parse(json: &Fields) -> Result<Self, String> {
+        json.one_of("model_type", &["fconv_seq2seq"])?;
+        let ((channels, encoder_taps), (other, decoder_taps)) =
+            (convolutions(json, "encoder_convolutions")?, convolutions(json, "decoder_convolutions")?);
+        let (table, padding) = (json.size("max_positions")?, json.index_or("padding_idx", 1)?);
+        if channels != other {
+            return Err(format!(
+                "{channels} and {other} channels: only one number for both sides is implemented"
+            ));
         }
-        tensors.push(("decoder.fc3.weight".into(), vec![vocab, out_embed]));
-        tensors.push(("decoder.fc3.bias".into(), vec![vocab]));
-        tensors
+        if padding + 1 >= table {
+            return Err(format!("max_positions = {table} leaves none behind padding_idx = {padding}"));
+        }
+        Ok(ConvSeq2SeqConfig {
+            channels,
+            encoder_taps,
+            decoder_taps,
+            embed: json.size("embed_dim")?,
+            out_embed: json.size("out_embed_dim")?,
+            vocab: json.size("vocab_size")?,
+            table,
+            padding,
+        })
     }
 
-    pub(super) fn nodes(&self) -> Vec<Node> {
+    fn to_json(&self) -> Value {
+        let layers = |taps: &[usize]| taps.iter().map(|&taps| [self.channels, taps]).collect::<Vec<_>>();
+        json!({
+            "model_type": "fconv_seq2seq",
+            "vocab_size": self.vocab,
+            "embed_dim": self.embed,
+            "out_embed_dim": self.out_embed,
+            "max_positions": self.table,
+            "padding_idx": self.padding,
+            "encoder_convolutions": layers(&self.encoder_taps),
+            "decoder_convolutions": layers(&self.decoder_taps),
+        })
+    }
+
+    fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    fn max_positions(&self) -> Option<usize> {
+        Some(self.table - self.padding - 1)
+    }
+
+    fn start(&self) -> u32 {
+        START.min(self.vocab as u32 - 1)
+    }
+
+    fn nodes(&self) -> Vec<Node> {
         let &ConvSeq2SeqConfig { channels, embed: e, out_embed, vocab, .. } = self;
         let mut nodes = vec![Node::Dense { inner: e, out: channels }];
         for &taps in &self.decoder_taps {
@@ -108,36 +149,56 @@ impl ConvSeq2SeqConfig {
         nodes
     }
 
-    /// Numbers of the encoder's weights, and of the decoder's tables all but the rows looked up.
-    pub(super) fn untouched(&self, batch: usize, rows: usize) -> usize {
-        let tensors = self.tensors();
-        let encoder = tensors.iter().filter(|(name, _)| name.starts_with("encoder."));
-        let encoder: usize = encoder.map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    /// The encoder, and of the decoder's tables all but the rows looked up.
+    fn untouched(&self, _: Strategy, batch: usize, rows: usize) -> usize {
+        let parameters = parameters(|l| self.load(l));
+        let encoder = parameters.iter().filter(|p| p.name.starts_with("encoder."));
+        let encoder: usize = encoder.map(Parameter::len).sum();
         encoder + self.embed * (self.vocab.saturating_sub(batch * rows) + self.table.saturating_sub(rows))
     }
 
-    /// Numbers kept of each row of the source: A and B.
-    pub(super) fn source_width(&self) -> usize {
+    /// A and B.
+    fn source_width(&self, _: Strategy) -> usize {
         2 * self.embed
     }
 
-    pub(super) fn to_json(&self) -> Value {
-        let layers = |taps: &[usize]| taps.iter().map(|&taps| [self.channels, taps]).collect::<Vec<_>>();
-        json!({
-            "model_type": "fconv_seq2seq",
-            "vocab_size": self.vocab,
-            "embed_dim": self.embed,
-            "out_embed_dim": self.out_embed,
-            "max_positions": self.table,
-            "padding_idx": self.padding,
-            "encoder_convolutions": layers(&self.encoder_taps),
-            "decoder_convolutions": layers(&self.decoder_taps),
-        })
+    fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
+        let &ConvSeq2SeqConfig { channels, embed: e, out_embed, vocab, .. } = self;
+        let encoder = Side::load(l, self, "encoder", e)?;
+        let mut encoder_convolutions = Vec::new();
+        for (layer, &taps) in self.encoder_taps.iter().enumerate() {
+            let linear = linearised(l, &format!("encoder.convolutions.{layer}"), channels, taps)?;
+            encoder_convolutions.push(Convolution { linear, taps, ahead: taps / 2, residual: true });
+        }
+        let decoder = Side::load(l, self, "decoder", out_embed)?;
+        let mut layers = Vec::new();
+        for (layer, &taps) in self.decoder_taps.iter().enumerate() {
+            let linear = linearised(l, &format!("decoder.convolutions.{layer}"), channels, taps)?;
+            let convolution = Convolution { linear, taps, ahead: 0, residual: false };
+            let name = |part: &str| format!("decoder.attention.{layer}.{part}_projection");
+            layers.push(DecoderLayer {
+                convolution: LinearizedConvolution { convolution, channels },
+                query: dense(l, &name("in"), [e, channels])?,
+                found: dense(l, &name("out"), [channels, e])?,
+            });
+        }
+        let fc3 = dense(l, "decoder.fc3", [vocab, out_embed])?;
+        let config = self.clone();
+        Ok(Box::new(ConvSeq2Seq { config, encoder, encoder_convolutions, decoder, layers, fc3 }))
     }
 }
 
-/// fairseq's convolutional translator, with its weights on a backend.
-pub struct ConvSeq2Seq<B: Backend> {
+/// `[[channels, taps], ..]`, with as many channels everywhere.
+fn convolutions(json: &Fields, field: &str) -> Result<(usize, Vec<usize>), String> {
+    let layers = json.pairs(field, "[channels, taps]")?;
+    let [channels, _] = layers[0];
+    if layers.iter().any(|layer| layer[0] != channels) {
+        return Err(format!("{field}: only layers of one number of channels are implemented"));
+    }
+    Ok((channels, layers.iter().map(|layer| layer[1]).collect()))
+}
+
+struct ConvSeq2Seq<B: Backend> {
     config: ConvSeq2SeqConfig,
     encoder: Side<B>,
     encoder_convolutions: Vec<Convolution<B::Tensor>>,
@@ -161,15 +222,16 @@ struct DecoderLayer<B: Backend> {
 }
 
 impl<B: Backend> Side<B> {
-    fn load(b: &B, config: &ConvSeq2SeqConfig, weights: &Weights, side: &str, out: usize) -> Result<Self> {
+    fn load(l: &Loader<'_, B>, config: &ConvSeq2SeqConfig, side: &str, out: usize) -> Result<Self> {
         let &ConvSeq2SeqConfig { channels, embed: e, vocab, table, padding, .. } = config;
-        let get = |name: &str, rows| weights.get(&format!("{side}.{name}.weight"), &[rows, e]);
-        let positions = get("embed_positions", table)?;
+        let name = |part: &str| format!("{side}.{part}");
+        let positions = l.numbers(&name("embed_positions.weight"), &[table, e], SPREAD)?;
+        let positions = positions.map(|rows| rows[(padding + 1) * e..].to_vec().into());
         Ok(Side {
-            table: b.upload([1, vocab, e], &get("embed_tokens", vocab)?)?,
-            positions: b.upload([1, config.positions(), e], &positions[(padding + 1) * e..])?,
-            fc1: dense(b, weights, &format!("{side}.fc1"), channels, e)?,
-            fc2: dense(b, weights, &format!("{side}.fc2"), out, channels)?,
+            table: l.table(&name("embed_tokens.weight"), [vocab, e], SPREAD)?,
+            positions: l.upload([1, table - padding - 1, e], positions)?,
+            fc1: dense(l, &name("fc1"), [channels, e])?,
+            fc2: dense(l, &name("fc2"), [out, channels])?,
         })
     }
 
@@ -182,31 +244,6 @@ impl<B: Backend> Side<B> {
 }
 
 impl<B: Backend> ConvSeq2Seq<B> {
-    /// Puts the weights on the backend, in the order a step reads them.
-    pub fn load(b: &B, config: &ConvSeq2SeqConfig, weights: &Weights) -> Result<Self> {
-        let &ConvSeq2SeqConfig { channels, embed: e, out_embed, vocab, .. } = config;
-        let encoder = Side::load(b, config, weights, "encoder", e)?;
-        let mut encoder_convolutions = Vec::new();
-        for (layer, &taps) in config.encoder_taps.iter().enumerate() {
-            let linear = linearised(b, weights, &format!("encoder.convolutions.{layer}"), channels, taps)?;
-            encoder_convolutions.push(Convolution { linear, taps, ahead: taps / 2, residual: true });
-        }
-        let decoder = Side::load(b, config, weights, "decoder", out_embed)?;
-        let mut layers = Vec::new();
-        for (layer, &taps) in config.decoder_taps.iter().enumerate() {
-            let linear = linearised(b, weights, &format!("decoder.convolutions.{layer}"), channels, taps)?;
-            let convolution = Convolution { linear, taps, ahead: 0, residual: false };
-            let name = |part: &str| format!("decoder.attention.{layer}.{part}_projection");
-            layers.push(DecoderLayer {
-                convolution: LinearizedConvolution { convolution, channels },
-                query: dense(b, weights, &name("in"), e, channels)?,
-                found: dense(b, weights, &name("out"), channels, e)?,
-            });
-        }
-        let fc3 = dense(b, weights, "decoder.fc3", vocab, out_embed)?;
-        Ok(ConvSeq2Seq { config: config.clone(), encoder, encoder_convolutions, decoder, layers, fc3 })
-    }
-
     fn attend(&self, b: &B, source: &EncoderOutput<B>, q: &B::Tensor) -> Result<B::Tensor> {
         let [a, found] = [0, 1].map(|i| View { rows: whole(b, &source.rows[i]), layout: Layout::Tail });
         let params =
@@ -239,7 +276,7 @@ impl<B: Backend> Model<B> for ConvSeq2Seq<B> {
     }
 
     fn max_positions(&self) -> Option<usize> {
-        Some(self.config.positions())
+        self.config.max_positions()
     }
 
     fn encode(&self, b: &B, _: Strategy, call: Call<B::Input>) -> Result<EncoderOutput<B>> {

@@ -1,14 +1,14 @@
 //! A decoder-only model, made of [`crate::layer`]s: what all of them have in common.
 
+use super::Model;
 use crate::backend::{Activation, Backend, Linear, Norm};
 use crate::cache::Cache;
 use crate::error::Result;
 use crate::layer::{Layer, Residual, Sequential};
-use crate::model::Model;
 use crate::strategy::Slot;
 
 /// `logits = head(last(blocks(table[token] + positions[position])))`.
-pub struct DecoderOnly<B: Backend> {
+pub(super) struct DecoderOnly<B: Backend> {
     /// `[1, vocab, width]`, and no bias.
     pub(super) table: Linear<B::Tensor>,
     /// `[1, max_positions, width]`

@@ -16,18 +16,21 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
+use super::decoder::normed;
+use super::fields::Fields;
+use super::loader::{parameters, Loader};
+use super::weights::{Parameter, Spread};
+use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Call, Linear, Mask, Norm};
 use crate::cache::{Cache, EncoderOutput, LayerContext};
+use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::position::{sinusoid, Sinusoid};
 use crate::layer::{Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
-use crate::model::weights::Weights;
-use crate::model::Node;
-use crate::model::{norm, stacked, Model};
 use crate::strategy::Slot;
 use crate::strategy::Strategy;
 
-/// Sizes and variants of a transformer with a source.
+/// The sizes and choices of an encoder-decoder transformer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderDecoderConfig {
     /// N, of the encoder.
@@ -64,94 +67,87 @@ pub struct EncoderDecoderConfig {
 
 const EPS: f32 = 1e-5;
 
-/// `prefix` of an attention's four projections.
-fn attention_tensors(prefix: &str, d: usize) -> Vec<(String, Vec<usize>)> {
-    let part = |part: &str| {
-        let name = format!("{prefix}.{part}_proj");
-        [(format!("{name}.weight"), vec![d, d]), (format!("{name}.bias"), vec![d])]
-    };
-    ["q", "k", "v", "out"].iter().flat_map(|p| part(p)).collect()
-}
+/// GPT-2's, and Marian's.
+const SPREAD: Spread = Spread::around_zero(0.02);
 
-fn norm_tensors(name: &str, d: usize) -> [(String, Vec<usize>); 2] {
-    [(format!("{name}.weight"), vec![d]), (format!("{name}.bias"), vec![d])]
-}
+impl ModelConfig for EncoderDecoderConfig {
+    fn named(shape: ShapeName) -> Option<Self> {
+        let (layers, width, heads, vocab, positions) = match shape {
+            ShapeName::Tiny => (2, 32, 4, 97, 64),
+            ShapeName::FlaxToy => (3, 256, 8, 1024, 256),
+            ShapeName::Wmt => (6, 1024, 16, 32_000, 256),
+            _ => return None,
+        };
+        Some(EncoderDecoderConfig {
+            encoder_layers: layers,
+            decoder_layers: layers,
+            width,
+            encoder_heads: heads,
+            decoder_heads: heads,
+            encoder_hidden: 4 * width,
+            decoder_hidden: 4 * width,
+            vocab,
+            positions,
+            activation: Activation::Relu,
+            norm_first: true,
+            sinusoid: Sinusoid::Tensor2Tensor,
+            scaled: false,
+            logits_bias: false,
+            start: 0,
+        })
+    }
 
-impl EncoderDecoderConfig {
-    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let d = self.width;
-        let mut tensors = vec![("model.shared.weight".to_string(), vec![self.vocab, d])];
-        for (side, layers, f) in [
-            ("encoder", self.encoder_layers, self.encoder_hidden),
-            ("decoder", self.decoder_layers, self.decoder_hidden),
-        ] {
-            for layer in 0..layers {
-                let name = |part: &str| format!("model.{side}.layers.{layer}.{part}");
-                tensors.extend(attention_tensors(&name("self_attn"), d));
-                tensors.extend(norm_tensors(&name("self_attn_layer_norm"), d));
-                if side == "decoder" {
-                    tensors.extend(attention_tensors(&name("encoder_attn"), d));
-                    tensors.extend(norm_tensors(&name("encoder_attn_layer_norm"), d));
-                }
-                tensors.extend([
-                    (name("fc1.weight"), vec![f, d]),
-                    (name("fc1.bias"), vec![f]),
-                    (name("fc2.weight"), vec![d, f]),
-                    (name("fc2.bias"), vec![d]),
-                ]);
-                tensors.extend(norm_tensors(&name("final_layer_norm"), d));
+    /// Marian's, or with the norms before each part.
+    fn parse(json: &Fields) -> Result<Self, String> {
+        let kind = json.one_of("model_type", &["marian", "encoder-decoder"])?;
+        json.only("share_encoder_decoder_embeddings", json!(true))?;
+        json.only("tie_word_embeddings", json!(true))?;
+        let (width, vocab) = (json.size("d_model")?, json.size("vocab_size")?);
+        if json.size_or("decoder_vocab_size", vocab)? != vocab || width % 2 != 0 {
+            return Err("one vocabulary for both sides and an even d_model is what is implemented".into());
+        }
+        let heads = |side: &str| {
+            let field = format!("{side}_attention_heads");
+            let heads = json.size(&field)?;
+            match width % heads {
+                0 => Ok(heads),
+                _ => Err(format!("d_model = {width} cannot be divided among {field} = {heads}")),
             }
-            if self.norm_first {
-                tensors.extend(norm_tensors(&format!("model.{side}.layer_norm"), d));
-            }
+        };
+        let start = json.index_or("decoder_start_token_id", 0)?;
+        if start >= vocab {
+            return Err(format!("decoder_start_token_id = {start} is outside the vocabulary of {vocab}"));
         }
-        if self.logits_bias {
-            tensors.push(("final_logits_bias".into(), vec![1, self.vocab]));
-        }
-        tensors
+        Ok(EncoderDecoderConfig {
+            encoder_layers: json.size("encoder_layers")?,
+            decoder_layers: json.size("decoder_layers")?,
+            width,
+            encoder_heads: heads("encoder")?,
+            decoder_heads: heads("decoder")?,
+            encoder_hidden: json.size("encoder_ffn_dim")?,
+            decoder_hidden: json.size("decoder_ffn_dim")?,
+            vocab,
+            positions: json.size("max_position_embeddings")?,
+            activation: match json.one_of("activation_function", &["relu", "swish", "silu", "gelu_new"])? {
+                "relu" => Activation::Relu,
+                "gelu_new" => Activation::Gelu,
+                _ => Activation::Silu,
+            },
+            norm_first: json.flag("normalize_before")?,
+            sinusoid: match json.has("position_embedding") {
+                false => Sinusoid::Paper,
+                true => match json.one_of("position_embedding", &["paper", "tensor2tensor"])? {
+                    "paper" => Sinusoid::Paper,
+                    _ => Sinusoid::Tensor2Tensor,
+                },
+            },
+            scaled: json.flag("scale_embedding")?,
+            logits_bias: kind == "marian" || json.flag("final_logits_bias")?,
+            start: start as u32,
+        })
     }
 
-    pub(super) fn nodes(&self) -> Vec<Node> {
-        let (d, f) = (self.width, self.decoder_hidden);
-        let layer = [
-            Node::Dense { inner: d, out: 3 * d },
-            Node::Attention { width: d, kept: d, window: None },
-            Node::Dense { inner: d, out: d },
-            Node::Dense { inner: d, out: d },
-            Node::CrossAttention { width: d, kept: d, inner: Some(d) },
-            Node::Dense { inner: d, out: d },
-            Node::Dense { inner: d, out: f },
-            Node::Dense { inner: f, out: d },
-        ];
-        let mut nodes = layer.repeat(self.decoder_layers);
-        nodes.push(Node::Last { inner: d, out: self.vocab });
-        nodes
-    }
-
-    /// Numbers of the encoder's weights, and of the projections of its result unless they are used again.
-    pub(super) fn untouched(&self, strategy: Strategy) -> usize {
-        let encoder = |name: &str| name.starts_with("model.encoder.");
-        let projection =
-            |name: &str| name.contains("encoder_attn.k_proj") || name.contains("encoder_attn.v_proj");
-        let kept = strategy != Strategy::Reprojected;
-        let untouched = |name: &str| encoder(name) || (kept && projection(name));
-        let tensors = self.tensors();
-        tensors
-            .iter()
-            .filter(|(name, _)| untouched(name))
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum()
-    }
-
-    /// Numbers kept of each row of the source.
-    pub(super) fn source_width(&self, strategy: Strategy) -> usize {
-        match strategy {
-            Strategy::Reprojected => self.width,
-            _ => 2 * self.width * self.decoder_layers,
-        }
-    }
-
-    pub(super) fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         json!({
             "model_type": "encoder-decoder",
             "encoder_layers": self.encoder_layers,
@@ -179,10 +175,160 @@ impl EncoderDecoderConfig {
             "decoder_start_token_id": self.start,
         })
     }
+
+    fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    fn max_positions(&self) -> Option<usize> {
+        Some(self.positions)
+    }
+
+    fn start(&self) -> u32 {
+        self.start
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        let (d, f) = (self.width, self.decoder_hidden);
+        let layer = [
+            Node::Dense { inner: d, out: 3 * d },
+            Node::Attention { width: d, kept: d, window: None },
+            Node::Dense { inner: d, out: d },
+            Node::Dense { inner: d, out: d },
+            Node::CrossAttention { width: d, kept: d, inner: Some(d) },
+            Node::Dense { inner: d, out: d },
+            Node::Dense { inner: d, out: f },
+            Node::Dense { inner: f, out: d },
+        ];
+        let mut nodes = layer.repeat(self.decoder_layers);
+        nodes.push(Node::Last { inner: d, out: self.vocab });
+        nodes
+    }
+
+    /// The encoder, and the projections of its result unless they are used again.
+    fn untouched(&self, strategy: Strategy, _: usize, _: usize) -> usize {
+        let projection =
+            |name: &str| name.contains("encoder_attn.k_proj") || name.contains("encoder_attn.v_proj");
+        let kept = strategy != Strategy::Reprojected;
+        let untouched =
+            |p: &&Parameter| p.name.starts_with("model.encoder.") || (kept && projection(&p.name));
+        parameters(|l| self.load(l)).iter().filter(untouched).map(Parameter::len).sum()
+    }
+
+    fn source_width(&self, strategy: Strategy) -> usize {
+        match strategy {
+            Strategy::Reprojected => self.width,
+            _ => 2 * self.width * self.decoder_layers,
+        }
+    }
+
+    fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
+        let &EncoderDecoderConfig { width: d, vocab, positions: most, norm_first, .. } = self;
+        let positions = l.constant([1, most, d], || self.position_table())?;
+        let last = |side: &str| match norm_first {
+            true => l.norm(&format!("model.{side}.layer_norm"), d, EPS).map(Some),
+            false => Ok(None),
+        };
+        let mut encoder: Vec<Box<dyn Layer<B>>> = Vec::new();
+        for layer in 0..self.encoder_layers {
+            let name = |part: &str| format!("model.encoder.layers.{layer}.{part}");
+            let norm = |part: &str| l.norm(&name(part), d, EPS);
+            let self_attention = attention(l, &name("self_attn"), d, self.encoder_heads, Mask::Full)?;
+            encoder.push(part(norm_first, norm("self_attn_layer_norm")?, self_attention));
+            let mlp = self.mlp(l, &name, self.encoder_hidden)?;
+            encoder.push(part(norm_first, norm("final_layer_norm")?, mlp));
+        }
+        if let Some(norm) = last("encoder")? {
+            encoder.push(Box::new(norm));
+        }
+        let (mut decoder, mut cross_attentions) = (Vec::new(), Vec::new());
+        let heads = self.decoder_heads;
+        for number in 0..self.decoder_layers {
+            let name = |part: &str| format!("model.decoder.layers.{number}.{part}");
+            let norm = |part: &str| l.norm(&name(part), d, EPS);
+            let remembers = attention(l, &name("self_attn"), d, heads, Mask::Causal)?;
+            decoder.push(part(norm_first, norm("self_attn_layer_norm")?, remembers));
+            let of = |parts: &[&str]| projections(l, &name("encoder_attn"), parts, d);
+            let (q, kv, out) = (of(&["q"])?, of(&["k", "v"])?, of(&["out"])?);
+            let cross_attention = Rc::new(CrossAttention { q, kv, out, heads, number });
+            decoder.push(part(norm_first, norm("encoder_attn_layer_norm")?, cross_attention.clone()));
+            cross_attentions.push(cross_attention);
+            let mlp = self.mlp(l, &name, self.decoder_hidden)?;
+            decoder.push(part(norm_first, norm("final_layer_norm")?, mlp));
+        }
+        let bias = match self.logits_bias {
+            true => {
+                let bias = l.numbers("final_logits_bias", &[1, vocab], Spread::BIAS)?;
+                Some(l.upload([1, 1, vocab], bias)?)
+            }
+            false => None,
+        };
+        let weight = l.table("model.shared.weight", [vocab, d], SPREAD)?;
+        let norm = last("decoder")?;
+        for side in ["encoder", "decoder"] {
+            l.may_repeat(&format!("model.{side}.embed_tokens.weight"), "model.shared.weight");
+            l.may_hold(&format!("model.{side}.embed_positions.weight")); // sinusoids, which are known
+        }
+        l.may_repeat("lm_head.weight", "model.shared.weight");
+        Ok(Box::new(EncoderDecoder {
+            config: self.clone(),
+            positions,
+            encoder: Sequential(encoder),
+            decoder: Sequential(decoder),
+            cross_attentions,
+            norm,
+            head: Linear { weight, bias },
+        }))
+    }
 }
 
-/// A transformer with a source, with its weights on a backend.
-pub struct EncoderDecoder<B: Backend> {
+impl EncoderDecoderConfig {
+    /// `[positions, width]`, over √d where embeddings are scaled.
+    fn position_table(&self) -> Vec<f32> {
+        let mut table = sinusoid(self.sinusoid, self.positions, self.width);
+        if self.scaled {
+            table.iter_mut().for_each(|x| *x /= (self.width as f32).sqrt());
+        }
+        table
+    }
+
+    fn mlp<B: Backend>(
+        &self,
+        l: &Loader<'_, B>,
+        name: &impl Fn(&str) -> String,
+        hidden: usize,
+    ) -> Result<Mlp<B>> {
+        let up = l.dense(&name("fc1"), [hidden, self.width], SPREAD)?;
+        let down = l.dense(&name("fc2"), [self.width, hidden], SPREAD)?;
+        Ok(Mlp { up, activation: self.activation, down })
+    }
+}
+
+/// Self-attention of width d.
+fn attention<B: Backend>(
+    l: &Loader<'_, B>,
+    name: &str,
+    d: usize,
+    heads: usize,
+    mask: Mask,
+) -> Result<Attention<B>> {
+    let qkv = projections(l, name, &["q", "k", "v"], d)?;
+    let (out, size) = (projections(l, name, &["out"], d)?, d / heads);
+    Ok(Attention { qkv, out, heads, kv_heads: heads, size, cos_sin: None, slopes: None, mask })
+}
+
+/// Some of an attention's projections, each from d to d numbers, one below the other.
+fn projections<B: Backend>(
+    l: &Loader<'_, B>,
+    name: &str,
+    parts: &[&str],
+    d: usize,
+) -> Result<Linear<B::Tensor>> {
+    let parts: Vec<_> = parts.iter().map(|part| (format!("{name}.{part}_proj"), d)).collect();
+    l.stacked(&parts, d, SPREAD, true)
+}
+
+struct EncoderDecoder<B: Backend> {
     config: EncoderDecoderConfig,
     /// Over √d where embeddings are scaled, so that one factor serves for both.
     positions: B::Tensor,
@@ -212,76 +358,6 @@ impl<B: Backend, L: Layer<B>> Layer<B> for NormedAfter<B, L> {
 }
 
 impl<B: Backend> EncoderDecoder<B> {
-    /// Puts the weights on the backend, in the order a step reads them.
-    pub fn load(b: &B, config: &EncoderDecoderConfig, weights: &Weights) -> Result<Self> {
-        let &EncoderDecoderConfig { width: d, vocab, positions: most, norm_first, activation, .. } = config;
-        let mut positions = sinusoid(config.sinusoid, most, d);
-        if config.scaled {
-            positions.iter_mut().for_each(|x| *x /= (d as f32).sqrt());
-        }
-        let positions = b.upload([1, most, d], &positions)?;
-        let of = |name: &str, parts: &[&str], out: usize, inner: usize| {
-            let parts: Vec<_> = parts.iter().map(|part| (format!("{name}{part}"), out)).collect();
-            stacked(b, weights, &parts, inner, true)
-        };
-        let last = |side: &str| match norm_first {
-            true => norm(b, weights, &format!("model.{side}.layer_norm"), d, EPS).map(Some),
-            false => Ok(None),
-        };
-        let attention = |name: &str, heads: usize, mask: Mask| -> Result<Attention<B>> {
-            let qkv = of(name, &["q_proj", "k_proj", "v_proj"], d, d)?;
-            let (out, size) = (of(name, &["out_proj"], d, d)?, d / heads);
-            Ok(Attention { qkv, out, heads, kv_heads: heads, size, cos_sin: None, slopes: None, mask })
-        };
-        let mlp = |name: &str, hidden| -> Result<Mlp<B>> {
-            let (up, down) = (of(name, &["fc1"], hidden, d)?, of(name, &["fc2"], d, hidden)?);
-            Ok(Mlp { up, activation, down })
-        };
-        let mut encoder: Vec<Box<dyn Layer<B>>> = Vec::new();
-        for layer in 0..config.encoder_layers {
-            let name = |part: &str| format!("model.encoder.layers.{layer}.{part}");
-            let norm = |part: &str| norm(b, weights, &name(part), d, EPS);
-            let self_attention = attention(&name("self_attn."), config.encoder_heads, Mask::Full)?;
-            encoder.push(part(norm_first, norm("self_attn_layer_norm")?, self_attention));
-            encoder.push(part(norm_first, norm("final_layer_norm")?, mlp(&name(""), config.encoder_hidden)?));
-        }
-        if let Some(norm) = last("encoder")? {
-            encoder.push(Box::new(norm));
-        }
-        let (mut decoder, mut cross_attentions) = (Vec::new(), Vec::new());
-        let heads = config.decoder_heads;
-        for number in 0..config.decoder_layers {
-            let name = |part: &str| format!("model.decoder.layers.{number}.{part}");
-            let norm = |part: &str| norm(b, weights, &name(part), d, EPS);
-            let remembers = attention(&name("self_attn."), heads, Mask::Causal)?;
-            decoder.push(part(norm_first, norm("self_attn_layer_norm")?, remembers));
-            let cross_attention = Rc::new(CrossAttention {
-                q: of(&name("encoder_attn."), &["q_proj"], d, d)?,
-                kv: of(&name("encoder_attn."), &["k_proj", "v_proj"], d, d)?,
-                out: of(&name("encoder_attn."), &["out_proj"], d, d)?,
-                heads,
-                number,
-            });
-            decoder.push(part(norm_first, norm("encoder_attn_layer_norm")?, cross_attention.clone()));
-            cross_attentions.push(cross_attention);
-            decoder.push(part(norm_first, norm("final_layer_norm")?, mlp(&name(""), config.decoder_hidden)?));
-        }
-        let bias = match config.logits_bias {
-            true => Some(b.upload([1, 1, vocab], &weights.get("final_logits_bias", &[1, vocab])?)?),
-            false => None,
-        };
-        let weight = b.upload([1, vocab, d], &weights.get("model.shared.weight", &[vocab, d])?)?;
-        Ok(EncoderDecoder {
-            config: config.clone(),
-            positions,
-            encoder: Sequential(encoder),
-            decoder: Sequential(decoder),
-            cross_attentions,
-            norm: last("decoder")?,
-            head: Linear { weight, bias },
-        })
-    }
-
     fn embed(&self, b: &B, call: &Call<B::Input>) -> Result<B::Tensor> {
         let x = b.embed(call, &self.head.weight, Some(&self.positions))?;
         match self.config.scaled {
@@ -298,7 +374,7 @@ fn part<B: Backend>(
     layer: impl Layer<B> + 'static,
 ) -> Box<dyn Layer<B>> {
     match norm_first {
-        true => super::decoder::normed(norm, layer),
+        true => normed(norm, layer),
         false => Box::new(NormedAfter { layer: Residual(layer), norm }),
     }
 }

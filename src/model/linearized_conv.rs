@@ -15,13 +15,16 @@
 use ndarray::{Array2, ArrayView3, Axis};
 use serde_json::{json, Value};
 
+use super::decoder::DecoderOnly;
+use super::fields::Fields;
+use super::loader::Loader;
+use super::weights::Spread;
+use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Convolution, Linear};
+use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::{Dense, Layer, LinearizedConvolution, Sequential};
-use crate::model::decoder::DecoderOnly;
-use crate::model::weights::Weights;
-use crate::model::Node;
-use crate::model::{dense, vector};
+use crate::strategy::Strategy;
 
 /// Sizes of fairseq's convolutional language model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,36 +41,30 @@ pub struct ConvConfig {
     pub vocab: usize,
 }
 
-impl ConvConfig {
-    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let &ConvConfig { layers, channels: c, taps, embed: e, vocab } = self;
-        let mut tensors = vec![
-            ("embed_tokens.weight".into(), vec![vocab, e]),
-            ("fc1.weight".into(), vec![c, e]),
-            ("fc1.bias".into(), vec![c]),
-        ];
-        for layer in 0..layers {
-            tensors.push((format!("convolutions.{layer}.weight"), vec![taps, c, 2 * c]));
-            tensors.push((format!("convolutions.{layer}.bias"), vec![2 * c]));
-        }
-        tensors.extend([
-            ("fc2.weight".into(), vec![e, c]),
-            ("fc2.bias".into(), vec![e]),
-            ("fc3.weight".into(), vec![vocab, e]),
-            ("fc3.bias".into(), vec![vocab]),
-        ]);
-        tensors
+impl ModelConfig for ConvConfig {
+    fn named(shape: ShapeName) -> Option<Self> {
+        let (layers, channels, taps, embed, vocab) = match shape {
+            ShapeName::Tiny => (2, 24, 3, 16, 97),
+            ShapeName::Toy => (3, 256, 4, 256, 1024),
+            ShapeName::Base => (8, 512, 4, 256, 8192),
+            ShapeName::Large => (13, 1268, 4, 128, 50_257),
+            _ => return None,
+        };
+        Some(ConvConfig { layers, channels, taps, embed, vocab })
     }
 
-    pub(super) fn nodes(&self) -> Vec<Node> {
-        let &ConvConfig { layers, channels, taps, embed: e, vocab } = self;
-        let mut nodes = vec![Node::Dense { inner: e, out: channels }];
-        nodes.extend(vec![Node::Convolution { channels, taps }; layers]);
-        nodes.extend([Node::Last { inner: channels, out: e }, Node::Last { inner: e, out: vocab }]);
-        nodes
+    fn parse(json: &Fields) -> Result<Self, String> {
+        json.only("model_type", json!("fconv_lm"))?;
+        Ok(ConvConfig {
+            layers: json.size("layers")?,
+            channels: json.size("channels")?,
+            taps: json.size("kernel")?,
+            embed: json.size("embed_dim")?,
+            vocab: json.size("vocab_size")?,
+        })
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         json!({
             "model_type": "fconv_lm",
             "vocab_size": self.vocab,
@@ -77,47 +74,80 @@ impl ConvConfig {
             "layers": self.layers,
         })
     }
-}
 
-pub(super) fn load<B: Backend>(b: &B, config: &ConvConfig, weights: &Weights) -> Result<DecoderOnly<B>> {
-    let &ConvConfig { layers, channels, taps, embed: e, vocab } = config;
-    let table = b.upload([1, vocab, e], &weights.get("embed_tokens.weight", &[vocab, e])?)?;
-    let dense = |name: &str, out, inner| -> Result<Dense<B>> {
-        Ok(Dense { linear: dense(b, weights, name, out, inner)?, activation: Activation::None })
-    };
-    let mut blocks: Vec<Box<dyn Layer<B>>> = vec![Box::new(dense("fc1", channels, e)?)];
-    for layer in 0..layers {
-        let linear = linearised(b, weights, &format!("convolutions.{layer}"), channels, taps)?;
-        let convolution = Convolution { linear, taps, ahead: 0, residual: true };
-        blocks.push(Box::new(LinearizedConvolution { convolution, channels }));
+    fn vocab(&self) -> usize {
+        self.vocab
     }
-    Ok(DecoderOnly {
-        table: Linear { weight: table, bias: None },
-        positions: None,
-        blocks: Sequential(blocks),
-        last: Sequential(vec![Box::new(dense("fc2", e, channels)?)]),
-        head: Some(dense("fc3", vocab, e)?.linear),
-        vocab,
-        max_positions: None,
-    })
+
+    fn max_positions(&self) -> Option<usize> {
+        None
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        let &ConvConfig { layers, channels, taps, embed: e, vocab } = self;
+        let mut nodes = vec![Node::Dense { inner: e, out: channels }];
+        nodes.extend(vec![Node::Convolution { channels, taps }; layers]);
+        nodes.extend([Node::Last { inner: channels, out: e }, Node::Last { inner: e, out: vocab }]);
+        nodes
+    }
+
+    fn untouched(&self, _: Strategy, batch: usize, rows: usize) -> usize {
+        self.vocab.saturating_sub(batch * rows) * self.embed
+    }
+
+    fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
+        let &ConvConfig { layers, channels, taps, embed: e, vocab } = self;
+        let table = l.table("embed_tokens.weight", [vocab, e], Spread::around_zero(1.0))?;
+        let dense = |name: &str, sizes| -> Result<Dense<B>> {
+            Ok(Dense { linear: dense(l, name, sizes)?, activation: Activation::None })
+        };
+        let mut blocks: Vec<Box<dyn Layer<B>>> = vec![Box::new(dense("fc1", [channels, e])?)];
+        for layer in 0..layers {
+            let linear = linearised(l, &format!("convolutions.{layer}"), channels, taps)?;
+            let convolution = Convolution { linear, taps, ahead: 0, residual: true };
+            blocks.push(Box::new(LinearizedConvolution { convolution, channels }));
+        }
+        Ok(Box::new(DecoderOnly {
+            table: Linear { weight: table, bias: None },
+            positions: None,
+            blocks: Sequential(blocks),
+            last: Sequential(vec![Box::new(dense("fc2", [e, channels])?)]),
+            head: Some(dense("fc3", [vocab, e])?.linear),
+            vocab,
+            max_positions: None,
+        }))
+    }
 }
 
-/// `[K, C, 2C]` as stored → `[2C, K·C]` as read.
+/// A dense layer whose seeded weights keep the variance of its input, as fairseq's do.
+pub(super) fn dense<B: Backend>(
+    l: &Loader<'_, B>,
+    name: &str,
+    [out, inner]: [usize; 2],
+) -> Result<Linear<B::Tensor>> {
+    l.dense(name, [out, inner], Spread::around_zero(1.0 / (inner as f32).sqrt()))
+}
+
+/// `[K, C, 2C]` as stored → `[2C, K·C]` as read. Seeded weights keep the variance of the layer's input, half of
+/// which the gate takes away.
 pub(super) fn linearised<B: Backend>(
-    b: &B,
-    weights: &Weights,
+    l: &Loader<'_, B>,
     name: &str,
     c: usize,
     taps: usize,
 ) -> Result<Linear<B::Tensor>> {
-    let stored = weights.get(&format!("{name}.weight"), &[taps, c, 2 * c])?;
-    let stored = ArrayView3::from_shape((taps, c, 2 * c), &stored).expect("the shape was checked");
-    let mut rows = Array2::zeros((2 * c, taps * c));
-    for (mut columns, tap) in rows.axis_chunks_iter_mut(Axis(1), c).zip(stored.outer_iter()) {
-        columns.assign(&tap.t());
-    }
+    let spread = Spread::around_zero(2.0 / ((taps * c) as f32).sqrt());
+    let stored = l.numbers(&format!("{name}.weight"), &[taps, c, 2 * c], spread)?;
+    let rows = stored.map(|stored| {
+        let stored = ArrayView3::from_shape((taps, c, 2 * c), &stored).expect("the shape was checked");
+        let mut rows = Array2::zeros((2 * c, taps * c));
+        for (mut columns, tap) in rows.axis_chunks_iter_mut(Axis(1), c).zip(stored.outer_iter()) {
+            columns.assign(&tap.t());
+        }
+        rows.into_raw_vec_and_offset().0.into()
+    });
     Ok(Linear {
-        weight: b.upload([1, 2 * c, taps * c], rows.as_slice().expect("standard layout"))?,
-        bias: Some(vector(b, weights, &format!("{name}.bias"), 2 * c)?),
+        weight: l.upload([1, 2 * c, taps * c], rows)?,
+        bias: Some(l.bias(&format!("{name}.bias"), 2 * c)?),
     })
 }

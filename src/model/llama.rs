@@ -15,13 +15,16 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
+use super::decoder::{normed, DecoderOnly};
+use super::fields::Fields;
+use super::loader::Loader;
+use super::weights::Spread;
+use super::{Model, ModelConfig, Node};
 use crate::backend::{Backend, Linear, Mask};
+use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::{position, Attention, GatedMlp, Sequential};
-use crate::model::decoder::{normed, DecoderOnly};
-use crate::model::weights::Weights;
-use crate::model::Node;
-use crate::model::{rms_norm, stacked};
+use crate::strategy::Strategy;
 
 /// Sizes and variants of Llama and Mistral.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,51 +59,78 @@ pub struct LlamaConfig {
     pub window: Option<usize>,
 }
 
-impl LlamaConfig {
-    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let &LlamaConfig { width: d, hidden: f, vocab, .. } = self;
-        let (q, kv) = (self.heads * self.size, self.kv_heads * self.size);
-        let mut tensors = vec![("model.embed_tokens.weight".to_string(), vec![vocab, d])];
-        for layer in 0..self.layers {
-            let mut push = |name: &str, shape| tensors.push((format!("model.layers.{layer}.{name}"), shape));
-            push("input_layernorm.weight", vec![d]);
-            for (name, out, inner) in [("q", q, d), ("k", kv, d), ("v", kv, d), ("o", d, q)] {
-                push(&format!("self_attn.{name}_proj.weight"), vec![out, inner]);
-                if self.attention_bias {
-                    push(&format!("self_attn.{name}_proj.bias"), vec![out]);
-                }
-            }
-            push("post_attention_layernorm.weight", vec![d]);
-            for (name, out, inner) in [("gate", f, d), ("up", f, d), ("down", d, f)] {
-                push(&format!("mlp.{name}_proj.weight"), vec![out, inner]);
-                if self.mlp_bias {
-                    push(&format!("mlp.{name}_proj.bias"), vec![out]);
-                }
-            }
-        }
-        tensors.push(("model.norm.weight".into(), vec![d]));
-        if !self.tied {
-            tensors.push(("lm_head.weight".into(), vec![vocab, d]));
-        }
-        tensors
+/// GPT-2's, and the original's.
+const SPREAD: Spread = Spread::around_zero(0.02);
+
+impl ModelConfig for LlamaConfig {
+    fn named(shape: ShapeName) -> Option<Self> {
+        let (layers, width, heads, hidden, vocab, positions) = match shape {
+            ShapeName::Tiny => (2, 32, 4, 44, 97, 64),
+            ShapeName::Toy => (3, 256, 8, 688, 1024, 512),
+            ShapeName::Base => (6, 512, 8, 1376, 8192, 1024),
+            _ => return None,
+        };
+        Some(LlamaConfig {
+            layers,
+            width,
+            heads,
+            kv_heads: 2,
+            size: width / heads,
+            hidden,
+            vocab,
+            positions,
+            eps: 1e-5,
+            theta: 10_000.0,
+            tied: true,
+            attention_bias: false,
+            mlp_bias: false,
+            window: None,
+        })
     }
 
-    pub(super) fn nodes(&self) -> Vec<Node> {
-        let (d, f) = (self.width, self.hidden);
-        let (q, kv) = (self.heads * self.size, self.kv_heads * self.size);
-        let layer = [
-            Node::Dense { inner: d, out: q + 2 * kv },
-            Node::Attention { width: q, kept: kv, window: self.window },
-            Node::Dense { inner: q, out: d },
-            Node::Dense { inner: d, out: 2 * f },
-            Node::Dense { inner: f, out: d },
-        ];
-        let mut nodes = layer.repeat(self.layers);
-        nodes.push(Node::Last { inner: d, out: self.vocab });
-        nodes
+    /// Llama's, or Mistral's; an absent field has the original's value.
+    fn parse(json: &Fields) -> Result<Self, String> {
+        json.one_of("model_type", &["llama", "mistral"])?;
+        json.only("hidden_act", json!("silu"))?;
+        json.only("rope_scaling", Value::Null)?;
+        let (width, heads) = (json.size("hidden_size")?, json.size("num_attention_heads")?);
+        let kv_heads = json.size_or("num_key_value_heads", heads)?;
+        if heads % kv_heads != 0 {
+            return Err(format!(
+                "num_attention_heads = {heads} cannot share num_key_value_heads = {kv_heads}"
+            ));
+        }
+        if !json.has("head_dim") && width % heads != 0 {
+            return Err(format!(
+                "hidden_size = {width} cannot be divided among num_attention_heads = {heads}"
+            ));
+        }
+        let size = json.size_or("head_dim", width / heads)?;
+        if size % 2 != 0 {
+            return Err(format!("head_dim = {size}: rotary positions turn pairs of numbers"));
+        }
+        let rope = json.object("rope_parameters")?;
+        rope.only("rope_type", json!("default"))?;
+        let theta = rope.positive_or("rope_theta", json.positive_or("rope_theta", 10_000.0)?)?;
+        Ok(LlamaConfig {
+            layers: json.size("num_hidden_layers")?,
+            width,
+            heads,
+            kv_heads,
+            size,
+            hidden: json.size("intermediate_size")?,
+            vocab: json.size("vocab_size")?,
+            positions: json.size("max_position_embeddings")?,
+            eps: json.positive_or("rms_norm_eps", 1e-6)?,
+            theta,
+            tied: json.flag("tie_word_embeddings")?,
+            attention_bias: json.flag("attention_bias")?,
+            mlp_bias: json.flag("mlp_bias")?,
+            window: if json.has("sliding_window") { Some(json.size("sliding_window")?) } else { None },
+        })
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let (name, kind) = match self.window {
             None => ("LlamaForCausalLM", "llama"),
             Some(_) => ("MistralForCausalLM", "mistral"),
@@ -125,43 +155,79 @@ impl LlamaConfig {
             "sliding_window": self.window,
         })
     }
-}
 
-pub(super) fn load<B: Backend>(b: &B, config: &LlamaConfig, weights: &Weights) -> Result<DecoderOnly<B>> {
-    let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, positions, .. } = config;
-    let mask = config.window.map_or(Mask::Causal, Mask::SlidingWindow);
-    let eps = config.eps as f32;
-    let cos_sin = b.upload([1, positions, size], &position::rotary(config.theta, positions, size))?;
-    let cos_sin = Rc::new(cos_sin);
-    let mut blocks = Vec::with_capacity(2 * config.layers);
-    for layer in 0..config.layers {
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let of = |names: &[(&str, usize)], inner, bias| {
-            let names: Vec<_> = names.iter().map(|(n, out)| (name(&format!("{n}_proj")), *out)).collect();
-            stacked(b, weights, &names, inner, bias)
-        };
-        let norm = rms_norm(b, weights, &name("input_layernorm"), d, eps)?;
-        let (q, kv, bias) = (heads * size, kv_heads * size, config.attention_bias);
-        let qkv = of(&[("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)], d, bias)?;
-        let out = of(&[("self_attn.o", d)], q, bias)?;
-        let cos_sin = Some(cos_sin.clone());
-        blocks.push(normed(norm, Attention { qkv, out, heads, kv_heads, size, cos_sin, slopes: None, mask }));
-        let norm = rms_norm(b, weights, &name("post_attention_layernorm"), d, eps)?;
-        let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d, config.mlp_bias)?;
-        let down = of(&[("mlp.down", d)], f, config.mlp_bias)?;
-        blocks.push(normed(norm, GatedMlp { gate_up, down }));
+    fn vocab(&self) -> usize {
+        self.vocab
     }
-    let last = rms_norm(b, weights, "model.norm", d, eps)?;
-    let table = |name: &str| -> Result<Linear<B::Tensor>> {
-        Ok(Linear { weight: b.upload([1, vocab, d], &weights.get(name, &[vocab, d])?)?, bias: None })
-    };
-    Ok(DecoderOnly {
-        table: table("model.embed_tokens.weight")?,
-        positions: None,
-        blocks: Sequential(blocks),
-        last: Sequential(vec![Box::new(last)]),
-        head: if config.tied { None } else { Some(table("lm_head.weight")?) },
-        vocab,
-        max_positions: Some(positions),
-    })
+
+    fn max_positions(&self) -> Option<usize> {
+        Some(self.positions)
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        let (d, f) = (self.width, self.hidden);
+        let (q, kv) = (self.heads * self.size, self.kv_heads * self.size);
+        let layer = [
+            Node::Dense { inner: d, out: q + 2 * kv },
+            Node::Attention { width: q, kept: kv, window: self.window },
+            Node::Dense { inner: q, out: d },
+            Node::Dense { inner: d, out: 2 * f },
+            Node::Dense { inner: f, out: d },
+        ];
+        let mut nodes = layer.repeat(self.layers);
+        nodes.push(Node::Last { inner: d, out: self.vocab });
+        nodes
+    }
+
+    fn untouched(&self, _: Strategy, batch: usize, rows: usize) -> usize {
+        match self.tied {
+            true => 0, // the table is read by the last product
+            false => self.vocab.saturating_sub(batch * rows) * self.width,
+        }
+    }
+
+    fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
+        let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, positions, .. } = self;
+        let mask = self.window.map_or(Mask::Causal, Mask::SlidingWindow);
+        let eps = self.eps as f32;
+        let cos_sin = l.constant([1, positions, size], || position::rotary(self.theta, positions, size))?;
+        let cos_sin = Rc::new(cos_sin);
+        let mut blocks = Vec::new();
+        for layer in 0..self.layers {
+            let name = |part: &str| format!("model.layers.{layer}.{part}");
+            let of = |names: &[(&str, usize)], inner, bias| {
+                let names: Vec<_> = names.iter().map(|(n, out)| (name(&format!("{n}_proj")), *out)).collect();
+                l.stacked(&names, inner, SPREAD, bias)
+            };
+            let norm = l.rms_norm(&name("input_layernorm"), d, eps)?;
+            let (q, kv, bias) = (heads * size, kv_heads * size, self.attention_bias);
+            let qkv = of(&[("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)], d, bias)?;
+            let out = of(&[("self_attn.o", d)], q, bias)?;
+            let cos_sin = Some(cos_sin.clone());
+            let attention = Attention { qkv, out, heads, kv_heads, size, cos_sin, slopes: None, mask };
+            blocks.push(normed(norm, attention));
+            let norm = l.rms_norm(&name("post_attention_layernorm"), d, eps)?;
+            let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d, self.mlp_bias)?;
+            let down = of(&[("mlp.down", d)], f, self.mlp_bias)?;
+            blocks.push(normed(norm, GatedMlp { gate_up, down }));
+        }
+        let last = l.rms_norm("model.norm", d, eps)?;
+        let table = |name: &str| -> Result<Linear<B::Tensor>> {
+            Ok(Linear { weight: l.table(name, [vocab, d], SPREAD)?, bias: None })
+        };
+        let embedding = table("model.embed_tokens.weight")?;
+        let head = if self.tied { None } else { Some(table("lm_head.weight")?) };
+        if self.tied {
+            l.may_repeat("lm_head.weight", "model.embed_tokens.weight");
+        }
+        Ok(Box::new(DecoderOnly {
+            table: embedding,
+            positions: None,
+            blocks: Sequential(blocks),
+            last: Sequential(vec![Box::new(last)]),
+            head,
+            vocab,
+            max_positions: Some(positions),
+        }))
+    }
 }

@@ -2,7 +2,7 @@
 
 /// Something that a model does once in a call and that costs. A model is a list of them, in its own order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Node {
+pub(crate) enum Node {
     /// A dense layer, of every new row.
     Dense {
         /// Numbers of a row that goes in.

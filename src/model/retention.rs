@@ -13,13 +13,16 @@
 
 use serde_json::{json, Value};
 
+use super::decoder::{normed, DecoderOnly};
+use super::fields::Fields;
+use super::loader::Loader;
+use super::weights::Spread;
+use super::{Model, ModelConfig, Node};
 use crate::backend::{Backend, Linear};
+use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::{decays, GatedMlp, Retention, Sequential};
-use crate::model::decoder::{normed, DecoderOnly};
-use crate::model::weights::Weights;
-use crate::model::Node;
-use crate::model::{rms_norm, stacked};
+use crate::strategy::Strategy;
 
 /// Sizes of Llama's blocks with retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,30 +41,50 @@ pub struct RetentionConfig {
 
 const EPS: f32 = 1e-6;
 
-impl RetentionConfig {
-    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let &RetentionConfig { layers, width: d, hidden: f, vocab, .. } = self;
-        let mut tensors = vec![("embed.weight".to_string(), vec![vocab, d])];
-        for layer in 0..layers {
-            for (name, shape) in [
-                ("norm_1.weight", vec![d]),
-                ("retention.q.weight", vec![d, d]),
-                ("retention.k.weight", vec![d, d]),
-                ("retention.v.weight", vec![d, d]),
-                ("retention.out.weight", vec![d, d]),
-                ("norm_2.weight", vec![d]),
-                ("mlp.gate.weight", vec![f, d]),
-                ("mlp.up.weight", vec![f, d]),
-                ("mlp.down.weight", vec![d, f]),
-            ] {
-                tensors.push((format!("layers.{layer}.{name}"), shape));
-            }
-        }
-        tensors.push(("norm.weight".into(), vec![d]));
-        tensors
+/// GPT-2's.
+const SPREAD: Spread = Spread::around_zero(0.02);
+
+impl ModelConfig for RetentionConfig {
+    fn named(shape: ShapeName) -> Option<Self> {
+        let (layers, width, heads, hidden, vocab) = match shape {
+            ShapeName::Tiny => (2, 32, 4, 44, 97),
+            ShapeName::Toy => (3, 256, 8, 688, 1024),
+            ShapeName::Base => (6, 512, 8, 1376, 8192),
+            _ => return None,
+        };
+        Some(RetentionConfig { layers, width, heads, hidden, vocab })
     }
 
-    pub(super) fn nodes(&self) -> Vec<Node> {
+    fn parse(json: &Fields) -> Result<Self, String> {
+        json.one_of("model_type", &["retention"])?;
+        let (width, heads) = (json.size("width")?, json.size("heads")?);
+        if width % heads != 0 {
+            return Err(format!("width = {width} cannot be divided among heads = {heads}"));
+        }
+        let (layers, hidden) = (json.size("layers")?, json.size("hidden")?);
+        Ok(RetentionConfig { layers, width, heads, hidden, vocab: json.size("vocab_size")? })
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "model_type": "retention",
+            "layers": self.layers,
+            "width": self.width,
+            "heads": self.heads,
+            "hidden": self.hidden,
+            "vocab_size": self.vocab,
+        })
+    }
+
+    fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    fn max_positions(&self) -> Option<usize> {
+        None
+    }
+
+    fn nodes(&self) -> Vec<Node> {
         let &RetentionConfig { layers, width: d, heads, hidden: f, vocab } = self;
         let layer = [
             Node::Dense { inner: d, out: 3 * d },
@@ -75,45 +98,38 @@ impl RetentionConfig {
         nodes
     }
 
-    pub(super) fn to_json(&self) -> Value {
-        json!({
-            "model_type": "retention",
-            "layers": self.layers,
-            "width": self.width,
-            "heads": self.heads,
-            "hidden": self.hidden,
-            "vocab_size": self.vocab,
-        })
+    fn untouched(&self, _: Strategy, _: usize, _: usize) -> usize {
+        0 // the table is read by the last product
     }
-}
 
-pub(super) fn load<B: Backend>(b: &B, config: &RetentionConfig, weights: &Weights) -> Result<DecoderOnly<B>> {
-    let &RetentionConfig { layers, width: d, heads, hidden: f, vocab } = config;
-    let mut blocks = Vec::with_capacity(2 * layers);
-    for layer in 0..layers {
-        let name = |part: &str| format!("layers.{layer}.{part}");
-        let of = |names: &[(&str, usize)], inner| {
-            let names: Vec<_> = names.iter().map(|(part, out)| (name(part), *out)).collect();
-            stacked(b, weights, &names, inner, false)
-        };
-        let norm = rms_norm(b, weights, &name("norm_1"), d, EPS)?;
-        let qkv = of(&[("retention.q", d), ("retention.k", d), ("retention.v", d)], d)?;
-        let out = of(&[("retention.out", d)], d)?;
-        let decays = b.upload([1, 1, heads], &decays(heads))?;
-        blocks.push(normed(norm, Retention { qkv, out, decays, heads, size: d / heads }));
-        let norm = rms_norm(b, weights, &name("norm_2"), d, EPS)?;
-        let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d)?;
-        blocks.push(normed(norm, GatedMlp { gate_up, down: of(&[("mlp.down", d)], f)? }));
+    fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
+        let &RetentionConfig { layers, width: d, heads, hidden: f, vocab } = self;
+        let mut blocks = Vec::new();
+        for layer in 0..layers {
+            let name = |part: &str| format!("layers.{layer}.{part}");
+            let of = |names: &[(&str, usize)], inner| {
+                let names: Vec<_> = names.iter().map(|(part, out)| (name(part), *out)).collect();
+                l.stacked(&names, inner, SPREAD, false)
+            };
+            let norm = l.rms_norm(&name("norm_1"), d, EPS)?;
+            let qkv = of(&[("retention.q", d), ("retention.k", d), ("retention.v", d)], d)?;
+            let out = of(&[("retention.out", d)], d)?;
+            let decays = l.constant([1, 1, heads], || decays(heads))?;
+            blocks.push(normed(norm, Retention { qkv, out, decays, heads, size: d / heads }));
+            let norm = l.rms_norm(&name("norm_2"), d, EPS)?;
+            let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d)?;
+            blocks.push(normed(norm, GatedMlp { gate_up, down: of(&[("mlp.down", d)], f)? }));
+        }
+        let last = l.rms_norm("norm", d, EPS)?;
+        let weight = l.table("embed.weight", [vocab, d], SPREAD)?;
+        Ok(Box::new(DecoderOnly {
+            table: Linear { weight, bias: None },
+            positions: None,
+            blocks: Sequential(blocks),
+            last: Sequential(vec![Box::new(last)]),
+            head: None,
+            vocab,
+            max_positions: None,
+        }))
     }
-    let last = rms_norm(b, weights, "norm", d, EPS)?;
-    let weight = b.upload([1, vocab, d], &weights.get("embed.weight", &[vocab, d])?)?;
-    Ok(DecoderOnly {
-        table: Linear { weight, bias: None },
-        positions: None,
-        blocks: Sequential(blocks),
-        last: Sequential(vec![Box::new(last)]),
-        head: None,
-        vocab,
-        max_positions: None,
-    })
 }

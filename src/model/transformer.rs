@@ -12,13 +12,16 @@
 use ndarray::{Array2, ArrayView2};
 use serde_json::{json, Value};
 
+use super::decoder::{normed, DecoderOnly};
+use super::fields::Fields;
+use super::loader::Loader;
+use super::weights::Spread;
+use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Linear, Mask};
+use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::{Attention, Mlp, Sequential};
-use crate::model::decoder::{normed, DecoderOnly};
-use crate::model::weights::Weights;
-use crate::model::Node;
-use crate::model::{norm, vector};
+use crate::strategy::Strategy;
 
 /// Sizes of GPT-2's transformer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,48 +40,47 @@ pub struct TransformerConfig {
     pub positions: usize,
 }
 
-impl TransformerConfig {
-    pub(super) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let (d, f) = (self.width, self.hidden);
-        let mut tensors =
-            vec![("wte.weight".into(), vec![self.vocab, d]), ("wpe.weight".into(), vec![self.positions, d])];
-        for layer in 0..self.layers {
-            for (name, shape) in [
-                ("ln_1.weight", vec![d]),
-                ("ln_1.bias", vec![d]),
-                ("attn.c_attn.weight", vec![d, 3 * d]),
-                ("attn.c_attn.bias", vec![3 * d]),
-                ("attn.c_proj.weight", vec![d, d]),
-                ("attn.c_proj.bias", vec![d]),
-                ("ln_2.weight", vec![d]),
-                ("ln_2.bias", vec![d]),
-                ("mlp.c_fc.weight", vec![d, f]),
-                ("mlp.c_fc.bias", vec![f]),
-                ("mlp.c_proj.weight", vec![f, d]),
-                ("mlp.c_proj.bias", vec![d]),
-            ] {
-                tensors.push((format!("h.{layer}.{name}"), shape));
-            }
+const EPS: f32 = 1e-5;
+
+/// The original's.
+const SPREAD: Spread = Spread::around_zero(0.02);
+
+impl ModelConfig for TransformerConfig {
+    fn named(shape: ShapeName) -> Option<Self> {
+        let (layers, width, heads, vocab, positions) = match shape {
+            ShapeName::Tiny => (2, 32, 4, 97, 64),
+            ShapeName::Toy => (3, 256, 8, 1024, 512),
+            ShapeName::Base => (6, 512, 8, 8192, 1024),
+            ShapeName::Gpt2 => (12, 768, 12, 50_257, 1024),
+            _ => return None,
+        };
+        Some(TransformerConfig { layers, width, heads, hidden: 4 * width, vocab, positions })
+    }
+
+    /// GPT-2's; an absent field has the original's value.
+    fn parse(json: &Fields) -> Result<Self, String> {
+        json.only("model_type", json!("gpt2"))?;
+        json.only("activation_function", json!("gelu_new"))?;
+        json.only("layer_norm_epsilon", json!(1e-5))?;
+        json.only("tie_word_embeddings", json!(true))?;
+        json.only("scale_attn_weights", json!(true))?;
+        json.only("scale_attn_by_inverse_layer_idx", json!(false))?;
+        json.only("add_cross_attention", json!(false))?;
+        let (width, heads) = (json.size("n_embd")?, json.size("n_head")?);
+        if width % heads != 0 {
+            return Err(format!("n_embd = {width} cannot be divided among n_head = {heads}"));
         }
-        tensors.extend([("ln_f.weight".into(), vec![d]), ("ln_f.bias".into(), vec![d])]);
-        tensors
+        Ok(TransformerConfig {
+            layers: json.size("n_layer")?,
+            width,
+            heads,
+            hidden: json.size_or("n_inner", 4 * width)?,
+            vocab: json.size("vocab_size")?,
+            positions: json.size("n_positions")?,
+        })
     }
 
-    pub(super) fn nodes(&self) -> Vec<Node> {
-        let (d, f) = (self.width, self.hidden);
-        let layer = [
-            Node::Dense { inner: d, out: 3 * d },
-            Node::Attention { width: d, kept: d, window: None },
-            Node::Dense { inner: d, out: d },
-            Node::Dense { inner: d, out: f },
-            Node::Dense { inner: f, out: d },
-        ];
-        let mut nodes = layer.repeat(self.layers);
-        nodes.push(Node::Last { inner: d, out: self.vocab });
-        nodes
-    }
-
-    pub(super) fn to_json(&self) -> Value {
+    fn to_json(&self) -> Value {
         json!({
             "architectures": ["GPT2LMHeadModel"],
             "model_type": "gpt2",
@@ -93,59 +95,89 @@ impl TransformerConfig {
             "tie_word_embeddings": true,
         })
     }
-}
 
-pub(super) fn load<B: Backend>(
-    b: &B,
-    config: &TransformerConfig,
-    weights: &Weights,
-) -> Result<DecoderOnly<B>> {
-    let &TransformerConfig { layers, width: d, heads, hidden: f, vocab, positions: most } = config;
-    let positions = b.upload([1, most, d], &weights.get("wpe.weight", &[most, d])?)?;
-    let mut blocks = Vec::with_capacity(2 * layers);
-    for layer in 0..layers {
-        let name = |part: &str| format!("h.{layer}.{part}");
-        let norm_1 = norm(b, weights, &name("ln_1"), d, EPS)?;
-        let qkv = transposed(b, weights, &name("attn.c_attn"), d, 3 * d)?;
-        let out = transposed(b, weights, &name("attn.c_proj"), d, d)?;
-        let (kv_heads, size) = (heads, d / heads);
-        let attention =
-            Attention { qkv, out, heads, kv_heads, size, cos_sin: None, slopes: None, mask: Mask::Causal };
-        blocks.push(normed(norm_1, attention));
-        let norm_2 = norm(b, weights, &name("ln_2"), d, EPS)?;
-        let up = transposed(b, weights, &name("mlp.c_fc"), d, f)?;
-        let down = transposed(b, weights, &name("mlp.c_proj"), f, d)?;
-        blocks.push(normed(norm_2, Mlp { up, activation: Activation::Gelu, down }));
+    /// `transformers` saves a language model with it.
+    fn prefix(&self) -> &'static str {
+        "transformer."
     }
-    let last = norm(b, weights, "ln_f", d, EPS)?;
-    let weight = b.upload([1, vocab, d], &weights.get("wte.weight", &[vocab, d])?)?;
-    Ok(DecoderOnly {
-        table: Linear { weight, bias: None },
-        positions: Some(positions),
-        blocks: Sequential(blocks),
-        last: Sequential(vec![Box::new(last)]),
-        head: None,
-        vocab,
-        max_positions: Some(most),
-    })
+
+    fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    fn max_positions(&self) -> Option<usize> {
+        Some(self.positions)
+    }
+
+    fn nodes(&self) -> Vec<Node> {
+        let (d, f) = (self.width, self.hidden);
+        let layer = [
+            Node::Dense { inner: d, out: 3 * d },
+            Node::Attention { width: d, kept: d, window: None },
+            Node::Dense { inner: d, out: d },
+            Node::Dense { inner: d, out: f },
+            Node::Dense { inner: f, out: d },
+        ];
+        let mut nodes = layer.repeat(self.layers);
+        nodes.push(Node::Last { inner: d, out: self.vocab });
+        nodes
+    }
+
+    /// Of positions one row a new row is looked up; the tied table is read by the last product.
+    fn untouched(&self, _: Strategy, _: usize, rows: usize) -> usize {
+        self.positions.saturating_sub(rows) * self.width
+    }
+
+    fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
+        let &TransformerConfig { layers, width: d, heads, hidden: f, vocab, positions: most } = self;
+        let positions = l.table("wpe.weight", [most, d], SPREAD)?;
+        let mut blocks = Vec::new();
+        for layer in 0..layers {
+            let name = |part: &str| format!("h.{layer}.{part}");
+            let norm_1 = l.norm(&name("ln_1"), d, EPS)?;
+            let (kv_heads, size, mask) = (heads, d / heads, Mask::Causal);
+            let qkv = transposed(l, &name("attn.c_attn"), [d, 3 * d])?;
+            let out = transposed(l, &name("attn.c_proj"), [d, d])?;
+            let attention = Attention { qkv, out, heads, kv_heads, size, cos_sin: None, slopes: None, mask };
+            blocks.push(normed(norm_1, attention));
+            let norm_2 = l.norm(&name("ln_2"), d, EPS)?;
+            let up = transposed(l, &name("mlp.c_fc"), [d, f])?;
+            let down = transposed(l, &name("mlp.c_proj"), [f, d])?;
+            blocks.push(normed(norm_2, Mlp { up, activation: Activation::Gelu, down }));
+            for mask in ["attn.bias", "attn.masked_bias"] {
+                l.may_hold(&name(mask));
+            }
+        }
+        let last = l.norm("ln_f", d, EPS)?;
+        let weight = l.table("wte.weight", [vocab, d], SPREAD)?;
+        l.may_repeat("lm_head.weight", "wte.weight");
+        Ok(Box::new(DecoderOnly {
+            table: Linear { weight, bias: None },
+            positions: Some(positions),
+            blocks: Sequential(blocks),
+            last: Sequential(vec![Box::new(last)]),
+            head: None,
+            vocab,
+            max_positions: Some(most),
+        }))
+    }
 }
 
-const EPS: f32 = 1e-5;
-
-/// A dense layer stored `[in, out]`, as GPT-2's `Conv1D` is, turned once into what kernels read.
+/// A dense layer stored `[in, out]`, as GPT-2's `Conv1D` is, turned once into the order that kernels read.
 fn transposed<B: Backend>(
-    b: &B,
-    weights: &Weights,
+    l: &Loader<'_, B>,
     name: &str,
-    inner: usize,
-    out: usize,
+    [inner, out]: [usize; 2],
 ) -> Result<Linear<B::Tensor>> {
-    let stored = weights.get(&format!("{name}.weight"), &[inner, out])?;
-    let view = ArrayView2::from_shape((inner, out), &stored).expect("the shape was checked");
-    let mut turned = Array2::zeros((out, inner));
-    turned.assign(&view.t());
+    let stored = l.numbers(&format!("{name}.weight"), &[inner, out], SPREAD)?;
+    let turned = stored.map(|stored| {
+        let view = ArrayView2::from_shape((inner, out), &stored).expect("the shape was checked");
+        let mut turned = Array2::zeros((out, inner));
+        turned.assign(&view.t());
+        turned.into_raw_vec_and_offset().0.into()
+    });
     Ok(Linear {
-        weight: b.upload([1, out, inner], turned.as_slice().expect("standard layout"))?,
-        bias: Some(vector(b, weights, &format!("{name}.bias"), out)?),
+        weight: l.upload([1, out, inner], turned)?,
+        bias: Some(l.bias(&format!("{name}.bias"), out)?),
     })
 }

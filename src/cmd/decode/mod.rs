@@ -15,8 +15,8 @@ use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::decoding::{sample, search, Decoder, Hypothesis, Limits, Text, TOKENIZER_FILE};
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::{Machines, Settings};
-use decode_bench::model::weights::{Checkpoint, Weights, CONFIG_FILE, MODEL_FILE};
-use decode_bench::model::{AnyModel, Config};
+use decode_bench::model::checkpoint::{self, CONFIG_FILE, MODEL_FILE};
+use decode_bench::model::{AnyModel, Config, Weights};
 use decode_bench::session::Session;
 use decode_bench::strategy::Strategy;
 
@@ -161,7 +161,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     })?;
 
     if let (Some(folder), Some((config, weights))) = (&args.weights_out, models.pop()) {
-        weights.write(&config, folder)?;
+        checkpoint::write(&config, &weights, folder)?;
     }
     logits.map_or(Ok(()), LogitsFile::commit)?;
     let ensemble = args.ensemble.iter().map(|path| path.display().to_string()).collect();
@@ -184,18 +184,14 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
 
 /// The models of the ensemble: one, unless more are asked for.
 fn sources(args: &Args, seed: u64) -> Result<Vec<(Config, Weights)>> {
-    let checkpoint = |folder: &PathBuf| {
-        let (config, checkpoint) = Checkpoint::open(args.model, folder)?;
-        Ok((config, Weights::Checkpoint(Box::new(checkpoint))))
-    };
     let first = match (&args.checkpoint, args.shape) {
-        (Some(folder), _) => checkpoint(folder)?,
-        (None, Some(shape)) => (Config::named(args.model, shape)?, Weights::seeded(args.model, seed)),
+        (Some(folder), _) => checkpoint::open(args.model, folder)?,
+        (None, Some(shape)) => (Config::named(args.model, shape)?, Weights::seeded(seed)),
         (None, None) => return Err(Error::Input("a --checkpoint or a --shape is needed".into())),
     };
     let mut models = vec![first];
     for folder in &args.ensemble {
-        let (further, vocab) = (checkpoint(folder)?, models[0].0.vocab());
+        let (further, vocab) = (checkpoint::open(args.model, folder)?, models[0].0.vocab());
         if further.0.vocab() != vocab {
             return Err(Error::file(
                 folder,

@@ -1,0 +1,75 @@
+//! A model in a directory: `config.json`, and its weights in `model.safetensors`.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use super::fields::Fields;
+use super::loader::contents;
+use super::weights::Weights;
+use super::Config;
+use crate::case::ModelKind;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+
+/// The file of a checkpoint's configuration.
+pub const CONFIG_FILE: &str = "config.json";
+/// The file of its weights.
+pub const MODEL_FILE: &str = "model.safetensors";
+
+/// The longest configuration that is read; GPT-2's has less than one KiB.
+const CONFIG_MOST_BYTES: u64 = 1 << 20;
+
+/// Reads the configuration and the header of the weights, and compares them: every tensor that
+/// the configuration calls for is there, and no other.
+///
+/// # Errors
+/// When a file cannot be read, or the two contradict each other. The error names the file and the tensor.
+pub fn open(model: ModelKind, directory: &Path) -> Result<(Config, Weights)> {
+    let config = read_config(model, &directory.join(CONFIG_FILE))?;
+    let path = directory.join(MODEL_FILE);
+    if !path.exists() && directory.join("model.safetensors.index.json").exists() {
+        return Err(Error::file(path, "the checkpoint is split over several files; merge them into one"));
+    }
+    let weights = Weights::map(&open_file(&path)?, path, config.prefix())?;
+    weights.check_others(&contents(&weights, |loader| config.load(loader))?)?;
+    Ok((config, weights))
+}
+
+/// Writes both files. Each is replaced as a whole or left as it was.
+pub fn write(config: &Config, weights: &Weights, directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).map_err(Error::io(directory))?;
+    let model = directory.join(MODEL_FILE);
+    weights.write(&config.parameters(), &model)?;
+    let path = directory.join(CONFIG_FILE);
+    let json = serde_json::to_string_pretty(&config.to_json()).expect("a JSON value prints") + "\n";
+    write_atomically(&path, json.as_bytes())?;
+    // The tensors were written to a private temporary file; others may read them like the rest.
+    let access = fs::metadata(&path).map_err(Error::io(&path))?.permissions();
+    fs::set_permissions(&model, access).map_err(Error::io(&model))
+}
+
+/// Reads a `config.json` by itself.
+///
+/// # Errors
+/// When it is no configuration of this model, or asks for what is not implemented.
+pub fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
+    let mut text = String::new();
+    let file = open_file(path)?;
+    let read = file.take(CONFIG_MOST_BYTES + 1).read_to_string(&mut text).map_err(Error::io(path))?;
+    if read as u64 > CONFIG_MOST_BYTES {
+        return Err(Error::file(path, format!("longer than {CONFIG_MOST_BYTES} bytes: no configuration")));
+    }
+    let fields = Fields::parse(&text).map_err(|e| Error::file(path, e))?;
+    Config::parse(model, &fields).map_err(|what| Error::file(path, what))
+}
+
+/// A file that can be read to its end: no directory, device or pipe.
+fn open_file(path: &Path) -> Result<File> {
+    let metadata = fs::metadata(path).map_err(Error::io(path))?;
+    match metadata.is_file() {
+        true => File::open(path).map_err(Error::io(path)),
+        false if metadata.is_dir() => Err(Error::file(path, "a directory, where a file is wanted")),
+        false => Err(Error::file(path, "no regular file")),
+    }
+}

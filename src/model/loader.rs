@@ -1,0 +1,148 @@
+//! Puts the tensors of a model on a backend, by their names in its files.
+//!
+//! A model asks a [`Loader`] for its tensors in the order in which a step reads them. The list of its tensors
+//! follows from that: [`contents`] loads the model without numbers and notes the names.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+
+use super::weights::{Contents, Parameter, Spread, Weights};
+use super::Model;
+use crate::backend::cuda::Cuda;
+use crate::backend::{Backend, Linear, Norm, Shape};
+use crate::error::Result;
+
+/// Where a model gets its tensors from, and the backend that they go to.
+pub(super) struct Loader<'a, B: Backend> {
+    b: &'a B,
+    weights: &'a Weights,
+    /// `Some`: no number is read or made; names are noted here.
+    noted: Option<RefCell<Contents>>,
+}
+
+/// Row-major; `None` while only names are noted.
+pub(super) type Numbers<'a> = Option<Cow<'a, [f32]>>;
+
+/// The tensors that a model asks for while it is loaded. No number is read, drawn or computed, and a tensor
+/// that a file lacks ends the loading: a configuration that states a million layers costs nothing.
+///
+/// # Errors
+/// When a file of weights lacks a tensor or has it in another shape or type.
+pub(super) fn contents(
+    weights: &Weights,
+    load: impl FnOnce(&Loader<'_, Cuda>) -> Result<Box<dyn Model<Cuda>>>,
+) -> Result<Contents> {
+    let nowhere = Cuda::plan();
+    let loader = Loader { b: &nowhere, weights, noted: Some(RefCell::default()) };
+    load(&loader)?;
+    Ok(loader.noted.unwrap_or_default().into_inner())
+}
+
+/// The same of a model that needs no file to be held against.
+pub(super) fn parameters(
+    load: impl FnOnce(&Loader<'_, Cuda>) -> Result<Box<dyn Model<Cuda>>>,
+) -> Vec<Parameter> {
+    contents(&Weights::seeded(0), load).expect("a seed has every tensor").parameters
+}
+
+impl<'a, B: Backend> Loader<'a, B> {
+    pub fn new(b: &'a B, weights: &'a Weights) -> Self {
+        Loader { b, weights, noted: None }
+    }
+
+    /// The numbers of the tensor `name`, which the files hold as `shape`; seeded ones are spread like `spread`.
+    ///
+    /// # Errors
+    /// When a file lacks the tensor or has it in another shape or type.
+    pub fn numbers(&self, name: &str, shape: &[usize], spread: Spread) -> Result<Numbers<'a>> {
+        let parameter = Parameter { name: name.into(), shape: shape.to_vec(), spread };
+        let Some(noted) = &self.noted else { return self.weights.get(&parameter).map(Some) };
+        self.weights.check(&parameter)?;
+        noted.borrow_mut().parameters.push(parameter);
+        Ok(None)
+    }
+
+    pub fn upload(&self, shape: Shape, numbers: Numbers<'_>) -> Result<B::Tensor> {
+        match numbers {
+            Some(numbers) => self.b.upload(shape, &numbers),
+            None => self.b.upload([0; 3], &[]),
+        }
+    }
+
+    /// Numbers that follow from the configuration.
+    pub fn constant(&self, shape: Shape, numbers: impl FnOnce() -> Vec<f32>) -> Result<B::Tensor> {
+        let numbers = self.noted.is_none().then(|| numbers().into());
+        self.upload(shape, numbers)
+    }
+
+    /// Files may hold the tensor `of` a second time as `copy`.
+    pub fn may_repeat(&self, copy: &str, of: &str) {
+        if let Some(noted) = &self.noted {
+            noted.borrow_mut().copies.push((copy.into(), of.into()));
+        }
+    }
+
+    /// Files may hold the tensor `name`, which is no weight.
+    pub fn may_hold(&self, name: &str) {
+        if let Some(noted) = &self.noted {
+            noted.borrow_mut().ignored.push(name.into());
+        }
+    }
+
+    /// A table `[rows, width]`, as `[1, rows, width]`.
+    pub fn table(&self, name: &str, [rows, width]: [usize; 2], spread: Spread) -> Result<B::Tensor> {
+        self.upload([1, rows, width], self.numbers(name, &[rows, width], spread)?)
+    }
+
+    /// `len` biases, as `[1, 1, len]`.
+    pub fn bias(&self, name: &str, len: usize) -> Result<B::Tensor> {
+        self.upload([1, 1, len], self.numbers(name, &[len], Spread::BIAS)?)
+    }
+
+    /// `name.weight` of `[out, in]`, as PyTorch's `Linear` holds it and kernels read it, and `name.bias`.
+    pub fn dense(&self, name: &str, [out, inner]: [usize; 2], spread: Spread) -> Result<Linear<B::Tensor>> {
+        Ok(Linear {
+            weight: self.table(&format!("{name}.weight"), [out, inner], spread)?,
+            bias: Some(self.bias(&format!("{name}.bias"), out)?),
+        })
+    }
+
+    /// Several dense layers of so many outputs each, one below the other, as one.
+    pub fn stacked(
+        &self,
+        parts: &[(String, usize)],
+        inner: usize,
+        spread: Spread,
+        has_bias: bool,
+    ) -> Result<Linear<B::Tensor>> {
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for (name, out) in parts {
+            weights.push(self.numbers(&format!("{name}.weight"), &[*out, inner], spread)?);
+            if has_bias {
+                biases.push(self.numbers(&format!("{name}.bias"), &[*out], Spread::BIAS)?);
+            }
+        }
+        let outs = parts.iter().map(|(_, out)| out).sum();
+        Ok(Linear {
+            weight: self.upload([1, outs, inner], joined(weights))?,
+            bias: has_bias.then(|| self.upload([1, 1, outs], joined(biases))).transpose()?,
+        })
+    }
+
+    /// `name.weight` and `name.bias`, of `width` numbers each.
+    pub fn norm(&self, name: &str, width: usize, eps: f32) -> Result<Norm<B::Tensor>> {
+        let norm = self.rms_norm(name, width, eps)?;
+        Ok(Norm { bias: Some(self.bias(&format!("{name}.bias"), width)?), ..norm })
+    }
+
+    /// `name.weight`, of `width` numbers.
+    pub fn rms_norm(&self, name: &str, width: usize, eps: f32) -> Result<Norm<B::Tensor>> {
+        let gain = self.numbers(&format!("{name}.weight"), &[width], Spread::GAIN)?;
+        Ok(Norm { gain: self.upload([1, 1, width], gain)?, bias: None, eps })
+    }
+}
+
+fn joined(parts: Vec<Numbers<'_>>) -> Numbers<'static> {
+    let parts: Option<Vec<_>> = parts.into_iter().collect();
+    parts.map(|parts| parts.concat().into())
+}
