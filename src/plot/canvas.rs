@@ -86,7 +86,7 @@ impl Canvas {
         }
     }
 
-    fn lines(&mut self, pieces: &[Vec<Point>], color: Color, width: f64) {
+    pub fn lines(&mut self, pieces: &[Vec<Point>], color: Color, width: f64) {
         let path = path(pieces.iter().filter(|piece| piece.len() > 1));
         if !path.is_empty() {
             let width = (width * FINE).floor();

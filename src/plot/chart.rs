@@ -290,27 +290,28 @@ impl Panel {
 
 fn draw_axes(canvas: &mut Canvas, frame: &Frame<'_>, numbers: bool) {
     let &Frame { x, y, top, bottom, .. } = frame;
-    for (value, label) in y.labels() {
-        let row = frame.at(1.0, value).1;
-        canvas.line(&[(LEFT, row), (RIGHT, row)], GRID, 0.8);
-        canvas.line(&[(LEFT - 5.0, row), (LEFT, row)], INK, 1.0);
-        canvas.text(&label, (LEFT - 8.0, row), TEXT, INK, Anchor::End);
+    let across = |values: &[f64], left: f64, right: f64| -> Vec<Vec<Point>> {
+        let rows = values.iter().map(|value| frame.at(1.0, *value).1);
+        rows.map(|row| vec![(left, row), (right, row)]).collect()
+    };
+    let upright = |values: &[f64], top: f64, bottom: f64| -> Vec<Vec<Point>> {
+        let columns = values.iter().map(|value| frame.column(*value));
+        columns.map(|column| vec![(column, top), (column, bottom)]).collect()
+    };
+    let (rows, labels): (Vec<f64>, Vec<String>) = y.labels().into_iter().unzip();
+    canvas.lines(&across(&rows, LEFT, RIGHT), GRID, 0.8);
+    canvas.lines(&across(&rows, LEFT - 5.0, LEFT), INK, 1.0);
+    for (row, label) in rows.iter().zip(&labels) {
+        canvas.text(label, (LEFT - 8.0, frame.at(1.0, *row).1), TEXT, INK, Anchor::End);
     }
-    for (value, label) in x.labels() {
-        let column = frame.column(value);
-        canvas.line(&[(column, top), (column, bottom)], GRID, 0.8);
-        canvas.line(&[(column, bottom), (column, bottom + 5.0)], INK, 1.0);
-        if numbers {
-            canvas.text(&label, (column, bottom + 16.0), TEXT, INK, Anchor::Middle);
-        }
+    let (columns, labels): (Vec<f64>, Vec<String>) = x.labels().into_iter().unzip();
+    canvas.lines(&upright(&columns, top, bottom), GRID, 0.8);
+    canvas.lines(&upright(&columns, bottom, bottom + 5.0), INK, 1.0);
+    for (column, label) in columns.iter().zip(&labels).filter(|_| numbers) {
+        canvas.text(label, (frame.column(*column), bottom + 16.0), TEXT, INK, Anchor::Middle);
     }
-    for &value in &y.minor {
-        let row = frame.at(1.0, value).1;
-        canvas.line(&[(LEFT - 2.5, row), (LEFT, row)], INK, 0.6);
-    }
-    for &value in &x.minor {
-        canvas.line(&[(frame.column(value), bottom), (frame.column(value), bottom + 2.5)], INK, 0.6);
-    }
+    canvas.lines(&across(&y.minor, LEFT - 2.5, LEFT), INK, 0.6);
+    canvas.lines(&upright(&x.minor, bottom, bottom + 2.5), INK, 0.6);
     canvas.line(&[(LEFT, top), (LEFT, bottom), (RIGHT, bottom)], INK, 1.0);
     if let Some(share) = y.broken_at() {
         draw_break(canvas, bottom - share * (bottom - top));

@@ -31,7 +31,7 @@ pub struct Figure {
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
 pub fn figures(run: &Run, steps: Option<&Run>) -> Result<Vec<Figure>> {
-    let source = FigureInput { steps, ..FigureInput::of(run) };
+    let source = FigureInput::of(run, steps);
     let summaries = summary(run);
     let mut figures = Vec::new();
     for group in source.found.groups() {

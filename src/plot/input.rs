@@ -12,7 +12,7 @@ pub struct FigureInput<'a> {
 }
 
 impl<'a> FigureInput<'a> {
-    pub fn of(run: &'a Run) -> FigureInput<'a> {
-        FigureInput { run, steps: None, found: Measurements::of(run, Prefer::Decodes) }
+    pub fn of(run: &'a Run, steps: Option<&'a Run>) -> FigureInput<'a> {
+        FigureInput { run, steps, found: Measurements::of(run, Prefer::Decodes) }
     }
 }
