@@ -57,6 +57,11 @@ impl Quantity {
 
     /// A figure and its interval in one unit: `11.2 [9.80, 11.5] ms`.
     pub fn show_estimate(self, Estimate { value, lo, hi, .. }: Estimate) -> String {
+        self.show_interval(value, lo, hi)
+    }
+
+    /// An interval alone, in the unit of the value.
+    pub fn show_interval(self, value: f64, lo: f64, hi: f64) -> String {
         let (unit, size) = self.unit(value);
         let [value, lo, hi] = [value, lo, hi].map(|x| digits(x / size));
         format!("{value} [{lo}, {hi}] {unit}").trim_end().to_string()

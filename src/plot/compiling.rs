@@ -51,8 +51,7 @@ pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
         for (i, decodes) in DECODES.into_iter().enumerate() {
             let sums: Vec<Dot> = pairs.iter().map(|&pair| sum(pair, decodes)).collect();
             crossings.extend(least(&sums, decodes));
-            let name = format!("compile + {}", counted(decodes.into(), "decode"));
-            curves.push(Curve { pieces: vec![sums], ..curve(&name, Style::aside(2 + i), &[]) });
+            curves.push(Curve { pieces: vec![sums], ..curve(&together(decodes), Style::aside(2 + i), &[]) });
         }
         notes.extend(notes_on_steps(steps));
         caption.extend(provenance(&steps.environment));
@@ -100,6 +99,10 @@ fn curve(name: &str, style: Style, points: &[Point]) -> Curve {
     }
 }
 
+fn together(decodes: u32) -> String {
+    format!("compile + {}", counted(decodes.into(), "decode"))
+}
+
 /// Of medians, and without an interval: its parts are of two runs.
 fn sum((rows, compile, decode): (usize, f64, f64), decodes: u32) -> Dot {
     let y = compile + f64::from(decodes) * decode;
@@ -108,12 +111,9 @@ fn sum((rows, compile, decode): (usize, f64, f64), decodes: u32) -> Dot {
 
 fn least(sums: &[Dot], decodes: u32) -> Option<Crossed> {
     let Dot { x, y, .. } = *sums.iter().min_by(|a, b| a.y.total_cmp(&b.y))?;
-    let text = format!(
-        "compile + {}: least at {x} rows, {}",
-        counted(decodes.into(), "decode"),
-        Quantity::Nanoseconds.show(y)
-    );
-    Some(Crossed { text, lo: x, position: x, hi: x, y: Some(y) })
+    let name = together(decodes);
+    let text = format!("{name}: least at {x} rows, {}", Quantity::Nanoseconds.show(y));
+    Some(Crossed { names: vec![name], text, lo: x, position: x, hi: x, y: Some(y) })
 }
 
 fn notes(run: &Run, group: Group, points: &[Point]) -> Vec<String> {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::axis::Axis;
-use super::chart::{Chart, Crossed, Curve, Dot, Panel};
+use super::chart::{sample, Chart, Crossed, Curve, Dot, Panel};
 use super::input::FigureInput;
 use super::style::Style;
-use super::{compiling, file_name, startup};
+use super::{compiling, startup};
 use crate::analysis::provenance;
 use crate::analysis::{
     cumulative, floor_ns, loglog_fit, summary, tail, versus, Analysis, Crossing, Estimate, Fit, Group,
@@ -21,33 +21,49 @@ use crate::units::interval;
 use crate::units::Quantity;
 
 pub struct Figure {
+    /// `latency-transformer-toy-cpu-b1`
     pub name: String,
+    pub group: Group,
     pub svg: String,
+    /// The names of its curves, each with a picture of its line.
+    pub curves: Vec<(String, String)>,
 }
 
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
-pub fn figures(run: &Run, steps: Option<&Run>) -> Result<Vec<Figure>> {
-    let source = FigureInput { steps, ..FigureInput::of(run) };
-    let summaries = summary(&Analysis::of(run));
+pub fn figures(analysis: &Analysis<'_>, steps: Option<&Run>) -> Result<Vec<Figure>> {
+    let source = FigureInput::of(analysis, steps);
+    let summaries = summary(analysis);
     let mut figures = Vec::new();
     for group in source.found.groups() {
         let summary = summaries.iter().find(|s| s.group == group);
         let compiling = compiling::chart(&source, group)?.map(|chart| ("compile", chart));
-        for (name, mut chart) in source.charts(group, summary).into_iter().chain(compiling) {
-            chart.panels.iter_mut().for_each(|panel| unite(&mut panel.curves));
-            figures.push(Figure { name: file_name(name, group), svg: chart.svg()? });
-        }
-        if let Some(svg) = startup::svg(&source, group)? {
-            figures.push(Figure { name: file_name("startup", group), svg });
-        }
+        let charts = source.charts(group, summary).into_iter().chain(compiling);
+        figures.extend(charts.map(|(name, chart)| Figure::of_chart(name, group, chart)));
+        let startup = startup::svg(&source, group);
+        figures.extend(startup.map(|svg| Figure::new("startup", group, svg, Vec::new())));
     }
     Ok(figures)
 }
 
+impl Figure {
+    fn new(name: &str, group: Group, svg: String, curves: Vec<(String, String)>) -> Figure {
+        let Group { model, shape, backend, batch } = group;
+        Figure { name: format!("{name}-{model}-{shape}-{backend}-b{batch}"), group, svg, curves }
+    }
+
+    fn of_chart(name: &str, group: Group, mut chart: Chart) -> Figure {
+        let named =
+            chart.curves().map(|curve| (curve.names[0].clone(), sample(&curve.names[0], curve.style)));
+        let curves = named.collect();
+        chart.panels.iter_mut().for_each(|panel| unite(&mut panel.curves));
+        Figure::new(name, group, chart.svg(), curves)
+    }
+}
+
 impl<'a> FigureInput<'a> {
     /// Every chart that the group has samples for, by the name of its figure.
-    pub fn charts(&self, group: Group, summary: Option<&Summary>) -> Vec<(&'static str, Chart)> {
+    fn charts(&self, group: Group, summary: Option<&Summary>) -> Vec<(&'static str, Chart)> {
         let charts = [
             ("latency", self.latency(group, summary)),
             ("cumulative", self.cumulative(group)),
@@ -194,7 +210,7 @@ impl<'a> FigureInput<'a> {
             metrics.into_iter().filter_map(|(title, metric)| Some((title, curves(metric)?))).collect();
         // One scale, so that the panels can be compared.
         let y =
-            Axis::fit(Quantity::Bytes, found.iter().flat_map(|(_, curves)| curves).flat_map(Curve::values));
+            Axis::fit(Quantity::Bytes, found.iter().flat_map(|(_, curves)| curves).flat_map(Curve::heights));
         let panel =
             |(title, curves): (&str, _)| Panel { y_title: title.into(), y: y.clone(), curves, rule: None };
         let panels: Vec<Panel> = found.into_iter().map(panel).collect();
@@ -336,9 +352,6 @@ fn unite(curves: &mut Vec<Curve>) {
             None => united.push(curve),
         }
     }
-    for curve in &mut united {
-        curve.names = curve.names.chunks(2).map(|names| names.join(", ")).collect();
-    }
     *curves = united;
 }
 
@@ -355,7 +368,8 @@ fn crossed(summary: &Summary, curves: &[Curve]) -> Vec<Crossed> {
         let text = format!("{} {verb} than {} from {position} [{range}]", line.first, line.second);
         let [lo, hi] = [lo.unwrap_or(line.from), hi.unwrap_or(line.to)].map(|end| end as f64);
         let position = position as f64;
-        Some(Crossed { text, lo, position, hi, y: height(curve, position) })
+        let names = vec![line.first.to_string(), line.second.to_string()];
+        Some(Crossed { names, text, lo, position, hi, y: height(curve, position) })
     };
     summary.crossings.iter().filter_map(at).collect()
 }

@@ -10,7 +10,15 @@
 //! | `compile` | what do a decode's shapes cost a compiler, and which chunk size is worth it? |
 //! | `floor` | how far is a step from the time it takes to read what it must read? |
 //!
-//! `figures` chooses what to draw, `chart` and `startup` draw it, on a `canvas` of plotters.
+//! `figures` chooses what to draw, `chart` and `startup` draw it, on a `canvas`. A page embeds the same
+//! SVG, whose groups have the names of their curves, and whose data are the values to read:
+//!
+//! | element | says |
+//! |---|---|
+//! | `svg` | `data-place`: what a position is; `data-positions`, `data-columns`: all of them, and where they are |
+//! | `g.panel` | `data-title`; in it `g.cursor`, a line at the left edge that is not shown |
+//! | `g.curve` | `data-names`: one strategy or several, by commas; `data-values`: a text for each position |
+//! | `g.crossing` | `data-names`: the curves that cross |
 
 mod axis;
 mod canvas;
@@ -23,15 +31,11 @@ mod raster;
 mod startup;
 mod style;
 
-pub(crate) use axis::Scale;
-pub(crate) use chart::{pooled, Chart, Curve, Dot, Panel};
-pub(crate) use input::FigureInput;
-pub(crate) use startup::{notes as start_notes, starts, Start, PHASES};
-pub(crate) use style::Style;
+pub(crate) use figures::{figures, Figure};
 
 use std::path::{Path, PathBuf};
 
-use crate::analysis::Group;
+use crate::analysis::Analysis;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::record::Run;
@@ -45,7 +49,7 @@ pub fn draw(run: &Run, folder: &Path) -> Result<Vec<PathBuf>> {
 /// The same; what was compiled is set against the decodes of a second run, on a CPU.
 pub fn draw_with(run: &Run, steps: Option<&Run>, folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for figure in figures::figures(run, steps)? {
+    for figure in figures(&Analysis::of(run), steps)? {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let svg = folder.join(format!("{}.svg", figure.name));
         let png = svg.with_extension("png");
@@ -55,12 +59,6 @@ pub fn draw_with(run: &Run, steps: Option<&Run>, folder: &Path) -> Result<Vec<Pa
         files.extend([svg, png]);
     }
     Ok(files)
-}
-
-/// `transformer-toy-cpu-b1`
-fn file_name(figure: &str, group: Group) -> String {
-    let Group { model, shape, backend, batch } = group;
-    format!("{figure}-{model}-{shape}-{backend}-b{batch}")
 }
 
 #[cfg(test)]

@@ -1,41 +1,38 @@
 //! What is paid before the first token: one bar per case, its phases after each other.
 
-use plotters::style::RGBColor;
-
 use super::axis::Axis;
-use super::canvas::{self, text_width, Anchor, Canvas, Point, FAINT, GRID, INK};
+use super::canvas::{self, text_width, Anchor, Canvas, Color, Point, FAINT, GRID, INK};
 use super::chart::write_lines;
 use super::input::FigureInput;
 use crate::analysis::provenance;
 use crate::analysis::{Estimate, Group};
 use crate::case::Case;
-use crate::error::Result;
 use crate::record::Metric;
 use crate::units::Quantity;
 
 /// The phases in nanoseconds; a phase that was not measured is zero.
-pub struct Start {
-    pub case: Case,
-    pub phases: [Estimate; 3],
+struct Start {
+    case: Case,
+    phases: [Estimate; 3],
     /// Whether a steady step was there to take from the first one.
     steady: bool,
     n: usize,
 }
 
 impl Start {
-    pub fn total(&self) -> f64 {
+    fn total(&self) -> f64 {
         self.phases.iter().map(|phase| phase.value).sum()
     }
 }
 
-pub const PHASES: [(&str, RGBColor, Hatch); 3] = [
-    ("load the weights", RGBColor(0x56, 0xb4, 0xe9), Hatch::None),
-    ("create the cache", RGBColor(0xd5, 0x5e, 0x00), Hatch::Down),
-    ("first step beyond a steady one", RGBColor(0xf0, 0xe4, 0x42), Hatch::Up),
+const PHASES: [(&str, Color, Hatch); 3] = [
+    ("load the weights", Color(0x56, 0xb4, 0xe9), Hatch::None),
+    ("create the cache", Color(0xd5, 0x5e, 0x00), Hatch::Down),
+    ("first step beyond a steady one", Color(0xf0, 0xe4, 0x42), Hatch::Up),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
-pub enum Hatch {
+enum Hatch {
     None,
     Up,
     Down,
@@ -47,10 +44,10 @@ const RIGHT: f64 = 850.0;
 const ROW: f64 = 52.0;
 
 /// `None` if the run did not measure starts of this group.
-pub fn svg(source: &FigureInput<'_>, group: Group) -> Result<Option<String>> {
+pub fn svg(source: &FigureInput<'_>, group: Group) -> Option<String> {
     let starts = starts(source, group);
     if starts.is_empty() {
-        return Ok(None);
+        return None;
     }
     let top = 96.0;
     let bottom = top + ROW * starts.len() as f64;
@@ -59,20 +56,20 @@ pub fn svg(source: &FigureInput<'_>, group: Group) -> Result<Option<String>> {
     let axis = Axis::linear(Quantity::Nanoseconds, 0.0, longest);
     let title = format!("Start-up, each in a fresh process — {group}");
     let size = (WIDTH, bottom + 66.0 + 16.0 * caption.len() as f64);
-    canvas::svg(&title, size, |canvas| {
-        canvas.text(&title, (16.0, 20.0), 16.0, INK, Anchor::Start)?;
-        write_lines(canvas, &notes(&starts), 41.0, FAINT)?;
-        draw_key(canvas, 74.0)?;
-        draw_axis(canvas, &axis, top, bottom)?;
+    let svg = canvas::svg(&title, size, &[], |canvas| {
+        canvas.text(&title, (16.0, 20.0), 16.0, INK, Anchor::Start);
+        write_lines(canvas, &notes(&starts), 41.0, FAINT);
+        draw_key(canvas, 74.0);
+        draw_axis(canvas, &axis, top, bottom);
         for (i, start) in starts.iter().enumerate() {
-            draw_start(canvas, &axis, start, top + ROW * i as f64)?;
+            draw_start(canvas, &axis, start, top + ROW * i as f64);
         }
-        write_lines(canvas, &caption, bottom + 66.0, FAINT)
-    })
-    .map(Some)
+        write_lines(canvas, &caption, bottom + 66.0, FAINT);
+    });
+    Some(svg)
 }
 
-pub fn starts(source: &FigureInput<'_>, group: Group) -> Vec<Start> {
+fn starts(source: &FigureInput<'_>, group: Group) -> Vec<Start> {
     let strategies = source.found.strategies(group, Metric::FirstStepNs).into_iter();
     let cases = strategies.flat_map(|s| {
         let positions = source.found.positions(group, s, Metric::FirstStepNs).into_iter();
@@ -99,7 +96,7 @@ fn steady_step(source: &FigureInput<'_>, case: &Case) -> Option<f64> {
     Some(source.found.median(&case.at(nearest), Metric::StepNs)?.value)
 }
 
-pub fn notes(starts: &[Start]) -> Vec<String> {
+fn notes(starts: &[Start]) -> Vec<String> {
     let least = starts.iter().map(|start| start.n).min().unwrap_or(0);
     let most = starts.iter().map(|start| start.n).max().unwrap_or(0);
     let n = if least == most { format!("n = {most}") } else { format!("n = {least} to {most}") };
@@ -110,57 +107,54 @@ pub fn notes(starts: &[Start]) -> Vec<String> {
     vec![note]
 }
 
-fn draw_key(canvas: &Canvas<'_>, y: f64) -> Result<()> {
+fn draw_key(canvas: &mut Canvas, y: f64) {
     let mut x = LEFT;
     for (name, color, hatch) in PHASES {
-        draw_box(canvas, (x, y - 6.0), (x + 22.0, y + 6.0), color, hatch)?;
-        canvas.text(name, (x + 28.0, y), 12.0, INK, Anchor::Start)?;
+        draw_box(canvas, (x, y - 6.0), (x + 22.0, y + 6.0), color, hatch);
+        canvas.text(name, (x + 28.0, y), 12.0, INK, Anchor::Start);
         x += 28.0 + text_width(name, 12.0) + 24.0;
     }
-    Ok(())
 }
 
 fn column(axis: &Axis, value: f64) -> f64 {
     LEFT + axis.place(value) * (RIGHT - LEFT)
 }
 
-fn draw_axis(canvas: &Canvas<'_>, axis: &Axis, top: f64, bottom: f64) -> Result<()> {
+fn draw_axis(canvas: &mut Canvas, axis: &Axis, top: f64, bottom: f64) {
     for (value, label) in axis.labels() {
         let x = column(axis, value);
-        canvas.line(&[(x, top), (x, bottom)], GRID, 0.8)?;
-        canvas.line(&[(x, bottom), (x, bottom + 5.0)], INK, 1.0)?;
-        canvas.text(&label, (x, bottom + 16.0), 12.0, INK, Anchor::Middle)?;
+        canvas.line(&[(x, top), (x, bottom)], GRID, 0.8);
+        canvas.line(&[(x, bottom), (x, bottom + 5.0)], INK, 1.0);
+        canvas.text(&label, (x, bottom + 16.0), 12.0, INK, Anchor::Middle);
     }
-    canvas.line(&[(LEFT, top), (LEFT, bottom), (RIGHT, bottom)], INK, 1.0)?;
-    canvas.text(
-        "time before the first token",
-        ((LEFT + RIGHT) / 2.0, bottom + 40.0),
-        12.0,
-        INK,
-        Anchor::Middle,
-    )
+    canvas.line(&[(LEFT, top), (LEFT, bottom), (RIGHT, bottom)], INK, 1.0);
+    let middle = ((LEFT + RIGHT) / 2.0, bottom + 40.0);
+    canvas.text("time before the first token", middle, 12.0, INK, Anchor::Middle);
 }
 
 /// A bar, and below it the same in numbers: some phases are too short to be seen.
-fn draw_start(canvas: &Canvas<'_>, axis: &Axis, start: &Start, top: f64) -> Result<()> {
+fn draw_start(canvas: &mut Canvas, axis: &Axis, start: &Start, top: f64) {
     let Case { strategy, position, .. } = start.case;
-    canvas.text(&strategy.to_string(), (LEFT - 10.0, top + 15.0), 12.0, INK, Anchor::End)?;
-    canvas.text(&format!("position {position}"), (LEFT - 10.0, top + 31.0), 11.0, FAINT, Anchor::End)?;
-    let mut from = 0.0;
-    for (length, (_, color, hatch)) in start.phases.iter().zip(PHASES) {
-        let (left, right) = (column(axis, from), column(axis, from + length.value));
-        draw_box(canvas, (left, top + 6.0), (right, top + 24.0), color, hatch)?;
-        from += length.value;
-    }
+    canvas.text(&strategy.to_string(), (LEFT - 10.0, top + 15.0), 12.0, INK, Anchor::End);
+    canvas.text(&format!("position {position}"), (LEFT - 10.0, top + 31.0), 11.0, FAINT, Anchor::End);
     let time = Quantity::Nanoseconds;
-    let parts: Vec<String> = start.phases.iter().map(|&phase| time.show_estimate(phase)).collect();
+    let parts = start.phases.map(|phase| time.show_estimate(phase));
+    let mut from = 0.0;
+    for ((phase, part), (name, color, hatch)) in start.phases.iter().zip(&parts).zip(PHASES) {
+        let (left, right) = (column(axis, from), column(axis, from + phase.value));
+        canvas.group(&[], |canvas| {
+            canvas.title(&format!("{strategy}, position {position}, {name}: {part}"));
+            draw_box(canvas, (left, top + 6.0), (right, top + 24.0), color, hatch);
+        });
+        from += phase.value;
+    }
     let sum = format!("{}  =  {}", parts.join("  +  "), time.show(start.total()));
-    canvas.text(&sum, (LEFT + 6.0, top + 36.0), 11.0, INK, Anchor::Start)
+    canvas.text(&sum, (LEFT + 6.0, top + 36.0), 11.0, INK, Anchor::Start);
 }
 
-fn draw_box(canvas: &Canvas<'_>, from: Point, to: Point, color: RGBColor, hatch: Hatch) -> Result<()> {
+fn draw_box(canvas: &mut Canvas, from: Point, to: Point, color: Color, hatch: Hatch) {
     let corners = [from, (to.0, from.1), to, (from.0, to.1), from];
-    canvas.area(&corners, color, 1.0)?;
+    canvas.area(&corners, color, 1.0);
     let (width, height) = (to.0 - from.0, to.1 - from.1);
     let mut at = 5.0;
     while hatch != Hatch::None && at < width + height {
@@ -168,8 +162,8 @@ fn draw_box(canvas: &Canvas<'_>, from: Point, to: Point, color: RGBColor, hatch:
         let (a, b) = (clip(at), clip(at - height));
         let (y_a, y_b) = (at - a, at - b); // on the line x + y = at
         let y = |y: f64| if hatch == Hatch::Down { to.1 - y } else { from.1 + y };
-        canvas.line(&[(from.0 + a, y(y_a)), (from.0 + b, y(y_b))], INK, 0.7)?;
+        canvas.line(&[(from.0 + a, y(y_a)), (from.0 + b, y(y_b))], INK, 0.7);
         at += 5.0;
     }
-    canvas.line(&corners, INK, 0.8)
+    canvas.line(&corners, INK, 0.8);
 }

@@ -1,14 +1,12 @@
 //! What a strategy looks like: the same in every figure. Okabe and Ito's colours, which colour-blind
 //! readers can tell apart; dashes and markers say the same once more for grey print.
 
-use plotters::style::RGBColor;
-
-use super::canvas::Point;
+use super::canvas::{Color, Point};
 use crate::strategy::Strategy;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Style {
-    pub color: RGBColor,
+    pub color: Color,
     pub dashes: &'static [f64],
     pub marker: Marker,
 }
@@ -25,13 +23,13 @@ pub enum Marker {
     Bar,
 }
 
-const BLACK: RGBColor = RGBColor(0, 0, 0);
-const ORANGE: RGBColor = RGBColor(0xe6, 0x9f, 0x00);
-const SKY_BLUE: RGBColor = RGBColor(0x56, 0xb4, 0xe9);
-const GREEN: RGBColor = RGBColor(0x00, 0x9e, 0x73);
-const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
-const VERMILION: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
-const PURPLE: RGBColor = RGBColor(0xcc, 0x79, 0xa7);
+const BLACK: Color = Color(0, 0, 0);
+const ORANGE: Color = Color(0xe6, 0x9f, 0x00);
+const SKY_BLUE: Color = Color(0x56, 0xb4, 0xe9);
+const GREEN: Color = Color(0x00, 0x9e, 0x73);
+const BLUE: Color = Color(0x00, 0x72, 0xb2);
+const VERMILION: Color = Color(0xd5, 0x5e, 0x00);
+const PURPLE: Color = Color(0xcc, 0x79, 0xa7);
 
 impl Style {
     /// `shift` is of the convolution and `onehot` of the transformer: they may share a colour.
@@ -63,7 +61,7 @@ impl Style {
 
     /// Several strategies that lie on one line.
     pub fn shared() -> Style {
-        Style { color: RGBColor(0x55, 0x55, 0x55), dashes: &[], marker: Marker::Bar }
+        Style { color: Color(0x55, 0x55, 0x55), dashes: &[], marker: Marker::Bar }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::analysis::Analysis;
 use crate::record::synthetic;
 use crate::record::Metric;
 
@@ -9,8 +10,8 @@ fn texts(svg: &str) -> Vec<String> {
 }
 
 fn figure(run: &Run, name: &str) -> Option<String> {
-    let figures = figures::figures(run, None).unwrap();
-    Some(figures.into_iter().find(|figure| figure.name.starts_with(name))?.svg)
+    let all = figures(&Analysis::of(run), None).unwrap();
+    Some(all.into_iter().find(|figure| figure.name.starts_with(name))?.svg)
 }
 
 #[test]
@@ -90,6 +91,36 @@ fn a_failed_position_is_a_gap() {
     );
 }
 
+/// The medians and intervals of every position, as texts in the units that the report uses.
+#[test]
+fn a_figure_holds_the_values_that_it_shows() {
+    let run = synthetic::run(12);
+    let svg = figure(&run, "latency").unwrap();
+    let value = |text: &'_ str, name: &str| -> Option<String> {
+        Some(text.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_string())
+    };
+    let positions = value(&svg, "data-positions").unwrap();
+    let positions: Vec<&str> = positions.split(' ').collect();
+    assert_eq!(positions.len(), 12);
+    assert_eq!(value(&svg, "data-columns").unwrap().split(' ').count(), 12);
+    let panel = svg.split("class=\"panel\"").nth(1).unwrap();
+    let curves: Vec<&str> = panel.split("<g class=\"curve\"").filter(|g| g.contains("data-values")).collect();
+    assert_eq!(curves.len(), 6);
+    let found = crate::analysis::Measurements::of(&run, crate::record::Protocol::Decode);
+    for curve in curves {
+        let (name, values) = (value(curve, "data-names").unwrap(), value(curve, "data-values").unwrap());
+        assert!(curve.contains(&format!("<title>{name}</title>")), "{name}");
+        for (position, text) in positions.iter().zip(values.split('|')) {
+            let case = format!("transformer-toy/{name}/cpu/b1/t{position}");
+            let median = found.median(&case.parse().unwrap(), Metric::StepNs).unwrap();
+            assert_eq!(text, crate::units::Quantity::Nanoseconds.show_estimate(median), "{case}");
+            assert!(svg.contains(&format!("<title>{name}, position {position}: {text}</title>")), "{case}");
+        }
+    }
+    assert!(figure(&run, "cumulative").unwrap().contains(" timed as one"));
+    assert!(figure(&run, "memory").unwrap().contains("data-names=\"concat,"), "curves that lie on one line");
+}
+
 #[test]
 fn labels_of_a_figure_do_not_cover_each_other() {
     let svg = figure(&synthetic::run(6), "cumulative").unwrap();
@@ -126,7 +157,7 @@ fn compile_times_are_drawn_against_the_decodes_of_a_cpu() {
     let said = |texts: &[String], wanted: &str| texts.iter().any(|text| text.contains(wanted));
     assert!(said(&alone, "NVRTC 12.9, backend nvrtc-sm_90") && said(&alone, "No GPU took part"), "{alone:?}");
     assert!(!said(&alone, "least at"), "{alone:?}");
-    let with = figures::figures(&compiled, Some(&steps)).unwrap();
+    let with = figures(&Analysis::of(&compiled), Some(&steps)).unwrap();
     let [with] = &with[..] else { panic!("a run that compiles has one figure") };
     assert_eq!(with.name, "compile-transformer-toy-nvrtc-sm_90-b1");
     let with = texts(&with.svg);
@@ -145,6 +176,6 @@ fn compile_times_are_drawn_against_the_decodes_of_a_cpu() {
 fn decodes_of_another_length_are_not_set_against_compile_times() {
     let mut steps = synthetic::run(6);
     steps.samples.retain(|sample| sample.metric != Metric::DecodeNs);
-    let error = figures::figures(&synthetic::compiled(1), Some(&steps)).err().unwrap();
+    let error = figures(&Analysis::of(&synthetic::compiled(1)), Some(&steps)).err().unwrap();
     assert!(error.to_string().contains("no whole decodes of 512 tokens of transformer-toy"), "{error}");
 }

@@ -1,16 +1,16 @@
 //! What is on the page, as plain data for its template.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::facts::{facts, Fact};
-use super::plots::{self, Plots};
 use super::tables::{self, Table};
-use crate::analysis::provenance;
-use crate::analysis::{findings, summary, Analysis, Group, Summary};
-use crate::plot::{start_notes, starts, FigureInput, Start, PHASES};
+use crate::analysis::{findings, provenance, summary, Analysis, Group, Summary};
+use crate::error::Result;
+use crate::plot::{figures, Figure};
 use crate::record::Run;
 use crate::report::{notes, sentence};
-use crate::units::Quantity;
 
 #[derive(Serialize)]
 pub struct Page {
@@ -24,8 +24,6 @@ pub struct Page {
     facts: Vec<Fact>,
     equality: Table,
     ledger: Table,
-    /// For the script; nothing else is.
-    plots: Plots,
 }
 
 /// One model, shape, backend and batch.
@@ -37,65 +35,55 @@ struct Section {
     /// What else there is to say.
     notes: Vec<String>,
     steps: Option<Table>,
-    charts: Vec<plots::Caption>,
-    starts: Option<Starts>,
-}
-
-/// Bars of the time before the first token.
-#[derive(Serialize)]
-struct Starts {
-    notes: Vec<String>,
-    phases: Vec<&'static str>,
-    bars: Vec<Bar>,
+    /// Every curve of the figures once.
+    curves: Vec<Named>,
+    /// As SVG, which stands in the page as it is.
+    figures: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Bar {
+struct Named {
     name: String,
-    /// Of each phase, in per cent of the longest bar.
-    widths: Vec<f64>,
-    /// Of each phase: `21.0 [20.7, 21.4] ms`.
-    times: Vec<String>,
-    total: String,
+    /// A piece of the curve, as SVG.
+    sample: String,
 }
 
 impl Page {
-    pub fn of(run: &Run) -> Page {
-        let source = FigureInput::of(run);
+    pub fn of(run: &Run) -> Result<Page> {
         let analysis = Analysis::of(run);
-        let summaries = summary(&analysis);
-        let findings = findings(&analysis);
-        let mut plots = Plots::default();
-        let mut section = |group: Group| {
+        let (summaries, findings, figures) =
+            (summary(&analysis), findings(&analysis), figures(&analysis, None)?);
+        let tabled = summaries.iter().map(|summary| summary.group);
+        let groups: BTreeSet<Group> = figures.iter().map(|figure| figure.group).chain(tabled).collect();
+        let section = |group: Group| {
             let summary = summaries.iter().find(|summary| summary.group == group);
+            let figures = || figures.iter().filter(move |figure| figure.group == group);
             Section {
                 title: group.to_string(),
                 findings: findings.iter().filter(|f| f.group == group).map(sentence).collect(),
                 notes: summary.map(|summary| notes(run, summary).collect()).unwrap_or_default(),
                 steps: summary.map(tables::steps),
-                charts: plots.add(source.charts(group, summary)),
-                starts: bars(&starts(&source, group)),
+                curves: named(figures()),
+                figures: figures().map(|figure| figure.svg.clone()).collect(),
             }
         };
-        let groups: Vec<Section> = source.found.groups().into_iter().map(&mut section).collect();
-        Page {
+        Ok(Page {
             run: run.name(),
             provenance: provenance(&run.environment),
             warnings: warnings(run, &summaries),
             noise_summary: run.noise_summary(),
-            groups: groups.into_iter().filter(Section::says_something).collect(),
+            groups: groups.into_iter().map(section).collect(),
             facts: facts(&run.environment),
             equality: tables::equality(&run.equality),
             ledger: tables::ledger(&run.ledger),
-            plots,
-        }
+        })
     }
 }
 
-impl Section {
-    fn says_something(&self) -> bool {
-        self.steps.is_some() || !self.charts.is_empty() || self.starts.is_some()
-    }
+fn named<'a>(figures: impl Iterator<Item = &'a Figure>) -> Vec<Named> {
+    let mut seen = BTreeSet::new();
+    let curves = figures.flat_map(|figure| &figure.curves).filter(|(name, _)| seen.insert(name));
+    curves.map(|(name, sample)| Named { name: name.clone(), sample: sample.clone() }).collect()
 }
 
 fn warnings(run: &Run, summaries: &[Summary]) -> Vec<String> {
@@ -116,20 +104,4 @@ fn warnings(run: &Run, summaries: &[Summary]) -> Vec<String> {
     }
     all.extend(run.notes.iter().map(|note| format!("{note}.")));
     all
-}
-
-fn bars(starts: &[Start]) -> Option<Starts> {
-    let longest = starts.iter().map(Start::total).fold(0.0, f64::max);
-    let time = Quantity::Nanoseconds;
-    let bar = |start: &Start| Bar {
-        name: format!("{}, position {}", start.case.strategy, start.case.position),
-        widths: start.phases.iter().map(|phase| plots::short(100.0 * phase.value / longest)).collect(),
-        times: start.phases.iter().map(|&phase| time.show_estimate(phase)).collect(),
-        total: time.show(start.total()),
-    };
-    (longest > 0.0).then(|| Starts {
-        notes: start_notes(starts),
-        phases: PHASES.iter().map(|(name, ..)| *name).collect(),
-        bars: starts.iter().map(bar).collect(),
-    })
 }

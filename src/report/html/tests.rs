@@ -1,14 +1,9 @@
 use super::*;
+use crate::analysis::Analysis;
 use crate::record::{synthetic, EqualityRow, Gpu, Metric, Round, Sample};
 
 fn page(run: &Run) -> String {
     html(run).unwrap()
-}
-
-/// The text of the JSON that the script reads.
-fn json(page: &str) -> &str {
-    let after = page.split_once(r#"<script type="application/json" id="plots">"#).unwrap().1;
-    after.split_once("</script>").unwrap().0
 }
 
 #[test]
@@ -39,32 +34,25 @@ fn the_page_has_what_the_report_has() {
     }
 }
 
-/// Every position of every strategy, with the medians that the figures draw.
+/// Every figure as it is in its own file, and a button for every curve.
 #[test]
-fn the_plots_hold_medians_and_intervals() {
+fn figures_stand_in_the_page_as_they_are() {
     let run = synthetic::run(12);
     let page = page(&run);
-    let data: serde_json::Value = serde_json::from_str(json(&page)).unwrap();
-    let latency = &data["panels"][0];
-    assert_eq!(latency["y_title"], "time of one step");
-    let curves = latency["curves"].as_array().unwrap();
-    assert_eq!(curves.len(), 6);
-    let found = crate::analysis::Measurements::of(&run, crate::record::Protocol::Decode);
-    for curve in curves {
-        let name = curve["name"].as_str().unwrap();
-        let points = curve["pieces"][0]["points"].as_array().unwrap();
-        assert_eq!(points.len(), 12, "{name}");
-        for point in points {
-            let case = format!("transformer-toy/{name}/cpu/b1/t{}", point[0]).replace(".0", "");
-            let expected = found.median(&case.parse().unwrap(), Metric::StepNs).unwrap();
-            for (figure, exact) in
-                [(&point[1], expected.value), (&point[2], expected.lo), (&point[3], expected.hi)]
-            {
-                assert!((figure.as_f64().unwrap() / exact - 1.0).abs() < 1e-5, "{case}");
-            }
+    let figures = crate::plot::figures(&Analysis::of(&run), None).unwrap();
+    assert_eq!(figures.len(), 5);
+    for figure in figures {
+        assert!(page.contains(&figure.svg), "{}", figure.name);
+        for (name, sample) in figure.curves {
+            assert_eq!(page.matches(&format!("data-name=\"{name}\">{sample}")).count(), 1, "{name}");
         }
-        assert!(data["styles"][name]["marker"].is_string(), "{name}");
     }
+    assert!(page.contains("Disturbed by the machine: "));
+}
+
+#[test]
+fn what_was_compiled_is_on_the_page() {
+    assert!(page(&synthetic::compiled(3)).contains("Compiling every shape of a decode"));
 }
 
 #[test]
@@ -104,18 +92,9 @@ fn what_a_file_says_is_text_and_nothing_else() {
     run.samples.push(Sample::failed(case, Metric::StepNs, Round::Interleaved(1), HOSTILE));
     let page = page(&run);
     assert!(!page.contains("<img") && page.contains("{{ 7 * 7 }}"));
-    assert_eq!(page.matches("<script").count(), 2);
-    assert_eq!(page.matches("</script>").count(), 2);
+    assert_eq!(page.matches("<script").count(), 1);
+    assert_eq!(page.matches("</script>").count(), 1);
     assert!(page.matches("&lt;img").count() >= 8);
-}
-
-/// Names of curves are the program's own; still, whatever the JSON holds cannot end its element.
-#[test]
-fn the_numbers_cannot_end_their_script() {
-    let mut templates = Environment::new();
-    templates.add_template(NAME, "{{ text|tojson }}").unwrap();
-    let text = templates.get_template(NAME).unwrap().render(context! { text => "</script><!--&" }).unwrap();
-    assert!(!text.contains('<') && serde_json::from_str::<String>(&text).unwrap() == "</script><!--&");
 }
 
 #[test]
