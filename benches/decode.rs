@@ -6,14 +6,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
-use decode_bench::analysis::median_of;
-use decode_bench::bench::{self, Baseline, Output, Statistics, Timing};
+use decode_bench::bench::{self, line, Baseline, Output, Statistics, Timing};
 
 fn main() -> ExitCode {
     bench::main(Path::new(env!("CARGO_BIN_EXE_decode-bench")), |statistics, profile_time| {
         let mut criterion = criterion(statistics, profile_time);
-        let output = profile_time.map_or(statistics.output(), |_| Output::Verbose);
-        move |timing: &mut Timing<'_>| print(&mut criterion, output, timing)
+        let output = statistics.output();
+        move |timing: &mut Timing<'_>| match profile_time {
+            Some(_) => drop(time(&mut criterion, timing)),
+            None => print(&mut criterion, output, timing),
+        }
     })
 }
 
@@ -37,19 +39,20 @@ fn criterion(statistics: &Statistics, profile_time: Option<Duration>) -> Criteri
 /// Takes a case through criterion and prints the result.
 fn print(criterion: &mut Criterion, output: Output, timing: &mut Timing<'_>) {
     if output == Output::Verbose {
-        time(criterion, timing);
+        println!("{}", line::spread(&time(criterion, timing)));
         return;
     }
     let (samples, said) = captured(|| time(criterion, timing));
     let case = timing.case;
-    for error in said.lines().filter(|line| line.contains("Criterion.rs ERROR")) {
-        eprintln!("{case}: {error}");
+    said.lines()
+        .filter(|line| line.contains("Criterion.rs ERROR"))
+        .for_each(|line| eprintln!("{case}: {line}"));
+    if timing.failed() {
+        return;
     }
     match output {
-        _ if timing.failed() => {}
-        Output::Bencher => println!("test {case} ... {}", bencher(&samples)),
-        Output::Brief { change } => println!("{case}  {}", brief(&said, change)),
-        Output::Verbose => unreachable!("printed above"),
+        Output::Bencher => println!("test {case} ... {}", line::bencher(&samples)),
+        _ => println!("{case}  {}", line::brief(&said, output)),
     }
 }
 
@@ -69,37 +72,6 @@ fn time(criterion: &mut Criterion, timing: &mut Timing<'_>) -> Vec<f64> {
     });
     group.finish();
     samples.split_off(1.min(samples.len())) // the first is criterion's warm-up
-}
-
-/// The interval in criterion's report, and the change.
-fn brief(said: &str, change: bool) -> String {
-    let lines: Vec<&str> = said.lines().map(str::trim).collect();
-    let from = |word: &str, count: usize| -> Vec<&str> {
-        let at = lines.iter().position(|line| line.contains(word)).unwrap_or(lines.len());
-        lines[at..].iter().take(count).map(|line| &line[line.find(word).unwrap_or(0)..]).collect()
-    };
-    let mut brief = from("time: ", 1);
-    if change {
-        brief.extend(from("change: ", 2)); // the second line is the verdict
-    }
-    brief.join("  ")
-}
-
-/// Median and standard deviation as the `bencher` crate prints them.
-fn bencher(samples: &[f64]) -> String {
-    let mean = samples.iter().sum::<f64>() / samples.len() as f64;
-    let squares: f64 = samples.iter().map(|x| (x - mean).powi(2)).sum();
-    let deviation = (squares / (samples.len().max(2) - 1) as f64).sqrt();
-    let median = median_of(samples).unwrap_or(mean);
-    format!("bench: {:>11} ns/iter (+/- {})", grouped(median as u64), grouped(deviation as u64))
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|d| std::str::from_utf8(d).unwrap()).collect();
-    groups.join(",")
 }
 
 /// Does the work with standard output and standard error turned into a text, which it returns too: criterion has

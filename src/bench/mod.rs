@@ -16,6 +16,7 @@
 
 mod args;
 mod finish;
+pub mod line;
 mod memory;
 mod reorder;
 pub mod shard;
