@@ -60,7 +60,7 @@ pub struct Args {
     /// Print the ids and measure nothing
     #[arg(long)]
     list: bool,
-    /// Way to print the list: both are one id a line
+    /// Format of the list, pretty or terse: both print one id a line
     #[arg(long, value_name = "FORMAT", value_parser = ["pretty", "terse"], default_value = "pretty", hide_possible_values = true)]
     format: String,
     /// Run every case once; time nothing, write nothing
@@ -69,7 +69,7 @@ pub struct Args {
     /// Repeat every case for about so many seconds, for a profiler; write nothing
     #[arg(long, value_name = "SECONDS", value_parser = at_least_a_second)]
     profile_time: Option<Duration>,
-    /// Select the ignored cases: there are none
+    /// Select the ignored cases, of which there are none
     #[arg(long)]
     ignored: bool,
     #[command(flatten)]
@@ -130,7 +130,7 @@ pub struct Statistics {
     /// One line a case, in criterion's words or as `cargo bench` prints those of libtest
     #[arg(long, value_name = "FORMAT", default_value = "criterion")]
     output_format: Format,
-    /// When to print colours
+    /// Colours on a terminal, always or never
     #[arg(long, short, alias = "colour", value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
 }
@@ -338,18 +338,18 @@ impl Args {
         self.filter.as_deref()
     }
 
-    /// Whether the filter selects a case.
-    pub fn wanted(&self) -> Result<Box<dyn Fn(&Case) -> bool>> {
-        match self.filter.clone() {
-            _ if self.ignored => Ok(Box::new(|_| false)),
-            None => Ok(Box::new(|_| true)),
-            Some(id) if self.exact => Ok(Box::new(move |case| case.to_string() == id)),
-            Some(pattern) => Ok(Box::new(suite::matcher(&pattern)?)),
+    /// The cases that the filter selects.
+    pub fn select(&self, mut cases: Vec<Case>) -> Result<Vec<Case>> {
+        match &self.filter {
+            None => {}
+            Some(id) if self.exact => cases.retain(|case| case.to_string() == *id),
+            Some(pattern) => cases.retain(suite::matcher(pattern)?),
         }
+        Ok(cases)
     }
 
-    /// Whether nothing is asked for at all.
-    pub fn nothing(&self) -> bool {
+    /// Whether the ignored cases are asked for, of which there are none.
+    pub fn ignored(&self) -> bool {
         self.ignored
     }
 
@@ -438,13 +438,13 @@ mod tests {
     #[test]
     fn the_filter_is_one_pattern_or_one_id() {
         let case: Case = "transformer-toy/padded/cpu/b1/t64".parse().unwrap();
-        let wants = |line| (parse(line).unwrap().wanted().unwrap())(&case);
+        let wants = |line| !parse(line).unwrap().select(vec![case]).unwrap().is_empty();
         assert!(wants("--bench --sample-size 20 toy/padded") && wants("--quiet") && wants("--exact"));
         assert!(wants("transformer-toy/padded/cpu/b1/t64 --exact") && wants("t64$"));
         assert!(!wants("toy/padded --exact") && !wants("toy/concat"));
-        assert!(!wants("t64 --ignored") && parse("--ignored").unwrap().nothing());
+        assert!(parse("t64 --ignored").unwrap().ignored());
         refused("toy base");
-        assert!(parse("(").unwrap().wanted().is_err());
+        assert!(parse("(").unwrap().select(vec![case]).is_err());
     }
 
     #[test]

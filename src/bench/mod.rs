@@ -96,7 +96,7 @@ where
     C: FnMut(&mut Timing<'_>),
 {
     args.check()?;
-    if args.nothing() {
+    if args.ignored() {
         return Ok(());
     }
     let (statistics, mode) = (args.statistics(), args.mode());
@@ -124,11 +124,9 @@ fn try_once(timing: &mut Timing<'_>) {
 impl Bench {
     fn new(args: &Args) -> Result<Bench> {
         let (settings, mode, parts) = (args.settings(), args.mode(), args.parts());
-        let wanted = args.wanted()?;
-        let mut cases = suite::offered(args.filter());
-        let mut starts = startup::first_tokens(&cases);
-        cases.retain(&wanted);
-        starts.retain(&wanted);
+        let offered = suite::offered(args.filter());
+        let mut starts = args.select(startup::first_tokens(&offered))?;
+        let mut cases = args.select(offered)?;
         if asked(&parts, &cases, &starts).is_empty() {
             let all = suite::all();
             let known =
