@@ -44,9 +44,9 @@ fn print(criterion: &mut Criterion, output: Output, timing: &mut Timing<'_>) {
     }
     let (samples, said) = captured(|| time(criterion, timing));
     let case = timing.case;
-    said.lines()
-        .filter(|line| line.contains("Criterion.rs ERROR"))
-        .for_each(|line| eprintln!("{case}: {line}"));
+    for error in said.lines().filter(|line| line.starts_with("Criterion.rs ERROR")) {
+        eprintln!("{case}: {error}");
+    }
     if timing.failed() {
         return;
     }
@@ -79,7 +79,7 @@ fn time(criterion: &mut Criterion, timing: &mut Timing<'_>) -> Vec<f64> {
 #[cfg(unix)]
 fn captured<R>(work: impl FnOnce() -> R) -> (R, String) {
     use std::io::{Read, Seek, Write};
-    use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
     use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 
     /// Makes `place` another name of `file`.
@@ -90,9 +90,7 @@ fn captured<R>(work: impl FnOnce() -> R) -> (R, String) {
     }
 
     let mut file = tempfile::tempfile().expect("the temporary folder takes a file");
-    let kept = |stream: std::os::fd::BorrowedFd<'_>| -> OwnedFd {
-        stream.try_clone_to_owned().expect("a stream can be opened twice")
-    };
+    let kept = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().expect("a stream can be opened twice");
     let _ = std::io::stdout().flush();
     let (out, err) = (kept(std::io::stdout().as_fd()), kept(std::io::stderr().as_fd()));
     put(&file, libc::STDOUT_FILENO);

@@ -23,6 +23,7 @@ pub mod shard;
 mod startup;
 mod step;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,7 +52,7 @@ struct Bench {
     parts: Vec<Part>,
     /// Those of the filter that can run here.
     cases: Vec<Case>,
-    /// Its cold starts.
+    /// Cold starts of the filter that can run here.
     starts: Vec<Case>,
     /// How long a case is warmed up.
     warm_up: Duration,
@@ -59,14 +60,14 @@ struct Bench {
     measurement: Option<Duration>,
 }
 
-/// The whole bench program. `start` is the program that cold starts start; `criterion` makes criterion ready, and
-/// what it returns takes one case through its statistics.
+/// The whole bench program. `start` is the program that cold starts start. `criterion` makes criterion ready, to
+/// measure or to repeat every case for so long; the function that it returns takes one case through it.
 pub fn main<C>(start: &Path, criterion: impl FnOnce(&Statistics, Option<Duration>) -> C) -> ExitCode
 where
     C: FnMut(&mut Timing<'_>),
 {
-    // no thread is there yet, and CUDA is not loaded; the processes of cold starts inherit both
     let home = args::criterion_home(start);
+    // now, while there is no other thread and CUDA is not loaded; the processes of cold starts inherit both
     std::env::set_var(NO_DRIVER_CACHE.0, NO_DRIVER_CACHE.1);
     std::env::set_var(args::HOME, &home);
     let outcome = match Args::try_parse() {
@@ -102,7 +103,10 @@ where
     let (statistics, mode) = (args.statistics(), args.mode());
     let bench = Bench::new(&args)?;
     match mode {
-        Mode::List => bench.asked().iter().for_each(|case| println!("{case}: benchmark")),
+        Mode::List => {
+            let ids: String = bench.asked().iter().map(|case| format!("{case}: benchmark\n")).collect();
+            let _ = std::io::stdout().write_all(ids.as_bytes()); // a reader may have enough before the end
+        }
         Mode::Try => bench.run(start, try_once)?,
         Mode::Profile(time) => bench.run(start, criterion(statistics, Some(time)))?,
         Mode::Measure => {
@@ -166,13 +170,10 @@ impl Bench {
 
     /// Those that criterion will have samples of. On a GPU, cold starts are too few for it.
     fn through_criterion(&self) -> Vec<Case> {
-        let measured = |part: Part, cases: &[Case]| match self.parts.contains(&part) {
-            true => cases.to_vec(),
-            false => Vec::new(),
-        };
-        let mut cases = measured(Part::Startup, &self.starts);
-        cases.retain(|case| !case.backend.is_cuda());
-        [cases, measured(Part::Step, &self.cases)].concat()
+        let starts = self.starts.iter().filter(|case| !case.backend.is_cuda());
+        let starts = starts.filter(|_| self.parts.contains(&Part::Startup));
+        let steps = self.cases.iter().filter(|_| self.parts.contains(&Part::Step));
+        starts.chain(steps).copied().collect()
     }
 
     /// So many hundredths of what the cases on a GPU may take; no limit where nothing is measured.
