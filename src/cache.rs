@@ -1,8 +1,8 @@
-//! The subject of the project: what a decoder remembers from one step to the next.
+//! The cache: the state that layers keep from one step to the next, under each [`Strategy`].
 //!
-//! A [`Strategy`] is a kind of memory, not a kind of model. A layer says [`LayerContext::append`] and gets
-//! back a [`View`] of the rows it may read; it never names a strategy. So every strategy runs the
-//! same kernels, on rows kept differently, and whatever differs between two of them is the memory.
+//! A strategy is a way to keep state, not a kind of model. A layer calls [`LayerContext::append`] and gets back a
+//! [`View`] of the rows it may read; it never names a strategy. So every strategy runs the same kernels, on rows
+//! kept differently, and any difference between two strategies comes from the cache.
 //!
 //! One mask rule for all: row r is visible to new row i when r <= at + i.
 
@@ -12,8 +12,8 @@ use crate::backend::{whole, Backend, Call, Columns, Layout, View};
 use crate::error::{Error, Result};
 use crate::strategy::{Slot, Strategy};
 
-/// What one call node remembers. Every `match` on it is complete, so that a new kind of memory
-/// that forgets to be reordered or counted does not compile.
+/// The state of one layer call. Every `match` on it is complete, so that a new kind that is not reordered or counted
+/// does not compile.
 enum History<T> {
     /// Nothing: the new rows are all the rows.
     Fresh(Layout),
@@ -85,7 +85,7 @@ impl<T> History<T> {
         }
     }
 
-    /// Remembers the new rows and returns what the layer reads.
+    /// Keeps the new rows and returns the rows that the layer reads.
     ///
     /// Several rows at position 0, a batched prefill, are read where they were computed by every
     /// strategy that would otherwise read its own copy of the same rows: prefill is one
@@ -224,16 +224,16 @@ impl<T> Window<T> {
     }
 }
 
-/// What a decoder looks at besides its own past: made once of the sentences to translate.
+/// The encoder's output, which a decoder attends to besides its own rows: computed once for the source sentences.
 pub struct EncoderOutput<B: Backend> {
     /// The call that it was made in, which says where each sentence begins. Its entries are sentences;
     /// each serves as many neighbouring entries of the decoder: the beams of one sentence share it.
     pub call: Call<B::Input>,
     /// Which of the sentences at the beginning each entry is.
     pub sentences: Vec<usize>,
-    /// The encoder's result, kept where something is to be projected from it again.
+    /// The encoder's output itself, where a strategy projects keys and values from it at every step.
     pub encoded: Vec<B::Tensor>,
-    /// What each look at the source reads, in call order: keys and then values.
+    /// Cross-attention keys, then values, `[sentences, rows, width]`, of each cross-attention layer in call order.
     pub rows: Vec<B::Tensor>,
 }
 
@@ -258,7 +258,7 @@ impl<B: Backend> EncoderOutput<B> {
     }
 }
 
-/// One memory per call node, in call order, and how many positions they hold.
+/// The state of each layer call, in call order, and the number of positions held.
 pub struct Cache<B: Backend> {
     strategy: Strategy,
     histories: Vec<History<B::Tensor>>,
@@ -279,7 +279,7 @@ impl<B: Backend> Cache<B> {
         Ok(Cache { strategy, histories, encoder_output: None, call, batch, capacity, len: 0 })
     }
 
-    /// What the decoder is to look at besides its past.
+    /// Sets the encoder's output for cross-attention.
     ///
     /// # Panics
     /// When the batch is no multiple of its sentences.
@@ -373,13 +373,13 @@ impl<B: Backend> Cache<B> {
         self.strategy.step_shape(self.len + 1, self.capacity)
     }
 
-    /// What a model's body works with.
+    /// The context of the staged call, for a model's layers.
     pub fn context<'a>(&'a mut self, b: &'a B) -> LayerContext<'a, B> {
         LayerContext {
             b,
             strategy: self.strategy,
             call: &self.call,
-            memories: self.histories.iter_mut(),
+            states: self.histories.iter_mut(),
             encoder_output: self.encoder_output.as_deref(),
         }
     }
@@ -476,21 +476,21 @@ fn shared(sentences: &[usize], read: Vec<usize>) -> Vec<usize> {
     read
 }
 
-/// What a layer works with in one call: the machine, what was staged, and one memory for each call node,
-/// handed out in call order. A layer called twice in a model is two call nodes.
+/// What a layer works with in one call: the backend, the staged call, and the layer's state, handed out in call
+/// order. A layer that a model calls twice has two states.
 pub struct LayerContext<'a, B: Backend> {
     b: &'a B,
     strategy: Strategy,
     call: &'a Call<B::Input>,
-    memories: std::slice::IterMut<'a, History<B::Tensor>>,
+    states: std::slice::IterMut<'a, History<B::Tensor>>,
     encoder_output: Option<&'a EncoderOutput<B>>,
 }
 
 impl<'a, B: Backend> LayerContext<'a, B> {
-    /// Of layers that remember nothing, an encoder's: all rows there are come in this call.
+    /// Of layers without state, such as an encoder's: this call has all rows.
     pub fn none(b: &'a B, call: &'a Call<B::Input>) -> LayerContext<'a, B> {
-        let memories = std::slice::IterMut::default();
-        LayerContext { b, strategy: Strategy::Naive, call, memories, encoder_output: None }
+        let states = std::slice::IterMut::default();
+        LayerContext { b, strategy: Strategy::Naive, call, states, encoder_output: None }
     }
 
     pub fn backend(&self) -> &'a B {
@@ -506,15 +506,15 @@ impl<'a, B: Backend> LayerContext<'a, B> {
         self.strategy
     }
 
-    /// What there is to look at besides the past.
+    /// The encoder's output, where there is one.
     pub fn encoder_output(&self) -> Option<&'a EncoderOutput<B>> {
         self.encoder_output
     }
 
-    /// Remembers the new rows in the memory of the next call node, and returns those the layer may read.
+    /// Keeps the new rows in the layer's state, and returns the rows that the layer may read.
     ///
     /// # Panics
-    /// When a layer asks for more memories than it has slots.
+    /// When a layer asks for more states than it has slots.
     pub fn append<'x>(&mut self, new: Columns<'x, B::Tensor>) -> Result<View<'x, B::Tensor>>
     where
         'a: 'x,
@@ -522,7 +522,7 @@ impl<'a, B: Backend> LayerContext<'a, B> {
         self.next_node().append(self.b, self.call, new)
     }
 
-    /// The state of the next call node, to be changed; `None` where nothing is remembered.
+    /// The state of a recurrent layer, to be changed; `None` under a strategy without a cache.
     ///
     /// # Panics
     /// As [`Self::append`].
@@ -534,7 +534,7 @@ impl<'a, B: Backend> LayerContext<'a, B> {
     }
 
     fn next_node(&mut self) -> &'a mut History<B::Tensor> {
-        self.memories.next().expect("a layer has one slot for each memory that it asks for")
+        self.states.next().expect("a layer has one slot for each state that it asks for")
     }
 }
 

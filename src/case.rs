@@ -26,7 +26,7 @@ pub enum ModelKind {
     Llama,
     /// The same blocks with a state in place of a cache that grows.
     Retention,
-    /// A transformer that looks at a source.
+    /// A transformer with cross-attention to an encoder.
     EncoderDecoder,
     /// fairseq's convolutional translator.
     ConvSeq2Seq,
@@ -76,7 +76,7 @@ pub enum ShapeName {
     Wmt,
 }
 
-/// Who did the work.
+/// The backend that runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackendName {
     Cpu,

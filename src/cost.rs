@@ -21,7 +21,7 @@
 //!
 //! Grouped queries keep `kv_heads/heads` of d; a sliding window is a convolution's memory twice, and read
 //! by attention; retention's state of `H·D²` numbers is read, written and multiplied with once a new row.
-//! A look at a source of S rows costs `4d·S` and reads 2S rows, and, where keys and values are projected
+//! Cross-attention to a source of S rows costs `4d·S` and reads 2S rows, and, where keys and values are projected
 //! anew, `4S·d²` more.
 //!
 //! The most that concat keeps at once is `(2N + 1)·t - 1` rows: keys are freed before values grow,
@@ -172,7 +172,7 @@ impl Step {
         self.batch * (self.config.nodes().iter().map(of).sum::<usize>() + memories)
     }
 
-    /// Rows a call brings: one, or all of them to those who remember nothing.
+    /// Rows of a call: one, or all of them under a strategy without a cache.
     fn new_rows(&self) -> usize {
         match self.strategy {
             Strategy::Naive => self.position,

@@ -47,7 +47,7 @@
 //!     }
 //! }
 //!
-//! // twice in a row, the second inside of a residual: two call nodes, two memories
+//! // twice in a row, the second inside of a residual: two states
 //! let (b, lag) = (Cpu::new(1), LagAndAdd { width: 3 });
 //! let twice = Sequential(vec![Box::new(lag.clone()), Box::new(Residual(lag))]);
 //!

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::strategy::Strategy;
 
-/// What stands in rows that nothing looks at: any token of the vocabulary.
+/// The token in rows that no query attends to: any of the vocabulary.
 const PADDING: u32 = 0;
 
 pub struct Session<'a, B: Backend, M: Model<B>> {
@@ -145,7 +145,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         Ok(Tokens(chosen))
     }
 
-    /// Feeds tokens whose logits nobody wants. A strategy that remembers nothing has nothing to do:
+    /// Feeds tokens whose logits are not needed. A strategy without a cache has nothing to do:
     /// it computes everything at the next [`Self::feed`].
     pub fn prefill(&mut self, new: &Tokens) -> Result<()> {
         if self.cache.strategy().remembers() {

@@ -1,5 +1,5 @@
-//! The names of what is compared: a [`Strategy`] is how the past is kept, a [`Slot`] the state that one
-//! layer keeps. How each strategy keeps each kind of slot is in [`crate::cache`].
+//! The names of what is compared: a [`Strategy`] is a way to keep the state of a decode, a [`Slot`] the state that
+//! one layer needs. How each strategy keeps each kind of slot is in [`crate::cache`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ pub enum Strategy {
     Onehot,
     /// fairseq's queue for a window: move every row down, append.
     Shift,
-    /// Padded, but what a decoder looks up in its source is projected anew at every step, not kept.
+    /// Padded, but cross-attention keys and values are projected from the encoder's output at every step, not kept.
     Reprojected,
 }
 
@@ -105,7 +105,7 @@ impl FromStr for Strategy {
     }
 }
 
-/// What one call node of a model asks to have remembered.
+/// The state that one layer keeps in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
     /// Every row, of so many numbers.

@@ -14,7 +14,7 @@
 //! replay. On a machine without a GPU, the CPU's are measured. By default a GPU measures what answers the
 //! question, on the transformer of three sizes (`toy`, `base`, `gpt2`) with one launch an operation and with one
 //! a step; all else there when a filter names it. The cases on a GPU come last, the most important first: they
-//! have a [budget](crate::measure::Settings::gpu_limit), and who is late may be left out.
+//! have a [budget](crate::measure::Settings::gpu_limit), and the last of them may be left out.
 //!
 //! Positions are a quarter of the way, or less, where a growing cache is small; and the capacity,
 //! where padding costs nothing any more. A step at position t feeds the t-th token.

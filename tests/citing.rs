@@ -213,11 +213,24 @@ fn a_citation_names_its_origin_and_is_found_again() {
 }
 
 #[test]
-fn the_citation_in_the_readme_follows_from_the_run_beside_it() {
-    let here = common::root();
-    let (page, results) = (here.join("README.md"), here.join("results"));
-    let found = program(&["check", text(&page), "--results", text(&results)], "");
+fn tables_and_citations_of_readme_and_results_follow_from_the_runs() {
+    let found = program(&["check", "README.md", "docs/RESULTS.md"], "");
     assert_eq!(found.code, 0, "{}{}", found.out, found.said);
+    assert!(found.out.matches("the table follows").count() >= 7, "{}", found.out);
+    assert!(found.out.matches("sha256:").count() >= 4, "{}", found.out);
+}
+
+#[test]
+fn cite_prints_what_the_readme_cites() {
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let quoted = readme.lines().find_map(|line| line.strip_prefix("> decode-bench ")).unwrap();
+    let cited = printed(&[
+        "cite",
+        "transformer-toy/padded/cpu/b1/t512",
+        "--vs",
+        "transformer-toy/concat/cpu/b1/t512",
+    ]);
+    assert_eq!(cited.lines().next().unwrap(), format!("decode-bench {quoted}"));
 }
 
 #[test]

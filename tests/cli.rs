@@ -46,6 +46,16 @@ fn refused(args: &[&str], named: &[&str]) {
     }
 }
 
+/// Exit code 1, and one line on standard error that says all of `named`.
+fn differs(args: &[&str], named: &[&str]) {
+    let output = program(args).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+    for name in named {
+        assert!(said.contains(name), "{args:?} should name {name}: {said}");
+    }
+}
+
 // ---- decode: the contract
 
 const STRATEGIES: [(&str, &str); 2] = [
@@ -959,25 +969,48 @@ fn a_run_to_set_against_another_must_be_one() {
 }
 
 #[test]
-fn report_prints_a_table_or_splices_it() {
+fn report_prints_tables_and_check_makes_them_again() {
     let run = run_folder();
     let run = run.path().to_str().unwrap();
     let table = printed(&["report", run]);
     assert!(table.contains("| padded |"), "{table}");
     let folder = tempdir().unwrap();
-    let page = folder.path().join("page.md");
-    let splice = ["report", run, "--splice", page.to_str().unwrap()];
-    refused(&splice, &["page.md", "No such file"]);
-    fs::write(&page, "no markers").unwrap();
-    refused(&splice, &["page.md", "decode-bench:begin"]);
-    assert_eq!(fs::read_to_string(&page).unwrap(), "no markers");
-    fs::write(&page, "before\n<!-- decode-bench:begin -->\nold\n<!-- decode-bench:end -->\nafter\n").unwrap();
-    assert_eq!(printed(&splice), "");
-    let spliced = fs::read_to_string(&page).unwrap();
+    let path = folder.path().join("page.md");
+    let page = path.to_str().unwrap();
+    let update = ["check", "--update", page];
+    refused(&update, &["page.md", "No such file"]);
+    fs::write(&path, "no markers").unwrap();
+    refused(&update, &["page.md", "decode-bench:begin"]);
+    refused(&["check", page], &["page.md", "no table and no citation"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "no markers");
+
+    let block = |command: &str| {
+        format!("before\n<!-- decode-bench:begin {command} -->\nold\n<!-- decode-bench:end -->\nafter\n")
+    };
+    fs::write(&path, block(&format!("report {run}"))).unwrap();
+    differs(&["check", page], &["page.md:2: `old`"]);
+    assert_eq!(printed(&update), "");
+    let updated = fs::read_to_string(&path).unwrap();
     assert!(
-        spliced.starts_with("before\n") && spliced.ends_with("\nafter\n") && !spliced.contains("\nold\n")
+        updated.starts_with("before\n") && updated.ends_with("\nafter\n") && !updated.contains("\nold\n")
     );
-    assert!(spliced.contains(table.trim()));
+    assert!(updated.contains(table.trim()));
+    assert!(printed(&["check", page]).contains("page.md:2: the table follows from `report "));
+    let at = updated.find(" µs").unwrap() - 1;
+    fs::write(&path, format!("{}9{}", &updated[..at - 1], &updated[at..])).unwrap();
+    differs(&["check", page], &["page.md:2: `"]);
+
+    for (command, said) in [
+        ("decode --model transformer", "line 2"),
+        ("list", "made by `report` or `cmp`"),
+        ("report 'unclosed", "a quote is not closed"),
+        ("report no/such/run", "no/such/run"),
+    ] {
+        fs::write(&path, block(command)).unwrap();
+        refused(&["check", page], &["page.md", said]);
+        refused(&update, &["page.md", said]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), block(command));
+    }
 }
 
 #[test]
@@ -995,7 +1028,7 @@ fn report_writes_a_page_as_a_whole_or_not_at_all() {
     assert!(!fs::read_to_string(&page).unwrap().contains("<td class=\"\">concat</td>"));
 
     let before = contents(folder.path());
-    refused(&[&html[..], &["--splice", "README.md"]].concat(), &["--html", "--splice"]);
+    refused(&[&html[..], &["--section", "brief"]].concat(), &["--html", "--section"]);
     refused(&[&html[..], &["--filter", "onehot"]].concat(), &["onehot"]);
     refused(&["report", run, "--html", folder.path().to_str().unwrap()], &["a directory"]);
     let samples = format!("{run}/samples.csv");

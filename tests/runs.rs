@@ -113,7 +113,7 @@ fn a_killed_run_keeps_every_sample_and_is_completed_by_resuming_it() {
             .samples
             .iter()
             .filter(|s| s.metric == Metric::DecodeNs && s.case.strategy.to_string() == strategy);
-        let mut rounds: Vec<u32> = ended.map(|s| s.round).collect();
+        let mut rounds: Vec<u32> = ended.map(|s| s.round.number()).collect();
         rounds.sort();
         assert_eq!(rounds, (101..141).collect::<Vec<u32>>(), "{strategy}: every round once");
     }
@@ -221,7 +221,7 @@ fn two_hundred_kills_lose_no_finished_sample() {
         .samples
         .iter()
         .filter(|s| s.metric == Metric::DecodeNs)
-        .map(|s| (s.case.strategy.to_string(), s.round))
+        .map(|s| (s.case.strategy.to_string(), s.round.code()))
         .collect();
     ended.sort();
     let every = ["concat", "naive", "padded"]

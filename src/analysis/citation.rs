@@ -8,7 +8,7 @@ use super::estimate::Estimate;
 use super::measurements::{rows, Series};
 use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::record::{Metric, Run, Sample};
+use crate::record::{Metric, Protocol, Run, Sample};
 
 /// The figure of one case, and its ratio to another of the same run where that was asked for.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Citation<'a> {
     /// One repetition, in the metric's unit.
     pub value: Estimate,
     /// Whether it is a step of whole decodes, and not one from a copy of a session.
-    pub of_decodes: bool,
+    pub protocol: Protocol,
     pub hash: String,
     pub other: Option<Other>,
 }
@@ -46,15 +46,15 @@ pub fn citation<'a>(run: &'a Run, case: Case, metric: Metric, other: Option<Case
     let against = |case: Case| {
         let theirs = samples(case)?;
         let comparison = compare(&series, &self::series(theirs));
-        let comparison = comparison.filter(|_| series.of_decodes() == self::series(theirs).of_decodes());
+        let comparison = comparison.filter(|_| series.protocol() == self::series(theirs).protocol());
         let comparison = comparison.ok_or_else(|| {
             Error::Input(format!("`{case}` gives no ratio: its samples are of another kind, or zero"))
         })?;
         Ok::<_, Error>(Other { case, comparison, hash: rows_hash(run, theirs) })
     };
     let value = series.median().ok_or_else(|| Error::file(&run.path, "no samples"))?;
-    let (of_decodes, hash) = (series.of_decodes(), rows_hash(run, mine));
-    Ok(Citation { run, case, metric, value, of_decodes, hash, other: other.map(against).transpose()? })
+    let (protocol, hash) = (series.protocol(), rows_hash(run, mine));
+    Ok(Citation { run, case, metric, value, protocol, hash, other: other.map(against).transpose()? })
 }
 
 fn series(rows: &[&Sample]) -> Series {
@@ -85,6 +85,7 @@ pub fn rows_hash(run: &Run, rows: &[&Sample]) -> String {
     hasher.update(format!("{origin}\n"));
     for Sample { case, metric, round, iters, value, mark, .. } in rows {
         let (value, mark) = (value.unwrap_or_default(), mark.as_deref().unwrap_or_default());
+        let round = round.code();
         hasher.update(format!("{case},{metric},{round},{iters},{value},{mark}\n"));
     }
     hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::estimate::{median, median_of, Estimate};
 use super::measurements::{Group, Measurements};
 use crate::case::Case;
-use crate::record::Metric;
+use crate::record::{Metric, Round};
 use crate::strategy::Strategy;
 
 /// The shapes of a whole decode under one strategy.
@@ -36,7 +36,7 @@ fn of_strategy(found: &Measurements, group: Group, strategy: Strategy) -> Option
     let shapes = count(Metric::Compiles)?;
     let mut positions = found.positions(group, strategy, Metric::CompileNs);
     positions.retain(|&position| position <= tokens);
-    let mut rounds: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    let mut rounds: BTreeMap<Round, Vec<f64>> = BTreeMap::new();
     let mut medians = Vec::new();
     for series in positions.iter().filter_map(|&t| found.series(&case.at(t), Metric::CompileNs)) {
         medians.extend(median_of(&series.values()));
@@ -60,13 +60,13 @@ fn of_strategy(found: &Measurements, group: Group, strategy: Strategy) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::Prefer;
     use crate::record::synthetic;
+    use crate::record::Protocol;
 
     #[test]
     fn a_decode_costs_the_sum_of_its_shapes_and_a_torn_round_does_not_count() {
         let mut run = synthetic::compiled(3);
-        let found = |run: &_| Measurements::of(run, Prefer::InTurn);
+        let found = |run: &_| Measurements::of(run, Protocol::Interleaved);
         let group = found(&run).groups()[0];
         let lines = compiling(&found(&run), group);
         let shapes: Vec<(String, usize, Option<usize>)> =
@@ -76,8 +76,11 @@ mod tests {
         let total = |line: &Compiling| line.total_ns.map(|total| (total.value, total.lo, total.hi, total.n));
         assert_eq!(total(&lines[1]), Some((1.1e9, 1e9, 1.2e9, 3)));
         assert_eq!(total(&lines[2]), Some((8.0 * 1.1e9, 8e9, 8.0 * 1.2e9, 3)));
-        run.samples
-            .retain(|s| !(s.round == 3 && s.case.position == 65 && s.case.strategy == Strategy::Chunked(64)));
+        run.samples.retain(|s| {
+            !(s.round == Round::Interleaved(3)
+                && s.case.position == 65
+                && s.case.strategy == Strategy::Chunked(64))
+        });
         let lines = compiling(&found(&run), group);
         assert_eq!(total(&lines[2]), Some((8.0 * 1.05e9, 8e9, 8.0 * 1.1e9, 2)));
         assert_eq!(total(&lines[1]).unwrap().3, 3);

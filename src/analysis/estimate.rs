@@ -18,6 +18,11 @@ impl Estimate {
     pub fn map(self, f: impl Fn(f64) -> f64) -> Estimate {
         Estimate { value: f(self.value), lo: f(self.lo), hi: f(self.hi), ..self }
     }
+
+    /// Of a ratio, the ratio the other way round.
+    pub fn inverse(self) -> Estimate {
+        Estimate { value: 1.0 / self.value, lo: 1.0 / self.hi, hi: 1.0 / self.lo, ..self }
+    }
 }
 
 pub(super) const CONFIDENCE: f64 = 0.95;

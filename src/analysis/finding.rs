@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::compare::Verdict;
 use super::crossing::Crossing;
 use super::estimate::{median, median_of, Estimate};
-use super::measurements::{Group, Measurements, Prefer};
+use super::measurements::{Analysis, Group, Measurements};
 use super::prediction::Predictor;
 use super::summary::{crossing_line, headline_positions, versus, CrossingLine};
 use crate::case::BackendName;
@@ -105,31 +105,31 @@ pub enum Prediction {
 
 /// All findings of a run, group by group: cached strategies against naive, padded and bounded against
 /// concat, the bytes at padded's crossing, the best chunk.
-pub fn findings(run: &Run) -> Vec<Finding> {
-    let (found, in_turn) = (Measurements::of(run, Prefer::Decodes), Measurements::of(run, Prefer::InTurn));
+pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
+    let Analysis { run, decodes: found, interleaved } = analysis;
     let of_group = |group: Group| {
-        let beats = pairs(&found, group).into_iter().flat_map(|(first, second)| {
-            let line = crossing_line(&found, group, first, second)?;
-            Some(beats_from(run, &found, group, &line))
+        let beats = pairs(found, group).into_iter().flat_map(|(first, second)| {
+            let line = crossing_line(found, group, first, second)?;
+            Some(beats_from(run, found, group, &line))
         });
-        let beats: Vec<Finding> = beats.map(|finding| held_against(&in_turn, finding)).collect();
+        let beats: Vec<Finding> = beats.map(|finding| held_against(interleaved, finding)).collect();
         let bytes: Vec<Finding> = beats.iter().filter_map(bytes_where_beaten).collect();
-        let chunks = compilers(&found, group);
-        let chunks = chunks.into_iter().filter_map(|c| best_chunk(run, &found, group, c));
+        let chunks = compilers(found, group);
+        let chunks = chunks.into_iter().filter_map(|c| best_chunk(run, found, group, c));
         beats.into_iter().chain(bytes).chain(chunks).collect::<Vec<_>>()
     };
     found.groups().into_iter().flat_map(of_group).collect()
 }
 
 /// The finding, and where the table of the same run says the opposite.
-fn held_against(in_turn: &Measurements, finding: Finding) -> Finding {
+fn held_against(interleaved: &Measurements, finding: Finding) -> Finding {
     let Question::BeatsFrom { first, second } = finding.question else { return finding };
     let opposite = |&t: &usize| {
-        let row = versus(in_turn, &finding.group.case(first, t), second).map(|row| row.verdict);
+        let row = versus(interleaved, &finding.group.case(first, t), second).map(|row| row.verdict);
         let said = said_at(finding.answer, t);
         said.zip(row).is_some_and(|(said, row)| row != Verdict::NotDistinguishable && row != said)
     };
-    let positions = headline_positions(&in_turn.positions(finding.group, first, Metric::StepNs));
+    let positions = headline_positions(&interleaved.positions(finding.group, first, Metric::StepNs));
     Finding { disagrees_at: positions.into_iter().find(opposite), ..finding }
 }
 
@@ -328,6 +328,7 @@ fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok,
 mod tests {
     use super::*;
     use crate::record::{synthetic, Sample};
+    use crate::record::{Protocol, Round};
 
     fn of(findings: &[Finding], wanted: Question) -> Finding {
         *findings.iter().find(|f| f.question == wanted).expect("the question was asked")
@@ -338,7 +339,7 @@ mod tests {
     #[test]
     fn a_crossing_is_found_and_predicted() {
         let run = synthetic::run(12);
-        let found = findings(&run);
+        let found = findings(&Analysis::of(&run));
         let (first, second) = (Strategy::Padded, Strategy::Concat);
         let beats = of(&found, Question::BeatsFrom { first, second });
         let Answer::At { value, lo: Some(lo), hi: Some(hi) } = beats.answer else { panic!("{beats:?}") };
@@ -358,7 +359,7 @@ mod tests {
     fn without_ceilings_nothing_is_predicted() {
         let mut run = synthetic::run(6);
         run.environment.read_bandwidth.clear();
-        let found = findings(&run);
+        let found = findings(&Analysis::of(&run));
         assert!(
             !found.is_empty()
                 && found.iter().all(|f| f.predicted.is_none() && f.measured_over_predicted.is_none())
@@ -370,7 +371,7 @@ mod tests {
     fn the_best_chunk_balances_compiling_and_running() {
         let mut run = synthetic::run(12);
         let run_ns = |of: Strategy, run: &Run| {
-            let found = Measurements::of(run, Prefer::Decodes);
+            let found = Measurements::of(run, Protocol::Decode);
             let case = format!("transformer-toy/{of}/cpu/b1/t512").parse().unwrap();
             found.median(&case, Metric::DecodeNs).unwrap().value
         };
@@ -381,11 +382,12 @@ mod tests {
             run.samples.retain(|sample| sample.metric != Metric::CompileNs);
             for strategy in [Strategy::Concat, Strategy::Chunked(64), Strategy::Padded] {
                 let case = format!("transformer-toy/{strategy}/nvrtc-sm_90/b1/t1").parse().unwrap();
-                let samples = (1..=8).map(|i| Sample::value(case, Metric::CompileNs, i, 1, ns as u64));
+                let samples = (1..=8)
+                    .map(|i| Sample::value(case, Metric::CompileNs, Round::Interleaved(i), 1, ns as u64));
                 run.samples.extend(samples);
             }
             let compiler = "nvrtc-sm_90".parse().unwrap();
-            of(&findings(&run), Question::BestChunk { tokens: 512, compiler })
+            of(&findings(&Analysis::of(&run)), Question::BestChunk { tokens: 512, compiler })
         };
         assert!(matches!(best(even / 4.0).answer, Answer::At { value: 64.0, .. }));
         let slow = best(even * 4.0);
@@ -399,22 +401,24 @@ mod tests {
         let mut run = synthetic::run(12);
         let question = Question::BeatsFrom { first: Strategy::Padded, second: Strategy::Concat };
         for sample in run.samples.iter_mut().filter(|sample| sample.metric == Metric::StepNs) {
-            sample.round += crate::record::FIRST_DECODE_ROUND - 1;
+            sample.round = Round::Decode(sample.round.number());
         }
-        assert_eq!(of(&findings(&run), question).disagrees_at, None);
+        assert_eq!(of(&findings(&Analysis::of(&run)), question).disagrees_at, None);
         let opposite = |strategy: &str, ns: u64| {
             let case = format!("transformer-toy/{strategy}/cpu/b1/t512").parse().unwrap();
-            (1..=12).map(move |round| Sample::value(case, Metric::StepNs, round, 1, ns + u64::from(round)))
+            (1..=12).map(move |round| {
+                Sample::value(case, Metric::StepNs, Round::Interleaved(round), 1, ns + u64::from(round))
+            })
         };
         run.samples.extend(opposite("padded", 900_000).chain(opposite("concat", 300_000)));
-        let found = of(&findings(&run), question);
+        let found = of(&findings(&Analysis::of(&run)), question);
         assert!(matches!(found.answer, Answer::At { .. }), "{found:?}");
         assert_eq!(found.disagrees_at, Some(512));
     }
 
     #[test]
     fn findings_are_plain_data() {
-        let json = serde_json::to_value(findings(&synthetic::run(12))).unwrap();
+        let json = serde_json::to_value(findings(&Analysis::of(&synthetic::run(12)))).unwrap();
         let first = &json[0];
         assert_eq!(first["group"], "transformer-toy, cpu, batch 1");
         assert_eq!(first["question"]["kind"], "beats-from");

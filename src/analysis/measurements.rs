@@ -6,13 +6,13 @@ use std::fmt;
 use super::estimate::MIN_ROUNDS;
 use super::estimate::{median, median_of, Estimate};
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
-use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
+use crate::record::{Metric, Protocol, Round, Run, Sample};
 use crate::strategy::Strategy;
 
 /// The samples of one case and metric, one repetition each, with their rounds, in the order taken.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    pub samples: Vec<(u32, f64)>,
+    pub samples: Vec<(Round, f64)>,
 }
 
 impl Series {
@@ -39,7 +39,7 @@ impl Series {
 
     /// One value per round: the median of the round's samples. Round 0 is none: it holds the
     /// samples that were not taken in turn.
-    pub fn rounds(&self) -> BTreeMap<u32, f64> {
+    pub fn rounds(&self) -> BTreeMap<Round, f64> {
         let medians = self
             .by_round()
             .into_iter()
@@ -47,9 +47,10 @@ impl Series {
         medians.collect()
     }
 
-    /// Whether these are steps of whole decodes, or of copies of a session: different quantities.
-    pub fn of_decodes(&self) -> bool {
-        self.samples.iter().any(|&(round, _)| round >= FIRST_DECODE_ROUND)
+    /// How the samples were taken; those of different protocols are different quantities.
+    pub fn protocol(&self) -> Protocol {
+        let protocols = self.samples.iter().map(|(round, _)| round.protocol());
+        protocols.max().unwrap_or(Protocol::Single)
     }
 
     /// The one value that all samples have, as what is counted does.
@@ -58,35 +59,35 @@ impl Series {
         self.samples.iter().all(|&(_, value)| value == first).then_some(first)
     }
 
-    pub(super) fn by_round(&self) -> BTreeMap<u32, Vec<f64>> {
-        let mut rounds: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-        for &(round, value) in self.samples.iter().filter(|(round, _)| *round > 0) {
+    pub(super) fn by_round(&self) -> BTreeMap<Round, Vec<f64>> {
+        let mut rounds: BTreeMap<Round, Vec<f64>> = BTreeMap::new();
+        for &(round, value) in self.samples.iter().filter(|(round, _)| *round != Round::Single) {
             rounds.entry(round).or_default().push(value);
         }
         rounds
     }
 }
 
-/// Of samples with their rounds, the preferred kind, or else the other, or else what was sampled alone.
-/// Of a round that was begun again after a kill, what was taken last counts: one step of a decode, two
-/// of a round in turn.
-fn one_kind<T: Copy>(samples: &[(u32, T)], prefer: Prefer) -> Vec<(u32, T)> {
-    let decoded = last_of_rounds(samples, 1, |round| round >= FIRST_DECODE_ROUND);
-    let in_turn = last_of_rounds(samples, 2, |round| (1..FIRST_DECODE_ROUND).contains(&round));
-    let kinds = match prefer {
-        Prefer::InTurn => [in_turn, decoded],
-        Prefer::Decodes => [decoded, in_turn],
+/// Of samples with their rounds, those of the preferred protocol, or else of the other, or else those outside of rounds.
+/// Of a round that was begun again after a kill, the last samples count: one step of a decode, two of an
+/// interleaved round.
+fn of_one_protocol<T: Copy>(samples: &[(Round, T)], preferred: Protocol) -> Vec<(Round, T)> {
+    let decoded = last_of_rounds(samples, 1, Protocol::Decode);
+    let interleaved = last_of_rounds(samples, 2, Protocol::Interleaved);
+    let kinds = match preferred {
+        Protocol::Decode => [decoded, interleaved],
+        Protocol::Interleaved | Protocol::Single => [interleaved, decoded],
     };
-    let rounds = |kind: &Vec<(u32, T)>| kind.iter().map(|(round, _)| round).collect::<BTreeSet<_>>().len();
+    let rounds = |kind: &Vec<(Round, T)>| kind.iter().map(|(round, _)| round).collect::<BTreeSet<_>>().len();
     let longest = kinds.iter().map(rounds).max().unwrap_or(0);
     let chosen = kinds.into_iter().find(|kind| rounds(kind) >= MIN_ROUNDS.min(longest).max(1));
     chosen.unwrap_or_else(|| samples.to_vec())
 }
 
-fn last_of_rounds<T: Copy>(samples: &[(u32, T)], most: usize, wanted: impl Fn(u32) -> bool) -> Vec<(u32, T)> {
-    let mut kept: Vec<(u32, T)> = Vec::new();
-    let mut taken: BTreeMap<u32, usize> = BTreeMap::new();
-    for &(round, value) in samples.iter().rev().filter(|(round, _)| wanted(*round)) {
+fn last_of_rounds<T: Copy>(samples: &[(Round, T)], most: usize, protocol: Protocol) -> Vec<(Round, T)> {
+    let mut kept: Vec<(Round, T)> = Vec::new();
+    let mut taken: BTreeMap<Round, usize> = BTreeMap::new();
+    for &(round, value) in samples.iter().rev().filter(|(round, _)| round.protocol() == protocol) {
         let count = taken.entry(round).or_default();
         *count += 1;
         if *count <= most {
@@ -99,11 +100,11 @@ fn last_of_rounds<T: Copy>(samples: &[(u32, T)], most: usize, wanted: impl Fn(u3
 
 /// The rows behind each case and metric of a run's tables: those that its figures are computed from.
 pub fn rows(run: &Run) -> BTreeMap<(Case, Metric), Vec<&Sample>> {
-    let mut rows: BTreeMap<(Case, Metric), Vec<(u32, &Sample)>> = BTreeMap::new();
+    let mut rows: BTreeMap<(Case, Metric), Vec<(Round, &Sample)>> = BTreeMap::new();
     for sample in run.samples.iter().filter(|sample| sample.value.is_some()) {
         rows.entry((sample.case, sample.metric)).or_default().push((sample.round, sample));
     }
-    let used = rows.into_iter().map(|(key, rows)| (key, one_kind(&rows, Prefer::InTurn)));
+    let used = rows.into_iter().map(|(key, rows)| (key, of_one_protocol(&rows, Protocol::Interleaved)));
     used.map(|(key, rows)| (key, rows.into_iter().map(|(_, row)| row).collect())).collect()
 }
 
@@ -141,22 +142,30 @@ pub struct Measurements {
     errors: BTreeMap<(Case, Metric), String>,
 }
 
-/// Which samples of a step are meant where there are several kinds. They are different quantities:
-/// a step from a copy of a session finds its rows where the copying left them, a step of a decode
-/// where the step before did. They are never mixed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefer {
-    /// Positions sampled for their own sake, strategies in turn: for tables.
-    InTurn,
-    /// Whole decodes: for curves over all positions.
-    Decodes,
+/// A run with its samples indexed once, for all tables, findings and figures.
+pub struct Analysis<'a> {
+    pub run: &'a Run,
+    /// Interleaved steps where there are any: for tables.
+    pub interleaved: Measurements,
+    /// Steps of whole decodes where there are any: for curves over all positions.
+    pub decodes: Measurements,
+}
+
+impl<'a> Analysis<'a> {
+    pub fn of(run: &'a Run) -> Analysis<'a> {
+        let of = |protocol| Measurements::of(run, protocol);
+        Analysis { run, interleaved: of(Protocol::Interleaved), decodes: of(Protocol::Decode) }
+    }
 }
 
 impl Measurements {
-    pub fn of(run: &Run, prefer: Prefer) -> Measurements {
+    /// The samples of one protocol where a case has samples of several: a step from a copy of a session finds its
+    /// rows where the copying left them, a step of a decode where the step before did. They are different quantities,
+    /// and never mixed.
+    pub fn of(run: &Run, preferred: Protocol) -> Measurements {
         let mut found = Measurements::all(run);
         for series in found.series.values_mut() {
-            series.samples = one_kind(&series.samples, prefer);
+            series.samples = of_one_protocol(&series.samples, preferred);
         }
         found
     }
@@ -173,14 +182,14 @@ impl Measurements {
         for row in &run.ledger {
             let series = found.series.entry((row.case, row.metric)).or_default();
             if series.samples.is_empty() {
-                series.samples.push((0, row.counted as f64));
+                series.samples.push((Round::Single, row.counted as f64));
             }
         }
         found
     }
 
     #[cfg(test)]
-    pub(super) fn insert(&mut self, case: Case, samples: Vec<(u32, f64)>) {
+    pub(super) fn insert(&mut self, case: Case, samples: Vec<(Round, f64)>) {
         self.series.insert((case, Metric::StepNs), Series { samples });
     }
 
@@ -190,7 +199,7 @@ impl Measurements {
 
     /// Whether the steps of this case are those of whole decodes.
     pub fn is_decoded(&self, case: &Case) -> bool {
-        self.series(case, Metric::StepNs).is_some_and(Series::of_decodes)
+        self.series(case, Metric::StepNs).is_some_and(|series| series.protocol() == Protocol::Decode)
     }
 
     pub fn median(&self, case: &Case, metric: Metric) -> Option<Estimate> {

@@ -34,7 +34,7 @@ pub use crossing::{crossing, Crossing, Curve};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
 pub use estimate::{bootstrap_ratio, median, median_of, Estimate, MIN_ROUNDS};
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
-pub use measurements::{rows, Group, Measurements, Prefer, Series};
+pub use measurements::{rows, Analysis, Group, Measurements, Series};
 pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
 pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};

@@ -57,7 +57,10 @@ impl<'a> Predictor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::{findings, Prediction, Prefer, Question};
+    use crate::analysis::Analysis;
+    use crate::analysis::{findings, Prediction, Question};
+    use crate::record::Protocol;
+    use crate::record::Round;
     use crate::record::{synthetic, Bandwidth, Gpu, PeakFlops, Run, Sample};
 
     /// The synthetic run's cases as if on a GPU: 3 TB/s, a step of concat in 40 kernels and one of padded in 34.
@@ -83,7 +86,7 @@ mod tests {
         }
         let count = |strategy, metric, kernels| {
             let case = format!("transformer-toy/{strategy}/{backend}/b1/t64").parse().unwrap();
-            Sample::value(case, metric, 0, 1, kernels)
+            Sample::value(case, metric, Round::Single, 1, kernels)
         };
         for (strategy, kernels) in [("concat", 40), ("padded", 34), ("naive", 40)] {
             run.samples.push(count(strategy, Metric::StepKernels, kernels));
@@ -94,7 +97,7 @@ mod tests {
     }
 
     fn predicted(run: &Run, strategy: Strategy, position: usize) -> Option<f64> {
-        let found = Measurements::of(run, Prefer::Decodes);
+        let found = Measurements::of(run, Protocol::Decode);
         let group = found.groups()[0];
         Predictor::new(&run.environment, &found, group, strategy).ns(position)
     }
@@ -124,7 +127,7 @@ mod tests {
     fn launches_move_a_predicted_crossing() {
         let (first, second) = (Strategy::Padded, Strategy::Concat);
         let beats = |run: &Run| {
-            let found = findings(run);
+            let found = findings(&Analysis::of(run));
             let asked = Question::BeatsFrom { first, second };
             found.iter().find(|finding| finding.question == asked).unwrap().predicted
         };

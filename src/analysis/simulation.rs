@@ -10,6 +10,7 @@
 use super::compare::Verdict;
 use super::estimate::SplitMix;
 use super::{compare, compare_across, crossing, Comparison, Crossing, Curve, Series};
+use crate::record::Round;
 
 impl SplitMix {
     fn uniform(&mut self) -> f64 {
@@ -52,7 +53,9 @@ impl SplitMix {
         let mut series = vec![Series::default(); truth.len()];
         for (round, speed) in (1..).zip(machine) {
             for (series, truth) in series.iter_mut().zip(truth) {
-                series.samples.extend((0..samples).map(|_| (round, truth * speed * self.noise())));
+                series
+                    .samples
+                    .extend((0..samples).map(|_| (Round::Interleaved(round), truth * speed * self.noise())));
             }
         }
         series
@@ -186,7 +189,8 @@ fn intervals_of_a_ratio_across_runs_cover_the_truth() {
 #[test]
 fn series_without_rounds_are_compared_and_say_so() {
     let mut random = SplitMix(10);
-    let mut series = |truth: f64| Series { samples: (0..40).map(|_| (0, truth * random.noise())).collect() };
+    let mut series =
+        |truth: f64| Series { samples: (0..40).map(|_| (Round::Single, truth * random.noise())).collect() };
     let found = compare(&series(1.2), &series(1.0)).unwrap();
     assert_eq!((found.pairing, found.verdict), (super::Pairing::Unpaired, Verdict::Slower));
 }

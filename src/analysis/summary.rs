@@ -6,10 +6,10 @@ use super::compare::{compare, Comparison};
 use super::crossing::{crossing, Crossing, Curve};
 use super::curve::floor_ns;
 use super::estimate::Estimate;
-use super::measurements::{Group, Measurements, Prefer, Series};
+use super::measurements::{Analysis, Group, Measurements, Series};
 use crate::case::Case;
 use crate::cost::Step;
-use crate::record::{Metric, Run, FIRST_DECODE_ROUND};
+use crate::record::{Metric, Round, Run};
 use crate::strategy::Strategy;
 
 /// One model, shape, backend and batch.
@@ -59,19 +59,19 @@ pub struct CrossingLine {
     pub to: usize,
 }
 
-pub fn summary(run: &Run) -> Vec<Summary> {
-    let (found, decodes) = (Measurements::of(run, Prefer::InTurn), Measurements::of(run, Prefer::Decodes));
+pub fn summary(analysis: &Analysis<'_>) -> Vec<Summary> {
+    let Analysis { run, interleaved: found, decodes } = analysis;
     let groups = found.groups().into_iter();
     let summaries = groups.map(|group| {
-        let positions = headline_positions(&step_positions(&found, group));
+        let positions = headline_positions(&step_positions(found, group));
         let strategies = found.strategies(group, Metric::StepNs);
         let cases = positions.iter().flat_map(|&t| strategies.iter().map(move |&s| group.case(s, t)));
-        let measured = cases.filter(|case| has_step(&found, case));
+        let measured = cases.filter(|case| has_step(found, case));
         Summary {
             group,
-            lines: measured.map(|case| line(run, &found, case)).collect(),
-            crossings: crossings(&decodes, group),
-            arithmetic: arithmetic(run, &found, group, &positions),
+            lines: measured.map(|case| line(run, found, case)).collect(),
+            crossings: crossings(decodes, group),
+            arithmetic: arithmetic(run, found, group, &positions),
         }
     });
     summaries.filter(|summary| !summary.lines.is_empty()).collect()
@@ -106,7 +106,7 @@ fn step_positions(found: &Measurements, group: Group) -> Vec<usize> {
     let cases: Vec<Case> = cases.collect();
     let chosen = |case: &&Case| {
         let series = found.series(case, Metric::StepNs);
-        series.is_some_and(|series| series.samples.iter().any(|&(round, _)| round < FIRST_DECODE_ROUND))
+        series.is_some_and(|series| series.samples.iter().any(|&(round, _)| !round.is_decode()))
     };
     let positions =
         |cases: &mut dyn Iterator<Item = &Case>| cases.map(|case| case.position).collect::<BTreeSet<_>>();
@@ -189,7 +189,7 @@ fn curves(
     second: Strategy,
     positions: &[usize],
 ) -> Vec<Curve> {
-    let mut curves: BTreeMap<u32, Curve> = BTreeMap::new();
+    let mut curves: BTreeMap<Round, Curve> = BTreeMap::new();
     for &t in positions {
         let rounds = |strategy| found.series(&group.case(strategy, t), Metric::StepNs).map(Series::rounds);
         let (Some(of_first), Some(of_second)) = (rounds(first), rounds(second)) else { continue };
@@ -228,7 +228,7 @@ mod tests {
                 let slower = if strategy == Strategy::Padded { ratio(position) } else { 1.0 };
                 let step = |(round, decode): (u32, &f64)| {
                     let strange = if outlier.random::<f64>() < 0.05 { 3.0 } else { 1.0 };
-                    (FIRST_DECODE_ROUND + round, 1e5 * slower * decode * noise(0.03) * strange)
+                    (Round::Decode(round + 1), 1e5 * slower * decode * noise(0.03) * strange)
                 };
                 let samples = (0..rounds).zip(&decodes).map(step).collect();
                 found.insert(example.under(strategy).at(position), samples);
@@ -253,11 +253,12 @@ mod tests {
         let mut found = Measurements::default();
         let example: Case = "transformer-toy/padded/cpu/b1/t1".parse().unwrap();
         for position in (1..=64).chain([256, 384, 512]) {
-            let first = if position <= 64 { FIRST_DECODE_ROUND } else { 1 };
+            let decoded = position <= 64;
+            let round = |i| if decoded { Round::Decode(i) } else { Round::Interleaved(i) };
             for (strategy, ns) in
-                [(Strategy::Concat, 1000.0), (Strategy::Padded, if first > 1 { 1500.0 } else { 500.0 })]
+                [(Strategy::Concat, 1000.0), (Strategy::Padded, if decoded { 1500.0 } else { 500.0 })]
             {
-                let samples = (0..12).map(|i| (first + i, ns + f64::from(i % 3))).collect();
+                let samples = (1..=12).map(|i| (round(i), ns + f64::from(i % 3))).collect();
                 found.insert(example.under(strategy).at(position), samples);
             }
         }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::compare::{compare, compare_across, Comparison, Pairing, Verdict};
 use super::curve::floor_ns;
 use super::estimate::Estimate;
-use super::measurements::{Measurements, Prefer, Series};
+use super::measurements::{Measurements, Series};
 use crate::case::{BackendName, Case};
-use crate::record::{Environment, Metric, Run, Unit};
+use crate::record::{Environment, Metric, Protocol, Run, Unit};
 use crate::strategy::Strategy;
 
-/// What every case is held against.
+/// The base that every case is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
     /// The same case of the same run under this strategy.
@@ -28,7 +28,7 @@ pub struct Versus<'a> {
     pub one: Measured<'a>,
     pub base: Measured<'a>,
     /// Whether these are steps of whole decodes, as there are at every position.
-    pub of_decodes: bool,
+    pub protocol: Protocol,
     /// Absent where there is no ratio, as over nothing.
     pub comparison: Option<Comparison>,
 }
@@ -46,7 +46,7 @@ pub struct Measured<'a> {
 /// Every case that has this metric, and whose base has it too, by run and case. Steps from copies of a
 /// session are only compared with such steps, steps of whole decodes with steps of whole decodes.
 pub fn against<'a>(runs: &'a [Run], base: Base, metric: Metric) -> Vec<Versus<'a>> {
-    let kinds = [Prefer::InTurn, Prefer::Decodes];
+    let kinds = [Protocol::Interleaved, Protocol::Decode];
     let found: Vec<_> = runs.iter().map(|run| kinds.map(|prefer| Measurements::of(run, prefer))).collect();
     let series = |(run, case): (usize, Case), kind: usize| found[run][kind].series(&case, metric);
     let has = |&place: &(usize, Case)| series(place, 0).is_some();
@@ -63,12 +63,12 @@ pub fn against<'a>(runs: &'a [Run], base: Base, metric: Metric) -> Vec<Versus<'a
     let one = |place: (usize, Case)| {
         let other = of_base(base, place, runs.len()).into_iter().find(has)?;
         let both = |kind: usize| Some((series(place, kind)?, series(other, kind)?));
-        let (a, b) = (0..kinds.len()).filter_map(both).find(|(a, b)| a.of_decodes() == b.of_decodes())?;
+        let (a, b) = (0..kinds.len()).filter_map(both).find(|(a, b)| a.protocol() == b.protocol())?;
         Some(Versus {
             metric,
             one: measured(place, a)?,
             base: measured(other, b)?,
-            of_decodes: a.of_decodes(),
+            protocol: a.protocol(),
             comparison: compared(a, b, metric, place.0 == other.0),
         })
     };
@@ -142,6 +142,7 @@ pub fn weights_differ(a: &Run, b: &Run) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Round;
     use crate::record::{synthetic, Sample};
 
     #[test]
@@ -181,14 +182,16 @@ mod tests {
     fn steps_of_decodes_are_not_compared_with_steps_of_copies() {
         let mut runs = [synthetic::run_at(6, &[64]), synthetic::run_at(6, &[64])];
         for sample in &mut runs[1].samples {
-            sample.round += if sample.round > 0 { 100 } else { 0 };
+            if let Round::Interleaved(round) = sample.round {
+                sample.round = Round::Decode(round);
+            }
         }
         let steps = |runs: &[Run]| against(runs, Base::FirstRun, Metric::StepNs).len();
         assert_eq!(steps(&runs), 0);
         let case = "transformer-toy/concat/cpu/b1/t64".parse().unwrap();
-        runs[0]
-            .samples
-            .extend((101..107).map(|round| Sample::value(case, Metric::StepNs, round, 1, 400_000)));
+        runs[0].samples.extend(
+            (1..=6).map(|round| Sample::value(case, Metric::StepNs, Round::Decode(round), 1, 400_000)),
+        );
         assert_eq!(steps(&runs), 1);
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Everything is f32 and three-dimensional, `[batch, rows, width]`, row-major. Weights are stored
 //! `[1, out, in]`: one-row products then read them in order, and the tied embedding table of the
-//! transformer is looked up and multiplied without a second copy.
+//! transformer is read by rows and multiplied without a second copy.
 
 pub mod cpu;
 pub mod cuda;
@@ -314,7 +314,7 @@ pub trait Backend: Sized + 'static {
         false
     }
 
-    // ---- for those who measure
+    // ---- for measuring
 
     /// Runs `work`, and says how long the device took for it by its own clock. Returns when the work is done.
     fn device_ns<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<(R, DeviceTime)> {
@@ -365,9 +365,9 @@ pub trait Backend: Sized + 'static {
     fn swiglu(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// `(a + b)·scale`.
     fn add(&self, a: &Self::Tensor, b: &Self::Tensor, scale: f32) -> Result<Self::Tensor>;
-    /// Each head of `size` numbers turned by its position, `[batch, n, x.width]`: numbers j and j + size/2
-    /// are a point, turned by the angle whose cosine and sine are `cos_sin[at + i - start][j]` and `[j + size/2]`.
-    /// turns `[1, capacity, size]`.
+    /// Rotary position embedding: each head of `size` numbers rotated by its position, `[batch, n, x.width]`: numbers j and j + size/2
+    /// are a point, rotated by the angle whose cosine and sine are `cos_sin[at + i - left_padding][j]` and `[j + size/2]`.
+    /// cos_sin `[1, capacity, size]`.
     fn rope(
         &self,
         call: &Call<Self::Input>,

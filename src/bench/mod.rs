@@ -41,7 +41,7 @@ use step::steps;
 use crate::case::Case;
 use crate::error::{one_line, usage, Error, Result};
 use crate::measure::{Budget, Machines, Record, Settings, NO_DRIVER_CACHE};
-use crate::record::{Metric, Sample};
+use crate::record::{Metric, Round, Sample};
 use crate::suite;
 
 /// What the bench program is asked to do.
@@ -202,7 +202,7 @@ impl Bench {
         let (Err(Error::Device { backend, what }), Some(record)) = (&result, record) else { return result };
         eprintln!("{backend}: {what}; the run goes on without these cases");
         let error = result.as_ref().expect_err("matched above").to_string();
-        let mut rows = cases.iter().map(|case| Sample::failed(*case, metric, 0, &error));
+        let mut rows = cases.iter().map(|case| Sample::failed(*case, metric, Round::Single, &error));
         rows.try_for_each(|sample| record.sample(&sample))
     }
 }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::measure::equality::gate;
 use crate::measure::reorder::{self, Beams};
 use crate::measure::{exact, Budget, Fixture};
-use crate::record::{Metric, Sample};
+use crate::record::{Metric, Round, Sample};
 use crate::strategy::Strategy;
 use crate::{on_backend, suite};
 
@@ -117,7 +117,7 @@ fn missing(cases: &[Case], record: Option<&Record>) -> Range<u32> {
     let Some(record) = record else { return 1..2 };
     let last = |case: &Case| {
         let of_case = record.done.samples.iter().filter(|s| s.case == *case && s.metric == Metric::ReorderNs);
-        of_case.map(|sample| sample.round).max().unwrap_or(0)
+        of_case.map(|sample| sample.round.number()).max().unwrap_or(0)
     };
     let taken = cases.iter().map(last).min().unwrap_or(ROUNDS);
     let enough = taken as usize > MIN_ROUNDS;
@@ -140,7 +140,7 @@ fn count<B: Backend>(
         let row = reorder::count(fixture, case)?;
         exact::check(std::slice::from_ref(&row))?;
         if let Some(record) = &mut record {
-            record.sample(&Sample::value(*case, Metric::ReorderBytes, 0, 1, row.counted))?;
+            record.sample(&Sample::value(*case, Metric::ReorderBytes, Round::Single, 1, row.counted))?;
             record.writer.ledger(&row)?;
         }
     }

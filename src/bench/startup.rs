@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::measure::startup::in_a_child;
 use crate::model::weights::Weights;
 use crate::model::Config;
-use crate::record::{Metric, Sample};
+use crate::record::{Metric, Round, Sample};
 use crate::strategy::Strategy;
 
 /// Starts `program` anew for every sample, from a checkpoint written for the purpose. `criterion`
@@ -62,7 +62,7 @@ fn start_some(
         match in_a_child(program, case, checkpoint, &bench.settings) {
             Ok(phases) => phases.samples(case).iter().try_for_each(|sample| record.sample(sample))?,
             Err(error @ Error::Input(_)) => {
-                return record.sample(&Sample::failed(*case, Metric::LoadNs, 0, error))
+                return record.sample(&Sample::failed(*case, Metric::LoadNs, Round::Single, error))
             }
             Err(error) => return Err(error),
         }
@@ -110,7 +110,7 @@ fn start(
     criterion(&mut timing);
     match (timing.finish(), record) {
         (Err(error @ Error::Input(_)), Some(record)) => {
-            record.sample(&Sample::failed(case, Metric::LoadNs, 0, error))
+            record.sample(&Sample::failed(case, Metric::LoadNs, Round::Single, error))
         }
         (result, _) => result,
     }

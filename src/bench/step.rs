@@ -1,6 +1,5 @@
 //! Steps: each case through criterion, then the strategies of a position in turn, then whole decodes.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::{fixtures, Bench, Keep, Record, Timing};
@@ -11,11 +10,13 @@ use crate::error::{Error, Result};
 use crate::measure::equality::gate;
 use crate::measure::interleaved::{self, Arm};
 use crate::measure::{ceilings, trace, Budget, Fixture, Prefilled, StopRule};
-use crate::record::{Metric, Run, Sample, FIRST_DECODE_ROUND};
+use crate::record::{Metric, Round, Run, Sample};
 use crate::{analysis, on_backend, suite};
 
 /// Rounds in which the strategies of a position are timed in turn.
 const ROUNDS: u32 = 12;
+/// With a precision to reach.
+const MOST_ROUNDS: u32 = 100;
 const PREFILL_ROUNDS: u32 = 6;
 const TRACE_BUDGET: Duration = Duration::from_secs(60);
 /// Of all that criterion takes of a case.
@@ -102,7 +103,7 @@ fn alone<B: Backend>(
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>),
 ) -> Result<()> {
-    if record.as_ref().is_some_and(|record| has_rounds(record, &case, Metric::StepNs, 0..1)) {
+    if record.as_ref().is_some_and(|record| has(record, &case, Metric::StepNs, Round::Single)) {
         return Ok(());
     }
     let prefilled = fixture.prefilled(&case)?;
@@ -111,14 +112,20 @@ fn alone<B: Backend>(
     let mut timing = Timing::new(case, time, |iters, keep| {
         let elapsed = prefilled.time_steps(iters)?;
         if let (Keep::Sample, Some(record)) = (keep, &mut record) {
-            record.sample(&Sample::value(case, Metric::StepNs, 0, iters, elapsed.as_nanos() as u64))?;
+            record.sample(&Sample::value(
+                case,
+                Metric::StepNs,
+                Round::Single,
+                iters,
+                elapsed.as_nanos() as u64,
+            ))?;
         }
         Ok(elapsed)
     });
     criterion(&mut timing);
     match (timing.finish(), record) {
         (Err(error @ Error::Device { .. }), Some(record)) => {
-            record.sample(&Sample::failed(case, Metric::StepNs, 0, error))
+            record.sample(&Sample::failed(case, Metric::StepNs, Round::Single, error))
         }
         (result, _) => result,
     }
@@ -138,12 +145,12 @@ fn warm_up<B: Backend>(prefilled: &Prefilled<'_, B>, time: Duration) -> Result<D
     }
 }
 
-/// Prompts long enough for the arithmetic to count. Those who remember nothing have no prefill: all
+/// Prompts long enough for the arithmetic to count. A strategy without a cache has no prefill: all
 /// their steps are one.
 pub(super) fn prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case], record: &mut Record) -> Result<()> {
     let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();
     let cases: Vec<Case> = cases.iter().filter(long).copied().collect();
-    let taken = |case: &Case, round| has_rounds(record, case, Metric::PrefillNs, round..round + 1);
+    let taken = |case: &Case, round| has(record, case, Metric::PrefillNs, Round::Interleaved(round));
     let missing = |round: &u32| !cases.iter().all(|case| taken(case, *round));
     let missing: Vec<u32> = (1..=PREFILL_ROUNDS).filter(missing).collect();
     if !missing.is_empty() {
@@ -151,7 +158,7 @@ pub(super) fn prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case], record:
     }
     for round in missing {
         interleaved::prefill_round(fixture, &cases, round, |sample| record.sample(sample))?;
-        cases.first().map_or(Ok(()), |case| record.clocks(case, round))?;
+        cases.first().map_or(Ok(()), |case| record.clocks(case, Round::Interleaved(round)))?;
     }
     Ok(())
 }
@@ -165,10 +172,10 @@ pub(super) fn in_turn<B: Backend>(
 ) -> Result<()> {
     let most = match stop.precision {
         None => ROUNDS,
-        Some(_) => FIRST_DECODE_ROUND - 1,
+        Some(_) => MOST_ROUNDS,
     };
     let taken =
-        |round: u32| cases.iter().all(|case| has_rounds(record, case, Metric::StepNs, round..round + 1));
+        |round: u32| cases.iter().all(|case| has(record, case, Metric::StepNs, Round::Interleaved(round)));
     let missing: Vec<u32> = (1..=most).filter(|&round| !taken(round)).collect();
     let mut series: Vec<Series> = cases.iter().map(|case| rounds_of(&record.done, case)).collect();
     if missing.is_empty() || narrow(&series, stop) {
@@ -182,11 +189,11 @@ pub(super) fn in_turn<B: Backend>(
         }
         interleaved::round(&arms, round, |sample| {
             if let (Some(i), Metric::StepNs) = (cases.iter().position(|c| *c == sample.case), sample.metric) {
-                series[i].samples.extend(sample.per_iteration().map(|ns| (round, ns)));
+                series[i].samples.extend(sample.per_iteration().map(|ns| (Round::Interleaved(round), ns)));
             }
             record.sample(sample)
         })?;
-        record.clocks(&cases[0], round)?;
+        record.clocks(&cases[0], Round::Interleaved(round))?;
         if narrow(&series, stop) {
             break;
         }
@@ -233,7 +240,7 @@ fn width(series: &Series) -> Option<f64> {
 /// What a run already has of a case's rounds in turn.
 fn rounds_of(run: &Run, case: &Case) -> Series {
     let mine = run.samples.iter().filter(|s| s.case == *case && s.metric == Metric::StepNs);
-    let in_turn = mine.filter(|s| (1..FIRST_DECODE_ROUND).contains(&s.round));
+    let in_turn = mine.filter(|s| matches!(s.round, Round::Interleaved(_)));
     Series { samples: in_turn.filter_map(|s| Some((s.round, s.per_iteration()?))).collect() }
 }
 
@@ -256,9 +263,9 @@ pub(super) fn whole_decodes<B: Backend>(
     decoded.unwrap_or(Ok(()))
 }
 
-fn has_rounds(record: &Record, case: &Case, metric: Metric, rounds: Range<u32>) -> bool {
+fn has(record: &Record, case: &Case, metric: Metric, round: Round) -> bool {
     let mut rows = record.done.samples.iter();
-    rows.any(|s| s.case == *case && s.metric == metric && rounds.contains(&s.round))
+    rows.any(|s| s.case == *case && s.metric == metric && s.round == round)
 }
 
 /// What is being timed and about how long the rest will take, a line for each group of cases.
@@ -291,7 +298,7 @@ mod tests {
     use super::*;
 
     fn series(rounds: u32, spread: f64) -> Series {
-        let sample = |i: u32| (i / 2 + 1, 100.0 + spread * f64::from(i / 2 % 5));
+        let sample = |i: u32| (Round::Interleaved(i / 2 + 1), 100.0 + spread * f64::from(i / 2 % 5));
         Series { samples: (0..2 * rounds).map(sample).collect() }
     }
 

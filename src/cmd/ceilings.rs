@@ -1,4 +1,4 @@
-//! `ceilings`: what a step is held against, and what starting its kernels costs.
+//! `ceilings`: read bandwidth, FLOP/s and launch costs of a machine.
 
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
 use decode_bench::error::Result;
@@ -19,12 +19,12 @@ Example:
 pub struct Args {
     #[arg(long, default_value_t = BackendName::Cuda, value_parser = Named::<BackendName>::parser())]
     backend: BackendName,
-    /// Whose weights are as many bytes as are read
+    /// Model whose weights set the number of bytes to read
     #[arg(long, default_value = "transformer")]
     model: ModelKind,
     #[arg(long, default_value = "toy")]
     shape: ShapeName,
-    /// Threads of the pool [default: all physical cores]
+    /// CPU threads [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]
     threads: Option<usize>,
     /// Print one line of JSON

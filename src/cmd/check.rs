@@ -1,31 +1,49 @@
-//! `check`: does what a text cites follow from rows that are there?
+//! `check`: do the figures and tables of a text follow from the runs that they name?
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
+
 use decode_bench::analysis::{citation, rows, rows_hash, Citation};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
+use decode_bench::files::write_atomically;
 use decode_bench::record::{Metric, Run};
+use decode_bench::report::blocks::{blocks, replace, Block};
 use decode_bench::report::check::{claims, quotes, Quote};
 use decode_bench::report::cite::sentence;
 
-use super::{print, runs_under};
+use super::{print, runs_under, Cli, Verb};
 
-/// Find the rows behind a citation again, and say whether its numbers follow from them.
+/// Check that the tables and citations of a text follow from the runs that they name.
 ///
-/// Exits with 1 if one does not, and with 2 if no run has the rows.
+/// A table stands between two lines, the first of which holds the command that makes it:
+///
+///   <!-- decode-bench:begin report results/RUN --section brief -->
+///   <!-- decode-bench:end -->
+///
+/// It is made again and compared as a whole. Of a citation, as `cite` prints it, the samples are found again by
+/// their hash, and each number is compared. Exits with 1 if something does not follow, with 2 if a run is missing.
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
 Examples:
-  decode-bench check README.md
-  decode-bench check sha256:0123456789abcdef --results results")]
+  decode-bench check README.md docs/RESULTS.md
+  decode-bench check --update docs/RESULTS.md
+  decode-bench check sha256:0123456789abcdef --results results"
+)]
 pub struct Args {
-    /// A file, - for standard input, a pasted citation, or the hash alone
-    text: String,
-    /// Where run folders are
+    /// Files, - for standard input, a pasted citation, or a hash alone
+    #[arg(required = true, value_name = "TEXT")]
+    texts: Vec<String>,
+    /// Make the tables of these files again and write them into the files
+    #[arg(long)]
+    update: bool,
+    /// Folder of the runs that are cited
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
 }
@@ -34,17 +52,30 @@ pub struct Args {
 const MOST_BYTES: u64 = 16 << 20;
 
 pub fn run(args: Args) -> Result<()> {
-    let text = text(&args.text)?;
-    let quotes = quotes(&text);
-    if quotes.is_empty() {
-        let what = "no citation: nothing like sha256:0123456789abcdef is in the text";
-        return Err(Error::Input(what.into()));
+    if args.update {
+        return args.texts.iter().try_for_each(|path| update(Path::new(path)));
     }
-    let runs = runs_under(&args.results)?;
-    let runs: Vec<Hashed<'_>> = runs.iter().map(Hashed::of).collect();
+    let mut runs = None;
     let mut wrong = Vec::new();
-    for quote in &quotes {
-        wrong.extend(check(quote, &runs, &args.results)?);
+    for argument in &args.texts {
+        let text = text(argument)?;
+        let (quotes, blocks) = (quotes(&text), blocks(&text).map_err(|e| Error::file(argument, e))?);
+        if quotes.is_empty() && blocks.is_empty() {
+            let what = format!(
+                "{argument}: no table and no citation: nothing like sha256:0123456789abcdef is in it"
+            );
+            return Err(Error::Input(what));
+        }
+        for block in &blocks {
+            wrong.extend(check_table(argument, block)?);
+        }
+        if !quotes.is_empty() && runs.is_none() {
+            runs = Some(runs_under(&args.results)?);
+        }
+        let hashed: Vec<Hashed<'_>> = runs.iter().flatten().map(Hashed::of).collect();
+        for quote in &quotes {
+            wrong.extend(check(quote, &hashed, &args.results)?);
+        }
     }
     match wrong.is_empty() {
         true => Ok(()),
@@ -54,6 +85,59 @@ pub fn run(args: Args) -> Result<()> {
             wrong.join("; ")
         ))),
     }
+}
+
+/// Says whether the table follows; returns what does not.
+fn check_table(page: &str, block: &Block) -> Result<Option<String>> {
+    let made = made(page, block)?;
+    let place = format!("{page}:{}", block.line);
+    let mut lines = made.trim().lines().map(Some).chain(std::iter::repeat(None));
+    let mut stands = block.content.lines().map(Some).chain(std::iter::repeat(None));
+    let differs = (block.content != made.trim())
+        .then(|| lines.by_ref().zip(stands.by_ref()).find(|(made, stands)| made != stands))
+        .flatten();
+    match differs {
+        None => {
+            print(&format!("{place}: the table follows from `{}`\n", block.command))?;
+            Ok(None)
+        }
+        Some((made, stands)) => {
+            let [made, stands] = [made, stands].map(|line| line.unwrap_or("nothing"));
+            let said = format!("{place}: `{stands}`, and `{}` says `{made}`", block.command);
+            print(&format!("{said}\n"))?;
+            Ok(Some(said))
+        }
+    }
+}
+
+/// What the block's command prints now.
+fn made(page: &str, block: &Block) -> Result<String> {
+    let wrong = |what: &dyn std::fmt::Display| {
+        Error::file(
+            page,
+            format!("line {}: `{}`: {}", block.line, block.command, crate::one_line(&what.to_string())),
+        )
+    };
+    let words = shlex::split(&block.command).ok_or_else(|| wrong(&"a quote is not closed"))?;
+    let line = std::iter::once("decode-bench".to_string()).chain(words);
+    let made = match Cli::try_parse_from(line).map_err(|e| wrong(&e))?.verb {
+        Verb::Report(args) => super::report::text(&args),
+        Verb::Cmp(args) => super::cmp::text(&args),
+        _ => Err(Error::Input("a table is made by `report` or `cmp`".into())),
+    };
+    made.map_err(|e| wrong(&e))
+}
+
+/// Writes into the page what its commands print now.
+fn update(path: &Path) -> Result<()> {
+    let page = fs::read_to_string(path).map_err(Error::io(path))?;
+    let found = blocks(&page).map_err(|e| Error::file(path, e))?;
+    if found.is_empty() {
+        return Err(Error::file(path, "no table: no line begins with <!-- decode-bench:begin"));
+    }
+    let name = path.display().to_string();
+    let contents = found.iter().map(|block| made(&name, block)).collect::<Result<Vec<_>>>()?;
+    write_atomically(path, replace(&page, &contents)?.as_bytes())
 }
 
 fn are(n: usize) -> String {

@@ -19,19 +19,19 @@ pub struct Args {
     /// Case ids, as `list` prints them
     #[arg(required = true, value_name = "CASE")]
     cases: Vec<String>,
-    /// A folder under results/ [default: the newest that has all these cases]
+    /// Run folder [default: the newest whose tables have all these cases]
     #[arg(long)]
     run: Option<PathBuf>,
-    /// Also say how many times as long as this case of the same run it takes
+    /// Also compare with this case of the same run
     #[arg(long, value_name = "CASE")]
     vs: Option<String>,
-    /// What is cited
+    /// Metric to cite
     #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
     metric: Metric,
-    /// As BibTeX
+    /// Print BibTeX
     #[arg(long)]
     bibtex: bool,
-    /// Where run folders are
+    /// Folder of the runs
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
     /// Cite a run of a program with uncommitted changes, and say so
@@ -66,22 +66,36 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// The newest run that has all the cases; if none has, the error names the nearest that there are.
+/// The newest run that has all the cases as tables show them, and not only as steps of whole decodes; or else the
+/// newest that has them at all. If none has, the error names the nearest that there are.
 fn newest(args: &Args) -> Result<Run> {
     let wanted: Vec<&String> = args.cases.iter().chain(&args.vs).collect();
     let mut all = Vec::new();
+    let mut decoded = None;
     for run in runs_under(&args.results)? {
         let known = known(&run, args.metric);
         if wanted.iter().all(|id| known.contains(id)) {
-            return Ok(run);
+            if wanted.iter().all(|id| is_in_a_table(&run, id, args.metric)) {
+                return Ok(run);
+            }
+            decoded.get_or_insert(run);
         }
         all.extend(known);
+    }
+    if let Some(run) = decoded {
+        return Ok(run);
     }
     for id in &wanted {
         named(id, &all)?;
     }
     let what = format!("no run has all of these cases with {}; cite them one by one", args.metric);
     Err(Error::file(&args.results, what))
+}
+
+fn is_in_a_table(run: &Run, id: &str, metric: Metric) -> bool {
+    let mut mine =
+        run.samples.iter().filter(|sample| sample.metric == metric && sample.case.to_string() == id);
+    mine.any(|sample| !sample.round.is_decode())
 }
 
 fn known(run: &Run, metric: Metric) -> Vec<String> {

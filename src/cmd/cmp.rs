@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use decode_bench::analysis::{against, weights_differ, Base, Verdict, Versus, MIN_ROUNDS};
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{Metric, Run};
+use decode_bench::record::{Metric, Protocol, Run};
 use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
@@ -17,37 +17,37 @@ use super::{open_run, print};
 
 /// Compare strategies within a run, or the same cases across runs, machines and backends.
 ///
-/// Within a run, ratios are formed in each round and held against how far each case is from itself; between
-/// runs they are ratios of medians (†), held against the wider of both runs' bands.
+/// Within a run, ratios are formed in each round and compared with the A/A band; between runs they are ratios of
+/// medians (†), compared with the wider of both runs' bands.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   decode-bench cmp results/2026-01-31T12-00-00Z-my-machine --filter '/b1/t512'
   decode-bench cmp results/before results/after --fail-if-slower 5%")]
 pub struct Args {
-    /// Folders under results/; the first is what others are compared with
+    /// Run folders; the others are compared with the first
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// What differs between the two [default: strategy for one run, run for several]
+    /// The property in which two cases differ [default: strategy for one run, run for several]
     #[arg(long, value_enum)]
     by: Option<By>,
     /// The strategy or backend that others are compared with [default: concat, cpu]
     #[arg(long, value_name = "NAME")]
     base: Option<String>,
-    /// What is compared
+    /// Metric to compare
     #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
     metric: Metric,
-    /// A regular expression; only cases whose id it matches anywhere are compared
+    /// Regular expression: only cases whose id it matches are compared
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
-    /// Also the steps of whole decodes, one at every position, where others were sampled for their own sake
+    /// Also include the steps of whole decodes
     #[arg(long)]
     every_step: bool,
     #[arg(long, value_enum, default_value_t = Shape::Table)]
     format: Shape,
     #[arg(long, value_enum, default_value_t = Sort::Case)]
     sort: Sort,
-    /// Exit with 1 if a case is slower and the lower end of its interval is beyond this
+    /// Exit with 1 if a case is slower and its whole interval is beyond this
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     fail_if_slower: Option<f64>,
 }
@@ -75,10 +75,36 @@ enum Sort {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let runs = args.runs.iter().map(|run| open_run(run)).collect::<Result<Vec<Run>>>()?;
-    same_weights(&runs)?;
-    let base = base(&args)?;
-    let mut found = against(&runs, base, args.metric);
+    let runs = opened(&args)?;
+    let found = compared(&args, &runs)?;
+    print(&comparisons(&found, format(&args))?)?;
+    args.fail_if_slower.map_or(Ok(()), |limit| fail_if_slower(&found, limit))
+}
+
+/// What `run` prints.
+///
+/// # Errors
+/// As `run`.
+pub fn text(args: &Args) -> Result<String> {
+    comparisons(&compared(args, &opened(args)?)?, format(args))
+}
+
+fn opened(args: &Args) -> Result<Vec<Run>> {
+    args.runs.iter().map(|run| open_run(run)).collect()
+}
+
+fn format(args: &Args) -> Format {
+    match args.format {
+        Shape::Table => Format::Table,
+        Shape::Markdown => Format::Markdown,
+        Shape::Csv => Format::Csv,
+        Shape::Json => Format::Json,
+    }
+}
+
+fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Vec<Versus<'a>>> {
+    same_weights(runs)?;
+    let mut found = against(runs, base(args)?, args.metric);
     if found.is_empty() {
         let what = format!("nothing to compare: no case has {} on both sides", args.metric);
         return Err(Error::Input(what));
@@ -92,22 +118,15 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     let ratio = |versus: &Versus<'_>| versus.comparison.map_or(f64::INFINITY, |c| c.ratio.value);
-    if !args.every_step && found.iter().any(|versus| !versus.of_decodes) {
-        found.retain(|versus| !versus.of_decodes);
+    if !args.every_step && found.iter().any(|versus| versus.protocol != Protocol::Decode) {
+        found.retain(|versus| versus.protocol != Protocol::Decode);
     }
     match args.sort {
         Sort::Case => found.sort_by_key(|versus| versus.one.case),
         Sort::Ratio => found.sort_by(|a, b| ratio(a).total_cmp(&ratio(b))),
         Sort::Time => found.sort_by(|a, b| a.one.value.value.total_cmp(&b.one.value.value)),
     }
-    let format = match args.format {
-        Shape::Table => Format::Table,
-        Shape::Markdown => Format::Markdown,
-        Shape::Csv => Format::Csv,
-        Shape::Json => Format::Json,
-    };
-    print(&comparisons(&found, format)?)?;
-    args.fail_if_slower.map_or(Ok(()), |limit| fail_if_slower(&found, limit))
+    Ok(found)
 }
 
 fn same_weights(runs: &[Run]) -> Result<()> {

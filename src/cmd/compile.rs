@@ -29,13 +29,13 @@ a compiler of whole steps, such as XLA, compiles all of a step again for every s
 A kernel takes about a tenth of a second on a core of its own: concat over 512 tokens of the toy
 shape, 1047 kernels, two minutes a round; the default list, 1537 kernels, three.")]
 pub struct Args {
-    /// What to compile for: sm_80, sm_90, ...; one that NVRTC does not know is answered with a list
+    /// GPU architecture, such as sm_80 or sm_90; an unknown one is answered with a list
     #[arg(long, value_name = "ARCH")]
     arch: String,
-    /// Comma-separated, chunked-N for any N [default: concat, chunks of 8 to 256, padded]
+    /// Strategies, comma-separated; chunked-N for any N [default: concat, chunks of 8 to 256, padded]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Named::<Strategy>::parser())]
     strategy: Vec<Strategy>,
-    /// How far the decode goes
+    /// Tokens to decode
     #[arg(long, value_name = "N")]
     tokens: usize,
     #[arg(long, default_value_t = ModelKind::Transformer, value_parser = Named::<ModelKind>::parser())]
@@ -44,13 +44,13 @@ pub struct Args {
     shape: ShapeName,
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
-    /// How often each shape is compiled
+    /// Rounds: how often each shape is compiled
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Where run folders are made
+    /// Folder that run folders are made in
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
-    /// A run to complete
+    /// Run folder to complete
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
 }

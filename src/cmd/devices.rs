@@ -6,7 +6,7 @@ use decode_bench::record::Environment;
 
 use super::print;
 
-/// Print what can be run on here: the CPU, GPUs, and NVRTC to compile for them; or why not.
+/// List the CPU, GPUs and NVRTC libraries found here, or the reason why one is missing.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:

@@ -9,7 +9,7 @@ use decode_bench::record::{self, Imported, Run};
 
 use super::print;
 
-/// Take in a run from someone else, after doubting all that it says.
+/// Validate a run folder or archive, and copy it into results/.
 ///
 /// Only the four files of a run are copied. One that is there already, byte for byte, is left alone; another
 /// one of the same name is refused.
@@ -22,9 +22,9 @@ Example:
 Limits: 64 MiB an archive, 256 MiB unpacked, 1000 files; 1 MiB environment.json; 64 MiB and a million
 rows a table; 4096 characters a text; a week a sample.")]
 pub struct Args {
-    /// A run's folder, or a .tar, .tar.gz, .tgz or .zip of one
+    /// Run folder, or a .tar, .tar.gz, .tgz or .zip of one
     source: PathBuf,
-    /// Where it is copied to, under the name it comes with
+    /// Folder to copy the run into; it keeps its name
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
 }

@@ -11,7 +11,7 @@ use super::print;
 Example:
   decode-bench list --filter 'transformer-toy/(padded|concat)'")]
 pub struct Args {
-    /// A regular expression; cases whose id it matches anywhere are listed
+    /// Regular expression: cases whose id it matches are listed
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
 }

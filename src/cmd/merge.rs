@@ -18,12 +18,12 @@ use super::print;
 Example:
   decode-bench merge results/2026-01-31-four-machines results/parts/*")]
 pub struct Args {
-    /// The merged run's folder, new or merged before
+    /// Folder of the merged run, new or merged before
     out: PathBuf,
     /// Runs of shards, finished or not, or merged runs
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// Write what there is, though something is missing
+    /// Write the merged run even if something is missing
     #[arg(long)]
     partial: bool,
 }

@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 use decode_bench::error::{Error, Result};
 use decode_bench::record::Run;
 
-/// What does a cache buy in autoregressive decoding, and which kind?
+/// Measures what a cache buys in autoregressive decoding, and which kind of cache.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = false, after_help = AFTER_HELP)]
 pub struct Cli {
@@ -41,7 +41,7 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Measuring is `cargo bench`; these verbs look at cases, models and runs.
+`cargo bench` measures; these commands inspect cases, models and runs.
 
 Exit codes:
   0  done

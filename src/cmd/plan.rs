@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{parse, print};
 
-/// Print which shard measures which cases, a line of JSON for each group of compared cases.
+/// Print the plan: one line of JSON for each group of cases and its shard.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -14,10 +14,10 @@ Example:
 
 `run --shard 1/4` with the same filter measures the first shard. `cost` compares groups; it is no time.")]
 pub struct Args {
-    /// On how many machines
+    /// Number of shards
     #[arg(long, value_name = "N", value_parser = parse::positive)]
     shards: usize,
-    /// A regular expression; cases whose id it matches anywhere are dealt out [default: the default suite]
+    /// Regular expression: cases whose id it matches are dealt out [default: the default suite]
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
 }

@@ -14,12 +14,12 @@ Example:
   decode-bench plot results/2026-01-31T12-00-00Z-my-machine --out figures
   decode-bench plot results/<a run of `compile`> --with results/<a run of `trace --strategy LIST`>")]
 pub struct Args {
-    /// A folder under results/
+    /// Run folder
     run: PathBuf,
-    /// A run whose whole decodes on the CPU are set against the compile times of the first
+    /// Run of `trace`, whose decodes are drawn beside the compile times of the first
     #[arg(long, value_name = "RUN")]
     with: Option<PathBuf>,
-    /// Where to; without it, the run's own plots/
+    /// Output folder [default: the run's plots/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

@@ -4,42 +4,93 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
 use decode_bench::case::BackendName;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{Metric, Run, Sample};
-use decode_bench::{report, suite};
+use decode_bench::report::{self, Section};
+use decode_bench::suite;
 
 use super::output::Output;
 use super::{open_run, print};
 
-/// Print a run's tables as Markdown, put them into a page, or write a page of their own.
+/// Print a run's tables as Markdown, or write all of it as one HTML page.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
+  decode-bench report results/2026-01-31T12-00-00Z-my-machine
+  decode-bench report results/2026-01-31T12-00-00Z-my-machine --section brief
   decode-bench report results/2026-01-31T12-00-00Z-my-machine --html run.html
-  decode-bench report results/2026-01-31T12-00-00Z-my-machine --splice README.md
 
 --html writes one file that a browser opens without a network: tables to sort, plots to read values from.
-The page that --splice changes holds the lines <!-- decode-bench:begin --> and <!-- decode-bench:end -->;
-what is between them is replaced.")]
+To keep tables in a page of your own up to date, see `decode-bench check --help`.")]
 pub struct Args {
-    /// A folder under results/
+    /// Run folder
     run: PathBuf,
-    /// A regular expression; only cases whose id it matches anywhere are reported
+    /// Regular expression: only cases whose id it matches are reported
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
     /// A run of `compile`, whose compile times are set against this run's decodes
     #[arg(long, value_name = "RUN")]
     with: Option<PathBuf>,
-    /// Replace what is between the markers of this page, and print nothing
-    #[arg(long, value_name = "PAGE")]
-    splice: Option<PathBuf>,
+    /// Print this section alone
+    #[arg(long, value_enum)]
+    section: Option<Part>,
     /// Write all of it as one HTML file, with interactive plots, and print nothing
-    #[arg(long, value_name = "FILE", conflicts_with = "splice")]
+    #[arg(long, value_name = "FILE", conflicts_with = "section")]
     html: Option<PathBuf>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Naive, concat and padded, at a short and a long position
+    Brief,
+    /// Findings, and a table of steps for each model
+    Steps,
+    /// Compile times of every shape
+    Compile,
+    /// Reorders of a beam search
+    Reorders,
+}
+
 pub fn run(args: Args) -> Result<()> {
+    let run = selected(&args)?;
+    match &args.html {
+        None => print(&markdown(&run, args.section)?),
+        Some(file) => {
+            refuse_to_lose(file)?;
+            let mut page = Output::create(file)?;
+            page.write(report::html(&run)?.as_bytes())?;
+            page.commit()
+        }
+    }
+}
+
+/// What `run` prints.
+///
+/// # Errors
+/// As `run`; and when a file is to be written.
+pub fn text(args: &Args) -> Result<String> {
+    match args.html {
+        None => markdown(&selected(args)?, args.section),
+        Some(_) => Err(Error::Input("--html writes a file; a table is Markdown".into())),
+    }
+}
+
+fn markdown(run: &Run, part: Option<Part>) -> Result<String> {
+    let section = |section| report::section(run, section);
+    match part {
+        None => Ok(report::markdown(run)),
+        Some(Part::Brief) => section(Section::Brief),
+        Some(Part::Steps) => section(Section::Steps),
+        Some(Part::Compile) => section(Section::Compile),
+        Some(Part::Reorders) => section(Section::Reorders),
+    }
+}
+
+/// The run with what the filter selects of it.
+fn selected(args: &Args) -> Result<Run> {
     let mut run = open_run(&args.run)?;
     if let Some(with) = &args.with {
         add_compile_times(&mut run, open_run(with)?)?;
@@ -54,17 +105,7 @@ pub fn run(args: Args) -> Result<()> {
             return Err(Error::NoMatch { filter: filter.clone(), known });
         }
     }
-    if let Some(file) = &args.html {
-        refuse_to_lose(file)?;
-        let mut page = Output::create(file)?;
-        page.write(report::html(&run)?.as_bytes())?;
-        return page.commit();
-    }
-    let section = report::markdown(&run);
-    match args.splice {
-        Some(page) => report::splice_file(&page, &section),
-        None => print(&section),
-    }
+    Ok(run)
 }
 
 /// What compiling costs follows from shapes, not from weights: the two runs need not have them in common.

@@ -23,29 +23,29 @@ Example:
   decode-bench run --shard 2/4 --filter '-toy/.*/cpu/' --results results/parts
   decode-bench merge results/2026-01-31-four-machines results/parts/*")]
 pub struct Args {
-    /// Which, of how many: 1/4 to 4/4 [default: all, without a plan]
+    /// Shard, as I/N: 1/4 to 4/4 [default: all cases, without a plan]
     #[arg(long, value_name = "I/N")]
     shard: Option<Place>,
-    /// A regular expression; cases whose id it matches anywhere are measured [default: the default suite]
+    /// Regular expression: cases whose id it matches are measured [default: the default suite]
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
-    /// How often this shard was begun before [default: SLURM_RESTART_COUNT, or 0]
+    /// Attempt number of this shard [default: SLURM_RESTART_COUNT, or 0]
     #[arg(long, value_name = "K", requires = "shard")]
     attempt: Option<u64>,
-    /// Seconds that the turns of one position may take; without a shard, all cases on a GPU together may take fifty
-    /// times that [default: 12]
+    /// Seconds for the rounds of one position; without a shard, fifty times that for all cases on a GPU together
+    /// [default: 12]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     budget: Option<u64>,
     /// Empty a GPU's second-level cache before every timed step
     #[arg(long)]
     cold_l2: bool,
-    /// Threads of the pool [default: all physical cores]
+    /// CPU threads [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]
     threads: Option<usize>,
-    /// Of the random weights
+    /// Seed of the random weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where run folders are made
+    /// Folder that run folders are made in
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
 }

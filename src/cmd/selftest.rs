@@ -17,15 +17,15 @@ use super::print;
 Example:
   decode-bench selftest --aa 50 --case transformer-toy/padded/cpu/b1/t64")]
 pub struct Args {
-    /// How many comparisons
+    /// Number of comparisons
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     aa: u32,
     #[arg(long, default_value = "transformer-toy/padded/cpu/b1/t64")]
     case: Case,
-    /// Rounds of each, as `cargo bench` takes 12 in turn
+    /// Rounds of each comparison; `cargo bench` takes 12
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(5..=100))]
     rounds: u32,
-    /// Threads of the pool [default: all physical cores]
+    /// CPU threads [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]
     threads: Option<usize>,
 }

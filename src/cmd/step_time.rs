@@ -14,7 +14,7 @@ use super::print;
 
 /// Time one step at one position, and print every sample as a line of JSON.
 ///
-/// Its logits are held against naive's first. Nothing is recorded: `notebooks/other_engines.py` runs it in turn
+/// Its logits are compared with the naive strategy's first. Nothing is recorded: `notebooks/other_engines.py` runs it in turn
 /// with other engines. On a device that is emulated in software the line says `"emulated": true`.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -36,14 +36,14 @@ pub struct Args {
     /// `pipelined_step_ns`
     #[arg(long)]
     pipelined: bool,
-    /// Threads of the pool [default: all physical cores]
+    /// CPU threads [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]
     threads: Option<usize>,
-    /// How many samples to take, after a tenth as many to warm up
+    /// Samples to take, after a tenth as many to warm up
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     samples: u64,
-    /// Then read numbers of samples, one a line, and answer each with another line of JSON: steps in turn with
-    /// programs that live as long
+    /// Read sample counts from standard input, one a line, and answer each with a line of JSON: steps that take turns
+    /// with those of other programs
     #[arg(long)]
     turns: bool,
 }

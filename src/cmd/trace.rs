@@ -20,28 +20,28 @@ Example:
   decode-bench trace --filter 'transformer-toy/(naive|concat|padded)/cpu/b1' --tokens 256 --rounds 5
   decode-bench trace --filter 'transformer-toy/concat/cpu/b1' --strategy concat,chunked-8,chunked-32 --tokens 256")]
 pub struct Args {
-    /// A regular expression; of the cases whose id it matches anywhere, every strategy is decoded
+    /// Regular expression: every strategy of the cases whose id it matches is decoded
     #[arg(long, value_name = "RE")]
     filter: String,
-    /// Decode under these strategies instead; comma-separated, chunked-N for any N
+    /// Strategies to decode instead, comma-separated; chunked-N for any N
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Named::<Strategy>::parser())]
     strategy: Vec<Strategy>,
-    /// How far to decode
+    /// Tokens to decode
     #[arg(long)]
     tokens: usize,
-    /// How often
+    /// Rounds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
-    /// Threads of the pool [default: all physical cores]
+    /// CPU threads [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]
     threads: Option<usize>,
-    /// Of the random weights
+    /// Seed of the random weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where run folders are made
+    /// Folder that run folders are made in
     #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
-    /// A run to complete
+    /// Run folder to complete
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     /// Empty a GPU's second-level cache before every step
@@ -61,7 +61,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let cases = under(cases, &args.strategy);
     let mut record = Record::open(&settings, machines.environment(&cases))?;
-    let rounds = trace::ROUNDS.start..trace::ROUNDS.start + args.rounds;
+    let rounds = 1..=args.rounds;
     for cases in cases.chunk_by(|a, b| suite::same_fixture(a, b) && a.batch == b.batch) {
         let Case { model, shape, backend, .. } = cases[0];
         let last: Vec<Case> = suite::decoded(cases).iter().map(|case| case.at(args.tokens)).collect();

@@ -8,7 +8,7 @@ use decode_bench::{on_backend, suite};
 
 use super::print;
 
-/// Hold every case's logits against naive's, and its counted work against the closed form.
+/// Check every case's logits against the naive strategy, and its counted work against the closed form.
 ///
 /// Prints a line for each case; exits with 1 if one differs, saying where and by how much.
 #[derive(clap::Args)]
@@ -16,13 +16,13 @@ use super::print;
 Example:
   decode-bench verify --filter 'linearized-conv-toy'")]
 pub struct Args {
-    /// A regular expression; cases whose id it matches anywhere are verified
+    /// Regular expression: cases whose id it matches are verified
     #[arg(long, value_name = "RE")]
     filter: Option<String>,
-    /// Threads of the pool [default: all physical cores]
+    /// CPU threads [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]
     threads: Option<usize>,
-    /// Of the random weights
+    /// Seed of the random weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

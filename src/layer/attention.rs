@@ -19,7 +19,7 @@ pub struct Attention<B: Backend> {
     pub kv_heads: usize,
     /// D, numbers in a head.
     pub size: usize,
-    /// Queries and keys are turned by their positions: [`crate::layer::position::rotary`].
+    /// Rotary position embedding of queries and keys: [`crate::layer::position::rotary`].
     pub cos_sin: Option<Rc<B::Tensor>>,
     /// Scores fade with the distance: [`crate::layer::position::alibi`].
     pub slopes: Option<Rc<B::Tensor>>,

@@ -1,4 +1,4 @@
-//! Attention over a source: what a decoder looks up in the sentence it translates.
+//! Cross-attention: a decoder's queries attend to the encoder's output.
 
 use crate::backend::{whole, Activation, AttentionParams, Backend, Columns, Layout, Linear, Mask, View};
 use crate::cache::{EncoderOutput, LayerContext};
@@ -14,7 +14,7 @@ pub struct CrossAttention<B: Backend> {
     pub kv: Linear<B::Tensor>,
     pub out: Linear<B::Tensor>,
     pub heads: usize,
-    /// Which of the source's rows are this look's.
+    /// Index of this layer among the model's cross-attention layers.
     pub number: usize,
 }
 
@@ -40,7 +40,7 @@ impl<B: Backend> CrossAttention<B> {
     }
 }
 
-/// What a decoder is to look at.
+/// The encoder's output of this call.
 ///
 /// # Errors
 /// When its session was opened without.

@@ -96,7 +96,7 @@ pub trait Layer<B: Backend> {
     }
 }
 
-/// The same layer, held in several places: each of them is a call node with a memory of its own.
+/// The same layer in several places of a model: each place has a state of its own.
 impl<B: Backend, L: Layer<B> + ?Sized> Layer<B> for Rc<L> {
     fn slots(&self) -> Vec<Slot> {
         (**self).slots()

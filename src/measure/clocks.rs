@@ -5,7 +5,7 @@ use nvml_wrapper::Nvml;
 
 use super::nvml;
 use crate::case::Case;
-use crate::record::{Gpu, Metric, Sample};
+use crate::record::{Gpu, Metric, Round, Sample};
 
 /// Asks one GPU for them.
 pub struct Clocks {
@@ -42,7 +42,7 @@ impl Clocks {
 
 impl Reading {
     /// The rows they make: what is not known makes none.
-    pub fn samples(&self, case: Case, round: u32) -> impl Iterator<Item = Sample> {
+    pub fn samples(&self, case: Case, round: Round) -> impl Iterator<Item = Sample> {
         let readings = [
             (Metric::SmClockMhz, self.sm_clock_mhz),
             (Metric::MemoryClockMhz, self.memory_clock_mhz),
@@ -61,15 +61,15 @@ mod tests {
     fn what_is_not_known_makes_no_row() {
         let case = "transformer-toy/padded/cuda/b1/t64".parse().unwrap();
         let reading = Reading { sm_clock_mhz: Some(1980), power_mw: Some(412_000), ..Reading::default() };
-        let rows: Vec<Sample> = reading.samples(case, 3).collect();
+        let rows: Vec<Sample> = reading.samples(case, Round::Interleaved(3)).collect();
         assert_eq!(
             rows,
             [
-                Sample::value(case, Metric::SmClockMhz, 3, 1, 1980),
-                Sample::value(case, Metric::PowerMw, 3, 1, 412_000)
+                Sample::value(case, Metric::SmClockMhz, Round::Interleaved(3), 1, 1980),
+                Sample::value(case, Metric::PowerMw, Round::Interleaved(3), 1, 412_000)
             ]
         );
-        assert_eq!(Reading::default().samples(case, 3).count(), 0);
+        assert_eq!(Reading::default().samples(case, Round::Interleaved(3)).count(), 0);
     }
 
     #[test]

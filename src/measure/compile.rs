@@ -1,5 +1,5 @@
 //! What a decode pays a compiler that has every length compiled in: each shape compiled once in each
-//! round, and run by nobody. No driver and no GPU take part.
+//! round, and never run. No driver and no GPU take part.
 //!
 //! A shape's time is the sum over the kernels that its step asks for and no step before it did,
 //! compiled one at a time on one thread. A compiler of whole steps, as XLA is, compiles all of a step
@@ -17,7 +17,7 @@ use crate::case::Case;
 use crate::error::Result;
 use crate::model::weights::Weights;
 use crate::model::{capacity, source_rows, AnyModel, Config};
-use crate::record::{Environment, Gpu, Metric, Sample};
+use crate::record::{Environment, Gpu, Metric, Round, Sample};
 use crate::session::Session;
 use crate::strategy::Strategy;
 
@@ -93,11 +93,12 @@ pub fn environment(compiler: &Compiler, seed: u64) -> Environment {
 /// Compiles every shape of every plan once in each round, strategies in turn, but for those that the
 /// run has. elapsed = Σ nvrtcCompileProgram over the shape's kernels.
 pub fn decodes(compiler: &Compiler, plans: &[Plan], rounds: u32, record: &mut Record) -> Result<()> {
-    let done: HashSet<(Case, u32)> = of_metric(record, Metric::CompileNs).collect();
-    let counted: HashSet<(Case, u32)> = of_metric(record, Metric::Compiles).collect();
-    let missing =
-        |plan: &Plan, shape: &NewKernels, round| !done.contains(&(plan.case.at(shape.position), round));
-    let left = |plan: &Plan, round| -> usize {
+    let done: HashSet<(Case, Round)> = of_metric(record, Metric::CompileNs).collect();
+    let counted: HashSet<(Case, Round)> = of_metric(record, Metric::Compiles).collect();
+    let missing = |plan: &Plan, shape: &NewKernels, round: u32| {
+        !done.contains(&(plan.case.at(shape.position), Round::Interleaved(round)))
+    };
+    let left = |plan: &Plan, round: u32| -> usize {
         let shapes = plan.shapes.iter().filter(|shape| missing(plan, shape, round));
         shapes.map(|shape| shape.kernels.len()).sum()
     };
@@ -110,17 +111,23 @@ pub fn decodes(compiler: &Compiler, plans: &[Plan], rounds: u32, record: &mut Re
                 progress.say(round, rounds, plan, shape);
                 let case = plan.case.at(shape.position);
                 let sample = match shape.compile(&compiler.nvrtc, &compiler.arch) {
-                    Ok(compiled) => Sample::value(case, Metric::CompileNs, round, 1, compiled.compile_ns),
-                    Err(error) => Sample::failed(case, Metric::CompileNs, round, error),
+                    Ok(compiled) => Sample::value(
+                        case,
+                        Metric::CompileNs,
+                        Round::Interleaved(round),
+                        1,
+                        compiled.compile_ns,
+                    ),
+                    Err(error) => Sample::failed(case, Metric::CompileNs, Round::Interleaved(round), error),
                 };
                 record.sample(&sample)?;
                 progress.done += shape.kernels.len();
             }
-            if round == 1 && !counted.contains(&(plan.case, 0)) {
+            if round == 1 && !counted.contains(&(plan.case, Round::Single)) {
                 let counts =
                     [(Metric::Compiles, plan.shapes.len()), (Metric::CompiledKernels, plan.kernels())];
                 for (metric, count) in counts {
-                    record.sample(&Sample::value(plan.case, metric, 0, 1, count as u64))?;
+                    record.sample(&Sample::value(plan.case, metric, Round::Single, 1, count as u64))?;
                 }
             }
         }
@@ -128,7 +135,7 @@ pub fn decodes(compiler: &Compiler, plans: &[Plan], rounds: u32, record: &mut Re
     Ok(())
 }
 
-fn of_metric(record: &Record, metric: Metric) -> impl Iterator<Item = (Case, u32)> + '_ {
+fn of_metric(record: &Record, metric: Metric) -> impl Iterator<Item = (Case, Round)> + '_ {
     let samples = record.done.samples.iter().filter(move |sample| sample.metric == metric);
     samples.map(|sample| (sample.case, sample.round))
 }

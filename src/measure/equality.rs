@@ -5,7 +5,7 @@ use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::record::{EqualityRow, Metric, Sample};
+use crate::record::{EqualityRow, Metric, Round, Sample};
 use crate::strategy::Strategy;
 
 /// Of a difference, relative to the largest logit. Sums of f32 in another order differ in the last
@@ -45,7 +45,7 @@ fn recorded_check<B: Backend>(
     let row = checker.check(case);
     record.writer.equality(&row)?;
     if let Some(error) = &row.error {
-        record.sample(&Sample::failed(*case, Metric::StepNs, 0, error))?;
+        record.sample(&Sample::failed(*case, Metric::StepNs, Round::Single, error))?;
     }
     Ok(row)
 }

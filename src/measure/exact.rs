@@ -7,7 +7,7 @@ use crate::backend::{Backend, Metered, Work};
 use crate::case::Case;
 use crate::cost::Step;
 use crate::error::{Error, Result};
-use crate::record::{EqualityRow, LedgerRow, Metric, Sample};
+use crate::record::{EqualityRow, LedgerRow, Metric, Round, Sample};
 
 /// What the exact pass found out about one case.
 pub struct Exact {
@@ -23,7 +23,7 @@ pub struct Counter<B: Backend> {
 }
 
 impl<B: Backend> Counter<B> {
-    /// For cases on the rig of `case`, whose backend is `b`.
+    /// For cases on the fixture of `case`, whose backend is `b`.
     pub fn new(b: B, case: &Case, machines: &Machines, seed: u64) -> Result<Counter<B>> {
         let Case { model, shape, backend, .. } = *case;
         let replayed = match b.replays() {
@@ -77,12 +77,18 @@ impl<B: Backend> Counter<B> {
         let rows = rows.into_iter().chain(ledger(&work, &step.work())).chain(kernels);
         let (mut samples, mut ledger) = (Vec::new(), Vec::new());
         for (metric, counted, predicted) in rows {
-            samples.push(Sample::value(*case, metric, 0, 1, counted));
+            samples.push(Sample::value(*case, metric, Round::Single, 1, counted));
             ledger.push(LedgerRow { case: *case, metric, counted, predicted });
         }
         if let Some(memory) = b.device_memory()? {
-            samples.push(Sample::value(*case, Metric::PoolPeakBytes, 0, 1, memory.pool_peak_bytes));
-            samples.push(Sample::value(*case, Metric::DeviceUsedBytes, 0, 1, memory.used_bytes));
+            samples.push(Sample::value(
+                *case,
+                Metric::PoolPeakBytes,
+                Round::Single,
+                1,
+                memory.pool_peak_bytes,
+            ));
+            samples.push(Sample::value(*case, Metric::DeviceUsedBytes, Round::Single, 1, memory.used_bytes));
         }
         Ok(Exact { samples, ledger })
     }

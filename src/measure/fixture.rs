@@ -1,4 +1,4 @@
-//! A model on a backend, and sessions poised before the step to be timed.
+//! A model on a backend, and sessions prefilled up to the step to be timed.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};

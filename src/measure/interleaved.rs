@@ -11,7 +11,7 @@ use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::Result;
 use crate::model::Model;
-use crate::record::{Metric, Sample};
+use crate::record::{Metric, Round, Sample};
 
 /// How long one sample of short steps should last, so that the clock and a stray interrupt do not matter.
 pub(super) const SAMPLE: Duration = Duration::from_millis(4);
@@ -28,13 +28,31 @@ pub fn round<B: Backend>(
     for turn in order(arms.len(), round) {
         let Arm { case, prefilled, pipeline, iters } = &arms[turn];
         let elapsed = prefilled.time_steps(*iters)?;
-        keep(&Sample::value(*case, Metric::StepNs, round, *iters, elapsed.as_nanos() as u64))?;
+        keep(&Sample::value(
+            *case,
+            Metric::StepNs,
+            Round::Interleaved(round),
+            *iters,
+            elapsed.as_nanos() as u64,
+        ))?;
         if let Some(elapsed) = prefilled.time_steps_on_device(*iters)? {
-            keep(&Sample::value(*case, Metric::StepDeviceNs, round, *iters, elapsed.as_nanos() as u64))?;
+            keep(&Sample::value(
+                *case,
+                Metric::StepDeviceNs,
+                Round::Interleaved(round),
+                *iters,
+                elapsed.as_nanos() as u64,
+            ))?;
         }
         if let Some(pipeline) = pipeline {
             let (steps, elapsed) = (pipeline.steps(), pipeline.time()?);
-            keep(&Sample::value(*case, Metric::PipelinedStepNs, round, steps, elapsed.as_nanos() as u64))?;
+            keep(&Sample::value(
+                *case,
+                Metric::PipelinedStepNs,
+                Round::Interleaved(round),
+                steps,
+                elapsed.as_nanos() as u64,
+            ))?;
         }
     }
     Ok(())
@@ -49,14 +67,14 @@ pub fn against_itself<B: Backend>(fixture: &Fixture<B>, case: &Case, rounds: u32
         for turn in order(arms.len(), round) {
             let Arm { prefilled, iters, .. } = &arms[turn];
             let elapsed = prefilled.time_steps(*iters)?;
-            series[turn].samples.push((round, elapsed.as_nanos() as f64 / *iters as f64));
+            series[turn].samples.push((Round::Interleaved(round), elapsed.as_nanos() as f64 / *iters as f64));
         }
     }
     Ok(series)
 }
 
-/// All in turn, and in turn again. Who begins changes from round to round, and every second round
-/// runs backwards: nobody always follows the same one.
+/// All arms in turn, and in turn again. The first arm changes from round to round, and every second round runs
+/// backwards, so that no arm always follows the same one.
 pub(super) fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
     let turn = move |turn: usize| match round % 2 {
         0 => (turn + round as usize) % arms,
@@ -70,7 +88,7 @@ pub fn warm_up_prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case]) -> Res
     cases.iter().try_for_each(|case| prefill(fixture, case).map(drop))
 }
 
-/// One round of prefills: each case's whole sequence absorbed in one call by an empty session.
+/// One round of prefills: each case's whole sequence fed in one call to an empty session.
 /// elapsed = feed + synchronize; opening the session is outside.
 pub fn prefill_round<B: Backend>(
     fixture: &Fixture<B>,
@@ -81,7 +99,13 @@ pub fn prefill_round<B: Backend>(
     for turn in order(cases.len(), round) {
         let case = &cases[turn];
         let elapsed = prefill(fixture, case)?;
-        keep(&Sample::value(*case, Metric::PrefillNs, round, 1, elapsed.as_nanos() as u64))?;
+        keep(&Sample::value(
+            *case,
+            Metric::PrefillNs,
+            Round::Interleaved(round),
+            1,
+            elapsed.as_nanos() as u64,
+        ))?;
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ impl Throttling {
         Some(Throttling { nvml: open()?, pci_bus_id })
     }
 
-    /// For heat or power, and not because it is idle or somebody set its clocks. `None` where nobody can say.
+    /// For heat or power, and not because it is idle or somebody set its clocks. `None` where that is unknown.
     pub fn now(&self) -> Option<bool> {
         let chosen = ThrottleReasons::GPU_IDLE
             | ThrottleReasons::APPLICATIONS_CLOCKS_SETTING

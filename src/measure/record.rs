@@ -7,7 +7,7 @@ use super::watch::Watch;
 use super::{Budget, Settings};
 use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::record::{Environment, Run, RunWriter, Sample};
+use crate::record::{Environment, Round, Run, RunWriter, Sample};
 
 pub struct Record {
     pub writer: RunWriter,
@@ -60,7 +60,7 @@ impl Record {
     }
 
     /// Writes down how fast a GPU's clocks are right after the round of a case, and those beside it.
-    pub fn clocks(&mut self, case: &Case, round: u32) -> Result<()> {
+    pub fn clocks(&mut self, case: &Case, round: Round) -> Result<()> {
         match &self.clocks {
             Some(clocks) if case.backend.is_cuda() => {
                 clocks.now().samples(*case, round).try_for_each(|sample| self.writer.sample(&sample))

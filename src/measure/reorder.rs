@@ -13,7 +13,7 @@ use crate::backend::{Backend, Metered};
 use crate::case::Case;
 use crate::cost::Step;
 use crate::error::Result;
-use crate::record::{LedgerRow, Metric, Sample};
+use crate::record::{LedgerRow, Metric, Round, Sample};
 
 /// A case whose entries are beams, ready to be timed in turn with others.
 pub struct Beams<'a, B: Backend> {
@@ -69,7 +69,7 @@ pub fn round<B: Backend>(
         for (metric, elapsed) in
             [Metric::ReorderNs, Metric::ReorderedStepNs].into_iter().zip(beams[turn].time()?)
         {
-            keep(&Sample::value(case, metric, round, iters, elapsed.as_nanos() as u64))?;
+            keep(&Sample::value(case, metric, Round::Interleaved(round), iters, elapsed.as_nanos() as u64))?;
         }
     }
     Ok(())

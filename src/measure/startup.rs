@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::weights::{Checkpoint, Weights};
 use crate::model::{capacity, source_rows, AnyModel, Model};
 use crate::on_backend;
-use crate::record::{Metric, Sample};
+use crate::record::{Metric, Round, Sample};
 use crate::session::Session;
 
 /// Nanoseconds of each phase, and the most memory the process held.
@@ -56,7 +56,7 @@ impl Phases {
         ];
         times
             .into_iter()
-            .filter_map(|(metric, value)| Some(Sample::value(*case, metric, 0, 1, value?)))
+            .filter_map(|(metric, value)| Some(Sample::value(*case, metric, Round::Single, 1, value?)))
             .collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Whole decodes, every step timed as it comes: no fork before it, nothing repeated. Strategies
 //! decode in turn, and whole rounds of them are repeated.
 
-use std::ops::Range;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::fixture::timed;
@@ -9,10 +9,10 @@ use super::{Fixture, Record};
 use crate::backend::Backend;
 use crate::case::{BackendName, Case};
 use crate::error::Result;
-use crate::record::{Metric, Sample, FIRST_DECODE_ROUND};
+use crate::record::{Metric, Round, Sample};
 
 /// The rounds that `cargo bench` decodes in.
-pub const ROUNDS: Range<u32> = FIRST_DECODE_ROUND..FIRST_DECODE_ROUND + 6;
+pub const ROUNDS: RangeInclusive<u32> = 1..=6;
 
 /// Decodes `tokens` tokens under each case's strategy in turn, once in each round that the run does
 /// not have yet. After the first, no round is begun once the budget is spent. On a GPU each decodes once before,
@@ -21,12 +21,12 @@ pub fn decodes<B: Backend>(
     fixture: &Fixture<B>,
     cases: &[Case],
     tokens: usize,
-    rounds: Range<u32>,
+    rounds: RangeInclusive<u32>,
     budget: Option<Duration>,
     record: &mut Record,
 ) -> Result<()> {
     let start = Instant::now();
-    let (all, mut warm) = (rounds.len(), false);
+    let (all, mut warm) = (rounds.clone().count(), false);
     for (begun, round) in rounds.enumerate() {
         let missing: Vec<Case> =
             cases.iter().copied().filter(|case| !ended(record, &case.at(tokens), round)).collect();
@@ -46,7 +46,7 @@ pub fn decodes<B: Backend>(
         for turn in 0..missing.len() {
             let case = missing[(turn + round as usize) % missing.len()];
             decode(fixture, &case, tokens, round, |sample| record.sample(sample))?;
-            record.clocks(&case.at(tokens), round)?;
+            record.clocks(&case.at(tokens), Round::Decode(round))?;
         }
     }
     Ok(())
@@ -62,7 +62,7 @@ fn warm_up<B: Backend>(fixture: &Fixture<B>, case: &Case, tokens: usize) -> Resu
 /// The decode's own row comes last, so where it is the steps are too.
 fn ended(record: &Record, case: &Case, round: u32) -> bool {
     let mut rows = record.done.samples.iter();
-    rows.any(|s| s.case == *case && s.metric == Metric::DecodeNs && s.round == round)
+    rows.any(|s| s.case == *case && s.metric == Metric::DecodeNs && s.round == Round::Decode(round))
 }
 
 /// Feeds the given tokens one by one. elapsed = feed + synchronize, for each; the decode's time is
@@ -83,17 +83,23 @@ fn decode<B: Backend>(
         let compiled = b.prepared().compile_ns.len();
         let elapsed = timed(b, &mut session, &fixture.token(case.batch, position))?;
         total += elapsed;
-        keep(&Sample::value(case.at(position), Metric::StepNs, round, 1, elapsed.as_nanos() as u64))?;
+        keep(&Sample::value(
+            case.at(position),
+            Metric::StepNs,
+            Round::Decode(round),
+            1,
+            elapsed.as_nanos() as u64,
+        ))?;
         let compile_ns: u64 = b.prepared().compile_ns[compiled..].iter().sum();
         if compile_ns > 0 {
             shapes += 1;
-            keep(&Sample::value(case.at(position), Metric::CompileNs, round, 1, compile_ns))?;
+            keep(&Sample::value(case.at(position), Metric::CompileNs, Round::Decode(round), 1, compile_ns))?;
         }
     }
     if case.backend == BackendName::CudaSpecialised {
-        keep(&Sample::value(case.at(tokens), Metric::Compiles, round, 1, shapes))?;
+        keep(&Sample::value(case.at(tokens), Metric::Compiles, Round::Decode(round), 1, shapes))?;
     }
-    keep(&Sample::value(case.at(tokens), Metric::DecodeNs, round, 1, total.as_nanos() as u64))
+    keep(&Sample::value(case.at(tokens), Metric::DecodeNs, Round::Decode(round), 1, total.as_nanos() as u64))
 }
 
 #[cfg(test)]
@@ -117,7 +123,7 @@ mod tests {
         let settings = Settings { results: folder.path().into(), ..Settings::default() };
         let mut record = Record::open(&settings, Environment::collect(1, 1)).unwrap();
         let path = record.writer.path().to_path_buf();
-        decodes(&fixture, &[case], 10, ROUNDS.start..ROUNDS.start + 1, None, &mut record).unwrap();
+        decodes(&fixture, &[case], 10, 1..=1, None, &mut record).unwrap();
         let run = crate::record::Run::open(&path).unwrap();
         let of = |metric| run.samples.iter().filter(|sample| sample.metric == metric).count();
         assert!(!fixture.backend.compiled().is_empty());

@@ -6,11 +6,11 @@ use super::input::FigureInput;
 use super::style::Style;
 use crate::analysis::counted;
 use crate::analysis::provenance;
-use crate::analysis::{compiling, Estimate, Group, Measurements, Prefer};
+use crate::analysis::{compiling, Estimate, Group, Measurements};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
 use crate::model::capacity;
-use crate::record::{Metric, Run};
+use crate::record::{Metric, Protocol, Run};
 use crate::units::Quantity;
 
 /// How often a decode may be repeated on what was compiled once.
@@ -69,7 +69,7 @@ pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
 
 /// Whole decodes of the same tokens, on the CPU.
 fn decoded(steps: &Run, compiled: &[(Case, usize, Estimate)]) -> Result<Vec<Point>> {
-    let found = Measurements::of(steps, Prefer::Decodes);
+    let found = Measurements::of(steps, Protocol::Decode);
     let decode = |&(case, rows, _): &(Case, usize, Estimate)| {
         let on_cpu = Case { backend: BackendName::Cpu, ..case };
         Some((rows, found.median(&on_cpu, Metric::DecodeNs)?))

@@ -9,7 +9,8 @@ use super::style::Style;
 use super::{compiling, file_name, startup};
 use crate::analysis::provenance;
 use crate::analysis::{
-    cumulative, floor_ns, loglog_fit, summary, tail, versus, Crossing, Estimate, Fit, Group, Summary, Verdict,
+    cumulative, floor_ns, loglog_fit, summary, tail, versus, Analysis, Crossing, Estimate, Fit, Group,
+    Summary, Verdict,
 };
 use crate::case::Case;
 use crate::cost::Step;
@@ -28,7 +29,7 @@ const POSITION: &str = "position (tokens in the sequence when the step is done)"
 
 pub fn figures(run: &Run, steps: Option<&Run>) -> Result<Vec<Figure>> {
     let source = FigureInput { steps, ..FigureInput::of(run) };
-    let summaries = summary(run);
+    let summaries = summary(&Analysis::of(run));
     let mut figures = Vec::new();
     for group in source.found.groups() {
         let summary = summaries.iter().find(|s| s.group == group);

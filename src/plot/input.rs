@@ -1,7 +1,7 @@
 //! What figures are made from.
 
-use crate::analysis::{Measurements, Prefer};
-use crate::record::Run;
+use crate::analysis::Measurements;
+use crate::record::{Protocol, Run};
 
 /// A run, and its steps found by case.
 pub struct FigureInput<'a> {
@@ -13,6 +13,6 @@ pub struct FigureInput<'a> {
 
 impl<'a> FigureInput<'a> {
     pub fn of(run: &'a Run) -> FigureInput<'a> {
-        FigureInput { run, steps: None, found: Measurements::of(run, Prefer::Decodes) }
+        FigureInput { run, steps: None, found: Measurements::of(run, Protocol::Decode) }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | figure | question |
 //! |---|---|
-//! | `latency` | what does a step cost as the sequence grows, and who overtakes whom where? |
+//! | `latency` | time of a step as the sequence grows, and the crossings of strategies |
 //! | `cumulative` | what does a whole text cost, and with which power of its length does it grow? |
 //! | `startup` | what is paid before the first token? |
 //! | `memory` | what is kept, reserved, and needed for a moment? |

@@ -143,7 +143,7 @@ pub struct Gpu {
     /// At the start of the run.
     pub sm_clock_mhz: Option<u64>,
     pub sm_clock_most_mhz: Option<u64>,
-    /// Why clocks were lower than they could be, or none; `null`: nobody can say, and no sample is marked
+    /// Why clocks were lower than they could be, or none; `null`: unknown, and no sample is marked
     /// `throttled`.
     pub throttle_reasons: Option<String>,
     pub memory_clock_mhz: Option<u64>,
@@ -213,7 +213,7 @@ pub struct Part {
 }
 
 impl Environment {
-    /// This program on this machine, now. Ceilings and GPU are for those who measure to add.
+    /// This program on this machine, now. Measuring adds ceilings and GPU.
     pub fn collect(threads: usize, seed: u64) -> Environment {
         let cpu = machine::Cpu::read();
         let built = checkout::of_the_build();

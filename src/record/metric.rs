@@ -41,7 +41,7 @@ metrics! {
     StepDeviceNs "step_device_ns" Nanoseconds,
     /// The same step, and those before it, queued without waiting for any but the last: the tokens are given.
     PipelinedStepNs "pipelined_step_ns" Nanoseconds,
-    /// A prompt of the case's position absorbed in one call.
+    /// Prefill: a prompt as long as the case's position, fed in one call.
     PrefillNs "prefill_ns" Nanoseconds,
     /// A whole decode up to the case's position, first step included.
     DecodeNs "decode_ns" Nanoseconds,

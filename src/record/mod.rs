@@ -19,16 +19,13 @@ mod import;
 mod machine;
 mod metric;
 mod provenance;
+mod round;
 mod rows;
 mod run;
 mod table;
 mod time;
 mod whole;
 mod writer;
-
-/// Rounds from this number on are whole decodes, each step taken as it comes; below, a step was
-/// taken from a copy of a session poised before it.
-pub const FIRST_DECODE_ROUND: u32 = 101;
 
 pub use checkout::Checkout;
 pub use environment::{
@@ -37,6 +34,7 @@ pub use environment::{
 pub use import::{import, Imported};
 pub use machine::{physical_cores, CpuCache};
 pub use metric::{Metric, Unit};
+pub use round::{Protocol, Round};
 pub use rows::{EqualityRow, LedgerRow, Sample};
 pub use run::Run;
 pub use table::Extra;

@@ -4,7 +4,7 @@ use super::checkout::Checkout;
 use super::Environment;
 
 impl Environment {
-    /// Why nobody can say which sources the numbers come from, if so.
+    /// The reason why the sources of the numbers are unknown, if they are.
     pub fn doubtful_revision(&self) -> Option<String> {
         let (Some(built), Some(dirty)) = (&self.git_revision, self.git_dirty) else {
             return Some(

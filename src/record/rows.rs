@@ -1,6 +1,7 @@
 //! The rows of the three tables.
 
 use super::metric::Metric;
+use super::round::{Protocol, Round};
 use super::table::{Bad, CsvCells, Row};
 use crate::case::Case;
 
@@ -9,9 +10,7 @@ use crate::case::Case;
 pub struct Sample {
     pub case: Case,
     pub metric: Metric,
-    /// From 1 on: samples with the same round were taken close together, strategies in turn, so
-    /// that their ratio is free of drift. 0: not taken in turn.
-    pub round: u32,
+    pub round: Round,
     /// How often the work was repeated in this sample, at least 1.
     pub iters: u64,
     /// Total over the repetitions, in the metric's unit, so that nothing is rounded away: one
@@ -25,11 +24,11 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub fn value(case: Case, metric: Metric, round: u32, iters: u64, value: u64) -> Sample {
+    pub fn value(case: Case, metric: Metric, round: Round, iters: u64, value: u64) -> Sample {
         Sample { case, metric, round, iters, value: Some(value), error: None, mark: None }
     }
 
-    pub fn failed(case: Case, metric: Metric, round: u32, error: impl ToString) -> Sample {
+    pub fn failed(case: Case, metric: Metric, round: Round, error: impl ToString) -> Sample {
         Sample { case, metric, round, iters: 1, value: None, error: Some(error.to_string()), mark: None }
     }
 
@@ -64,10 +63,10 @@ pub struct LedgerRow {
 impl Row for Sample {
     const FILE: &'static str = "samples.csv";
     const COLUMNS: &'static [&'static str] = &[
-        "case", "model", "shape", "strategy", "backend", "batch", "position", "metric", "round", "iters",
-        "value", "error", "mark",
+        "case", "model", "shape", "strategy", "backend", "batch", "position", "metric", "protocol", "round",
+        "iters", "value", "error", "mark",
     ];
-    const ADDED: &'static [&'static str] = &["mark"];
+    const ADDED: &'static [&'static str] = &["protocol", "mark"];
 
     fn cells(&self) -> Vec<String> {
         let Case { model, shape, strategy, backend, batch, position } = self.case;
@@ -81,7 +80,8 @@ impl Row for Sample {
             batch.to_string(),
             position.to_string(),
             metric.to_string(),
-            round.to_string(),
+            round.protocol().to_string(),
+            round.number().to_string(),
             iters.to_string(),
             or_empty(value.as_ref()),
             one_line(error.as_deref()),
@@ -92,12 +92,10 @@ impl Row for Sample {
     fn from_cells(cells: &CsvCells<'_>) -> Result<Sample, Bad> {
         let case: Case = cells.parse("case")?;
         agrees(cells, &case)?;
-        let round = cells.integer("round")?;
         let sample = Sample {
             case,
             metric: cells.parse("metric")?,
-            round: u32::try_from(round)
-                .map_err(|_| Bad { column: "round", what: format!("{round} is too large") })?,
+            round: round(cells)?,
             iters: cells.integer("iters")?,
             value: cells.optional("value", CsvCells::integer)?,
             error: text(cells, "error"),
@@ -110,6 +108,18 @@ impl Row for Sample {
             Sample { value: Some(_), error: Some(_), .. } => wrong("error", "both a value and an error"),
             sample => Ok(sample),
         }
+    }
+}
+
+/// Rows of earlier versions have one number for protocol and round.
+fn round(cells: &CsvCells<'_>) -> Result<Round, Bad> {
+    let number = cells.integer("round")?;
+    let bad = |what: String| Bad { column: "round", what };
+    let number = u32::try_from(number).map_err(|_| bad(format!("{number} is too large")))?;
+    match cells.optional("protocol", CsvCells::parse::<Protocol>)? {
+        None => Ok(Round::of_code(number)),
+        Some(protocol) => Round::new(protocol, number)
+            .ok_or_else(|| bad(format!("no round of protocol {protocol} is {number}"))),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::rows::{EqualityRow, LedgerRow, Sample};
 use super::table::{self, Extra, Row};
+use super::Round;
 use super::{environment, Environment, Metric, Unit};
 use crate::case::Case;
 use crate::error::{Error, Result};
@@ -78,7 +79,9 @@ impl Run {
 
     /// How many of the timed samples were marked, in words: how clean the run was.
     pub fn noise_summary(&self) -> String {
-        let timed = || self.samples.iter().filter(|s| s.metric.unit() == Unit::Nanoseconds && s.round > 0);
+        let timed = || {
+            self.samples.iter().filter(|s| s.metric.unit() == Unit::Nanoseconds && s.round != Round::Single)
+        };
         let mut marks: BTreeMap<&str, usize> = BTreeMap::new();
         for word in timed().filter_map(|sample| sample.mark.as_deref()).flat_map(str::split_whitespace) {
             *marks.entry(word).or_default() += 1;
@@ -87,8 +90,8 @@ impl Run {
         let words: Vec<String> = marks.iter().map(|(word, n)| format!("{n} {word}")).collect();
         let clocks = self.clocks().map(|clocks| format!("; {clocks}")).unwrap_or_default();
         match words.is_empty() {
-            true => format!("none of {all} samples in turn is marked{clocks}"),
-            false => format!("{marked} of {all} samples in turn are marked: {}{clocks}", words.join(", ")),
+            true => format!("none of {all} samples of rounds is marked{clocks}"),
+            false => format!("{marked} of {all} samples of rounds are marked: {}{clocks}", words.join(", ")),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A run that never happened, for tests of what reads runs: step times near those of a real machine,
 //! naive growing with its recomputation, padded constant and overtaking concat, noise, drift.
 
+use super::Round;
 use super::{Bandwidth, Environment, EqualityRow, Gpu, LedgerRow, Metric, PeakFlops, Run, Sample};
 use crate::case::Case;
 use crate::strategy::Strategy;
@@ -29,7 +30,7 @@ pub(crate) fn run_at(rounds: u32, positions: &[usize]) -> Run {
         let drift = 1.0 + 0.1 * (f64::from(round) * 0.7).sin();
         for case in cases(positions) {
             let value = step_ns(&case) * drift * noise(&mut random);
-            samples.push(Sample::value(case, Metric::StepNs, round, 1, value as u64));
+            samples.push(Sample::value(case, Metric::StepNs, Round::Interleaved(round), 1, value as u64));
         }
         for case in cases(&[1]) {
             let create = if case.strategy == Strategy::Naive { 300.0 } else { 90_000.0 };
@@ -39,7 +40,7 @@ pub(crate) fn run_at(rounds: u32, positions: &[usize]) -> Run {
                 (Metric::FirstStepNs, step_ns(&case) + 3.1e6),
             ] {
                 let value = ns * drift * noise(&mut random);
-                samples.push(Sample::value(case, metric, round, 1, value as u64));
+                samples.push(Sample::value(case, metric, Round::Interleaved(round), 1, value as u64));
             }
         }
         for case in cases(&[512]).into_iter().filter(|case| case.strategy != Strategy::Naive) {
@@ -47,14 +48,14 @@ pub(crate) fn run_at(rounds: u32, positions: &[usize]) -> Run {
             samples.push(Sample::value(
                 case,
                 Metric::DecodeNs,
-                round,
+                Round::Interleaved(round),
                 1,
                 (whole * drift * noise(&mut random)) as u64,
             ));
         }
     }
     let exact = cases(positions).into_iter().flat_map(memory);
-    samples.extend(exact.map(|(case, metric, bytes)| Sample::value(case, metric, 0, 1, bytes)));
+    samples.extend(exact.map(|(case, metric, bytes)| Sample::value(case, metric, Round::Single, 1, bytes)));
     Run {
         path: "results/2026-11-21T12-00-00Z-synthetic-2c".into(),
         environment: environment(),
@@ -77,10 +78,12 @@ pub(crate) fn compiled(rounds: u32) -> Run {
         for round in 1..=rounds {
             let ns = 1_000_000_000 + 100_000_000 * u64::from(round - 1);
             let first = (1..=512).step_by(rows);
-            samples.extend(first.map(|t| Sample::value(case.at(t), Metric::CompileNs, round, 1, ns)));
+            samples.extend(
+                first.map(|t| Sample::value(case.at(t), Metric::CompileNs, Round::Interleaved(round), 1, ns)),
+            );
         }
-        samples.push(Sample::value(case, Metric::Compiles, 0, 1, 512 / rows as u64));
-        samples.push(Sample::value(case, Metric::CompiledKernels, 0, 1, kernels));
+        samples.push(Sample::value(case, Metric::Compiles, Round::Single, 1, 512 / rows as u64));
+        samples.push(Sample::value(case, Metric::CompiledKernels, Round::Single, 1, kernels));
     }
     let gpu = Gpu { nvrtc: Some("12.9".into()), ..Gpu::default() };
     Run {
@@ -106,9 +109,9 @@ pub(crate) fn reordered(rounds: u32) -> Run {
         for (round, metric, ns) in (1..=rounds)
             .flat_map(|round| [(round, Metric::ReorderNs, reorder), (round, Metric::ReorderedStepNs, step)])
         {
-            samples.push(Sample::value(case, metric, round, 1, ns * u64::from(round)));
+            samples.push(Sample::value(case, metric, Round::Interleaved(round), 1, ns * u64::from(round)));
         }
-        samples.push(Sample::value(case, Metric::ReorderBytes, 0, 1, bytes));
+        samples.push(Sample::value(case, Metric::ReorderBytes, Round::Single, 1, bytes));
     }
     Run { samples, ..compiled(0) }
 }

@@ -67,7 +67,7 @@ impl CsvCells<'_> {
     }
 }
 
-/// Columns this version does not know, kept for whoever does.
+/// Columns that this version does not know: kept as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
     pub columns: Vec<String>,

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::Round;
 use super::*;
 use crate::case::Case;
 
@@ -28,7 +29,15 @@ fn any_sample() -> impl Strategy<Value = Sample> {
     (metric, any::<u32>(), 1..u64::MAX, 1..9999usize, value).prop_map(
         |(metric, round, iters, position, value)| {
             let (value, error) = (value.clone().ok(), value.err());
-            Sample { case: case().at(position), metric, round, iters, value, error, mark: None }
+            Sample {
+                case: case().at(position),
+                metric,
+                round: Round::of_code(round),
+                iters,
+                value,
+                error,
+                mark: None,
+            }
         },
     )
 }
@@ -52,7 +61,7 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
     let mut writer = RunWriter::create(&parent.path().join("new"), environment()).unwrap();
     let path = writer.path().to_path_buf();
     let header = fs::read_to_string(path.join("samples.csv")).unwrap();
-    assert_eq!(header, HEADER.replace("error\n", "error,mark\n"));
+    assert_eq!(header, HEADER.replace("round", "protocol,round").replace("error\n", "error,mark\n"));
     let equality = [
         EqualityRow {
             case: case(),
@@ -79,7 +88,7 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
     });
     equality.iter().for_each(|row| writer.equality(row).unwrap());
     ledger.iter().for_each(|row| writer.ledger(row).unwrap());
-    let sample = Sample::value(case(), Metric::StepNs, 0, 3, 10);
+    let sample = Sample::value(case(), Metric::StepNs, Round::Single, 3, 10);
     writer.sample(&sample).unwrap();
     let ceiling = Bandwidth {
         model_shape: "transformer-toy".into(),
@@ -102,8 +111,8 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
 fn done_counts_failures_too() {
     let parent = tempfile::tempdir().unwrap();
     let mut writer = RunWriter::create(parent.path(), environment()).unwrap();
-    writer.sample(&Sample::value(case(), Metric::StepNs, 1, 1, 7)).unwrap();
-    writer.sample(&Sample::failed(case(), Metric::StepNs, 2, "two\nlines")).unwrap();
+    writer.sample(&Sample::value(case(), Metric::StepNs, Round::Interleaved(1), 1, 7)).unwrap();
+    writer.sample(&Sample::failed(case(), Metric::StepNs, Round::Interleaved(2), "two\nlines")).unwrap();
     let run = Run::open(writer.path()).unwrap();
     assert_eq!(run.done(&case(), Metric::StepNs), 2);
     assert_eq!(run.done(&case(), Metric::DecodeNs), 0);
@@ -115,8 +124,8 @@ fn a_resumed_run_loses_the_torn_line_and_nothing_else() {
     let parent = tempfile::tempdir().unwrap();
     let mut writer = RunWriter::create(parent.path(), environment()).unwrap();
     let path = writer.path().to_path_buf();
-    for round in 0..3 {
-        writer.sample(&Sample::value(case(), Metric::StepNs, round, 1, 700)).unwrap();
+    for round in 1..=3 {
+        writer.sample(&Sample::value(case(), Metric::StepNs, Round::Interleaved(round), 1, 700)).unwrap();
     }
     drop(writer);
     let whole = fs::read_to_string(path.join("samples.csv")).unwrap();
@@ -127,7 +136,7 @@ fn a_resumed_run_loses_the_torn_line_and_nothing_else() {
         assert_eq!(run.samples.len(), kept);
         assert_eq!(run.notes.is_empty(), whole[..cut].ends_with('\n'));
         let mut writer = RunWriter::resume(&path).unwrap();
-        writer.sample(&Sample::value(case(), Metric::StepNs, 9, 1, 900)).unwrap();
+        writer.sample(&Sample::value(case(), Metric::StepNs, Round::Interleaved(9), 1, 900)).unwrap();
         assert_eq!(Run::open(&path).unwrap().samples.len(), kept + 1);
     }
 }
@@ -139,7 +148,10 @@ fn a_run_killed_before_its_first_header_can_be_resumed() {
     fs::remove_file(path.join("ledger.csv")).unwrap();
     write_samples(&path, "case,mod");
     assert!(Run::open(&path).unwrap().samples.is_empty());
-    RunWriter::resume(&path).unwrap().sample(&Sample::value(case(), Metric::StepNs, 0, 1, 1)).unwrap();
+    RunWriter::resume(&path)
+        .unwrap()
+        .sample(&Sample::value(case(), Metric::StepNs, Round::Single, 1, 1))
+        .unwrap();
     assert_eq!(Run::open(&path).unwrap().samples.len(), 1);
 }
 
@@ -154,16 +166,30 @@ fn two_writers_of_one_run_are_one_too_many() {
     RunWriter::resume(&path).unwrap();
 }
 
+/// Rows of an earlier version are read; appending to them would mix two ways of counting rounds.
+#[test]
+fn a_run_of_an_earlier_version_is_read_and_not_appended_to() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
+    let at = ROW.find(",step_ns,").unwrap() + ",step_ns,".len();
+    let (begin, rest) = (&ROW[..at], &ROW[at + ROW[at..].find(',').unwrap()..]);
+    write_samples(&path, &format!("{HEADER}{begin}0{rest}{begin}12{rest}{begin}101{rest}"));
+    let rounds: Vec<Round> = Run::open(&path).unwrap().samples.iter().map(|sample| sample.round).collect();
+    assert_eq!(rounds, [Round::Single, Round::Interleaved(12), Round::Decode(1)]);
+    let error = RunWriter::resume(&path).unwrap_err().to_string();
+    assert!(error.contains("without the column `protocol`; begin a new run"), "{error}");
+}
+
 #[test]
 fn unknown_columns_are_kept_and_appended_to() {
     let parent = tempfile::tempdir().unwrap();
     let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
     let text = format!("attempt,{HEADER}1,{ROW}")
-        .replace("error\n", "error,load\n")
-        .replace("1001,\n", "1001,,0.5\n");
+        .replace("error\n", "error,protocol,mark,load\n")
+        .replace("1001,\n", "1001,,interleaved,,0.5\n");
     write_samples(&path, &text);
     let mut writer = RunWriter::resume(&path).unwrap();
-    writer.sample(&Sample::value(case(), Metric::StepNs, 4, 1, 5)).unwrap();
+    writer.sample(&Sample::value(case(), Metric::StepNs, Round::Interleaved(4), 1, 5)).unwrap();
     let run = Run::open(&path).unwrap();
     assert_eq!(run.samples.len(), 2);
     assert_eq!(run.extra.columns, ["attempt", "load"]);
@@ -234,7 +260,7 @@ fn a_gpu_s_clocks_under_load_are_said_beside_the_marks() {
         (Metric::MemoryClockMhz, 2619),
         (Metric::PowerMw, 412_700),
     ] {
-        run.samples.push(Sample::value(case, metric, 1, 1, value));
+        run.samples.push(Sample::value(case, metric, Round::Interleaved(1), 1, value));
     }
     let said = run.noise_summary();
     assert!(said.ends_with("; the GPU under load: 1755 to 1980 MHz and at most 412 W"), "{said}");

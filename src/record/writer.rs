@@ -127,7 +127,14 @@ impl<R: Row> Appender<R> {
             0 => appender.write(&appender.columns.clone())?,
             _ => appender.columns = header(&text[..whole], &appender.path)?,
         }
-        table::places::<R>(&appender.path, &appender.columns)?;
+        let places = table::places::<R>(&appender.path, &appender.columns)?;
+        if let Some(absent) = places.iter().position(Option::is_none) {
+            let what = format!(
+                "an earlier version began it, without the column `{}`; begin a new run",
+                R::COLUMNS[absent]
+            );
+            return Err(Error::file(&appender.path, what));
+        }
         Ok(appender)
     }
 

@@ -6,7 +6,7 @@ use super::compare::verdict;
 use crate::analysis::provenance::{clean, hardware, revision};
 use crate::analysis::Citation;
 use crate::case::Case;
-use crate::record::FIRST_DECODE_ROUND;
+use crate::record::Protocol;
 use crate::suite;
 use crate::units::Quantity;
 
@@ -104,7 +104,7 @@ fn command(citation: &Citation<'_>) -> String {
     let known = suite::all();
     let like = |case: &Case| known.iter().any(|k| k.at(1) == case.at(1));
     let measured = match () {
-        () if citation.of_decodes && cases.iter().all(like) => trace(citation, &cases),
+        () if citation.protocol == Protocol::Decode && cases.iter().all(like) => trace(citation, &cases),
         () if cases.iter().all(|case| known.contains(case)) => {
             let ids: Vec<String> = cases.iter().map(Case::to_string).collect();
             format!("cargo bench -- '^({})$'", ids.join("|"))
@@ -118,7 +118,7 @@ fn command(citation: &Citation<'_>) -> String {
 }
 
 fn trace(citation: &Citation<'_>, cases: &[Case]) -> String {
-    let decoded = citation.run.samples.iter().filter(|s| s.round >= FIRST_DECODE_ROUND);
+    let decoded = citation.run.samples.iter().filter(|s| s.round.is_decode());
     let alike = decoded.filter(|s| s.case.at(1) == citation.case.at(1)).map(|s| s.case.position);
     let tokens = alike.max().unwrap_or(citation.case.position);
     let stem = |case: &Case| {

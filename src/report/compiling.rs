@@ -1,8 +1,7 @@
 //! The table of what was compiled.
 
 use super::TextTable;
-use crate::analysis::{compiling, Compiling, Group, Measurements, Prefer};
-use crate::record::Run;
+use crate::analysis::{compiling, Analysis, Compiling, Group};
 use crate::units::Quantity;
 
 /// What the times are of, beside every table and figure of them.
@@ -11,8 +10,8 @@ pub const WHAT: &str =
                         whole steps, such as XLA, compiles all of a step again for every shape.";
 
 /// One table for each group that compiled shapes, and what has to be said below it.
-pub fn tables(run: &Run) -> Vec<(Group, TextTable, Vec<String>)> {
-    let found = Measurements::of(run, Prefer::InTurn);
+pub fn tables(analysis: &Analysis<'_>) -> Vec<(Group, TextTable, Vec<String>)> {
+    let found = &analysis.interleaved;
     let tables = found.groups().into_iter().map(|group| {
         let lines = compiling(&found, group);
         (group, cells(&lines), notes(&lines))

@@ -3,7 +3,7 @@
 use crate::analysis::{Answer, Finding, Prediction, Question};
 use crate::units::{interval, Quantity};
 
-/// `padded beats concat from position 182 [128, 192] on; predicted 172: 1.06 × that.`
+/// `padded beats concat from position 182 [128, 192] on (model: 172, measured 1.06 × that).`
 pub fn sentence(finding: &Finding) -> String {
     let said = match finding.question {
         Question::BeatsFrom { first, second } => beats(finding, &first.to_string(), &second.to_string()),
@@ -17,7 +17,7 @@ pub fn sentence(finding: &Finding) -> String {
         ),
     };
     let opposite = finding.disagrees_at.map_or_else(String::new, |t| {
-        format!("; in whole decodes: steps in turn say the opposite at position {t}")
+        format!("; in whole decodes: interleaved steps say the opposite at position {t}")
     });
     format!("{said}{}{opposite}.", predicted(finding))
 }
@@ -63,11 +63,11 @@ fn show(finding: &Finding, x: f64) -> String {
 fn predicted(finding: &Finding) -> String {
     match (finding.predicted, finding.measured_over_predicted) {
         (None, _) => String::new(),
-        (Some(Prediction::Always), _) => "; predicted: at all".into(),
-        (Some(Prediction::Never), _) => "; predicted: at none".into(),
-        (Some(Prediction::At { value }), None) => format!("; predicted {}", show(finding, value)),
+        (Some(Prediction::Always), _) => " (model: from the first position on)".into(),
+        (Some(Prediction::Never), _) => " (model: never)".into(),
+        (Some(Prediction::At { value }), None) => format!(" (model: {})", show(finding, value)),
         (Some(Prediction::At { value }), Some(ratio)) => {
-            format!("; predicted {}: {} that", show(finding, value), Quantity::Multiple.show(ratio))
+            format!(" (model: {}, measured {} that)", show(finding, value), Quantity::Multiple.show(ratio))
         }
     }
 }

@@ -1,6 +1,8 @@
-//! A run in words and tables: for a terminal, and as Markdown to splice into a page. Everything is
+//! A run in words and tables: for a terminal, and as Markdown for a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+pub mod blocks;
+mod brief;
 mod cells;
 pub mod check;
 pub mod cite;
@@ -11,52 +13,93 @@ mod html;
 mod reordering;
 
 use std::fmt::Write;
-use std::path::Path;
 
 pub use headline::sentence;
 pub use html::html;
 
-use crate::units::{interval, Quantity};
 use cells::TextTable;
 
 use crate::analysis::{
-    findings, is_headline, provenance, summary, Arithmetic, Comparison, Crossing, CrossingLine, Finding,
-    Pairing, Summary, SummaryRow,
+    findings, is_headline, provenance, summary, Analysis, Arithmetic, Comparison, Crossing, CrossingLine,
+    Estimate, Finding, Group, Pairing, Summary, SummaryRow, Verdict,
 };
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
 use crate::record::{Metric, Run};
-
-pub const BEGIN: &str = "<!-- decode-bench:begin -->";
-pub const END: &str = "<!-- decode-bench:end -->";
+use crate::units::{interval, Quantity};
 
 /// The run's tables as Markdown.
 pub fn markdown(run: &Run) -> String {
-    let mut text = format!("{}\n{}", introduction(run), headlines(run));
-    for summary in summary(run) {
-        let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
-        let notes = notes(run, &summary).map(|line| format!("- {line}\n"));
-        let _ = write!(text, "\n{}", notes.collect::<String>());
+    let sections = [Section::Steps, Section::Compile, Section::Reorders];
+    format!("{}\n{}", introduction(run), sections.map(|section| body(run, section)).concat())
+}
+
+/// A part of what a run says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Concat and padded where the sequence is short and where it is long: six rows a model.
+    Brief,
+    /// Findings, and a table of steps for each model.
+    Steps,
+    /// What compiling every shape costs.
+    Compile,
+    /// What it costs to reorder beams.
+    Reorders,
+}
+
+/// One part as Markdown, with the line that says where its numbers come from.
+///
+/// # Errors
+/// When the run has nothing of it.
+pub fn section(run: &Run, section: Section) -> Result<String> {
+    let text = match section {
+        Section::Brief => return brief::brief(run),
+        section => body(run, section),
+    };
+    if text.trim().is_empty() {
+        return Err(Error::file(&run.path, "the run has no samples of this section"));
     }
-    for (group, cells, notes) in compiling::tables(run) {
-        let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
-        let _ = write!(text, "\n**{group}: compiling**\n\n{}\n{notes}", cells.markdown());
+    Ok(format!("{}\n{text}", introduction(run)))
+}
+
+fn body(run: &Run, section: Section) -> String {
+    let analysis = &Analysis::of(run);
+    match section {
+        Section::Brief => unreachable!("a section by itself"),
+        Section::Steps => {
+            let mut text = headlines(analysis);
+            for summary in summary(analysis) {
+                let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
+                let notes = notes(run, &summary).map(|line| format!("- {line}\n"));
+                let _ = write!(text, "\n{}", notes.collect::<String>());
+            }
+            text
+        }
+        Section::Compile => {
+            let table = |(group, cells, notes): (Group, TextTable, Vec<String>)| {
+                let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
+                format!("\n**{group}: compiling**\n\n{}\n{notes}", cells.markdown())
+            };
+            compiling::tables(analysis).into_iter().map(table).collect()
+        }
+        Section::Reorders => {
+            let tables = reordering::tables(analysis).into_iter();
+            tables
+                .map(|(title, cells, note)| format!("\n**{title}**\n\n{}\n- {note}\n", cells.markdown()))
+                .collect()
+        }
     }
-    for (title, cells, note) in reordering::tables(run) {
-        let _ = write!(text, "\n**{title}**\n\n{}\n- {note}\n", cells.markdown());
-    }
-    text
 }
 
 /// The same for a terminal.
 pub fn table(run: &Run) -> String {
-    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(run));
-    for summary in summary(run) {
+    let analysis = &Analysis::of(run);
+    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(analysis));
+    for summary in summary(analysis) {
         let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
         let notes = notes(run, &summary).map(|line| format!("  {line}\n"));
         let _ = write!(text, "\n{}", notes.collect::<String>());
     }
-    for (group, cells, notes) in compiling::tables(run) {
+    for (group, cells, notes) in compiling::tables(analysis) {
         let notes: String = notes.iter().map(|note| format!("  {note}\n")).collect();
         let _ = write!(text, "\n{group}: compiling\n\n{}\n{notes}", cells.aligned());
     }
@@ -65,37 +108,18 @@ pub fn table(run: &Run) -> String {
 
 /// The tables of reorders alone, for a terminal.
 fn reordering(run: &Run) -> String {
-    let tables = reordering::tables(run).into_iter();
+    let tables = reordering::tables(&Analysis::of(run)).into_iter();
     tables.map(|(title, cells, note)| format!("\n{title}\n\n{}\n  {note}\n", cells.aligned())).collect()
 }
 
 /// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.
-fn headlines(run: &Run) -> String {
-    let findings = findings(run);
+fn headlines(analysis: &Analysis<'_>) -> String {
+    let findings = findings(analysis);
     let group = |found: &[Finding]| {
         let lines = found.iter().map(|finding| format!("  - {}\n", sentence(finding)));
         format!("\n- {}:\n{}", found[0].group, lines.collect::<String>())
     };
     findings.chunk_by(|a, b| a.group == b.group).map(group).collect()
-}
-
-/// `page` with `section` between its markers in place of what was there.
-pub fn splice(page: &str, section: &str) -> Result<String> {
-    let missing =
-        |marker: &str| Error::Input(format!("nowhere to splice to: the line `{marker}` is missing"));
-    let (before, rest) = page.split_once(BEGIN).ok_or_else(|| missing(BEGIN))?;
-    let (_, after) = rest.split_once(END).ok_or_else(|| missing(END))?;
-    if after.contains(BEGIN) || after.contains(END) {
-        return Err(Error::Input(format!("`{BEGIN}` and `{END}` must each be there once")));
-    }
-    Ok(format!("{before}{BEGIN}\n{}\n{END}{after}", section.trim_end()))
-}
-
-/// [`splice`] for a file, which is replaced as a whole or left as it was.
-pub fn splice_file(path: &Path, section: &str) -> Result<()> {
-    let page = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let page = splice(&page, section).map_err(|e| Error::file(path, e))?;
-    write_atomically(path, page.as_bytes())
 }
 
 fn introduction(run: &Run) -> String {
@@ -106,7 +130,7 @@ fn introduction(run: &Run) -> String {
     let notes: String = clean.chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
     format!(
         "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of rounds, or of samples where there are no rounds; \
-         ratios are times over naive's or concat's, † where they are not from the same rounds.{unfinished}{notes}",
+         † a ratio of two cases that do not share rounds.{unfinished}{notes}",
         run.name()
     )
 }
@@ -118,8 +142,8 @@ fn cells(summary: &Summary) -> TextTable {
         "step",
         "n",
         "× floor",
-        "/ naive",
-        "/ concat",
+        "against naive",
+        "against concat",
         "cache",
         "peak",
         "allocations",
@@ -145,10 +169,19 @@ fn row(line: &SummaryRow) -> Vec<String> {
     ]
 }
 
-/// `0.118 [0.115, 0.121] faster`
-fn comparison(found: &Comparison) -> String {
+/// `12.3 × faster [11.2, 13.8]`: how many of these steps the other's step lasts, or the other way round.
+pub(crate) fn comparison(found: &Comparison) -> String {
     let mark = if found.pairing == Pairing::Unpaired { " †" } else { "" };
-    format!("{} {}{mark}", Quantity::Tokens.show_estimate(found.ratio), found.verdict.name())
+    let inverse = found.ratio.inverse();
+    let said = |word: &str, ratio: Estimate| {
+        let [value, lo, hi] = [ratio.value, ratio.lo, ratio.hi].map(plain);
+        format!("{value} × {word} [{lo}, {hi}]{mark}")
+    };
+    match found.verdict {
+        Verdict::Faster => said("faster", inverse),
+        Verdict::Slower => said("slower", found.ratio),
+        Verdict::NotDistinguishable => said("as fast", inverse) + ", not distinguishable",
+    }
 }
 
 fn plain(x: f64) -> String {
@@ -175,7 +208,7 @@ fn near_the_clock(run: &Run, line: &SummaryRow) -> Option<String> {
     })
 }
 
-/// `prefill of 512 tokens, padded: 45.1 [44.9, 46.0] ms, 121 GFLOP/s, 78 % of the best product's.`
+/// `prefill of 512 tokens, padded: 45.1 [44.9, 46.0] ms, 121 GFLOP/s, 78 % of peak GEMM FLOP/s.`
 fn rate(found: &Arithmetic) -> String {
     let Arithmetic { case, metric, time_ns, flops_per_second, of_peak } = found;
     let what = match metric {
@@ -183,7 +216,7 @@ fn rate(found: &Arithmetic) -> String {
         _ => format!("{} at position {}", case.strategy, case.position),
     };
     let (time, rate) = (Quantity::Nanoseconds.show_estimate(*time_ns), flops_per_second / 1e9);
-    format!("{what}: {time}, {rate:.0} GFLOP/s, {:.0} % of the best product's.", of_peak * 100.0)
+    format!("{what}: {time}, {rate:.0} GFLOP/s, {:.0} % of peak GEMM FLOP/s.", of_peak * 100.0)
 }
 
 fn crossing(line: &CrossingLine) -> String {

@@ -1,20 +1,19 @@
 //! The table of what was reordered.
 
 use super::TextTable;
-use crate::analysis::{reordering, Estimate, Measurements, Prefer, Reordering};
-use crate::record::Run;
+use crate::analysis::{reordering, Analysis, Estimate, Reordering};
 use crate::suite;
 use crate::units::Quantity;
 
 /// What the times are of, beside every table of them.
 const WHAT: &str =
-    "The entries of a batch put into another order, as a beam search does before each step, and the step \
-                    that follows; bytes are read and written.";
+    "Reordering the entries of a batch, as a beam search does before each step, and the step that follows; bytes are \
+     read and written.";
 
 /// One table for each model on each backend that reordered beams, with its title, and what has to be said
 /// below it.
-pub fn tables(run: &Run) -> Vec<(String, TextTable, &'static str)> {
-    let lines = reordering(&Measurements::of(run, Prefer::InTurn));
+pub fn tables(analysis: &Analysis<'_>) -> Vec<(String, TextTable, &'static str)> {
+    let lines = reordering(&analysis.interleaved);
     let table = |lines: &[Reordering]| {
         let case = lines[0].case;
         (format!("{}-{}, {}: beams", case.model, case.shape, case.backend), cells(lines), WHAT)

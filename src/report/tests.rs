@@ -8,9 +8,9 @@ fn the_table_says_what_was_measured_and_on_what() {
         "2 threads used",
         "**transformer-toy, cpu, batch 1**",
         "| position | strategy | step | n |",
-        "faster |",
+        " × faster [",
         "padded beats concat from position ",
-        "; predicted 172: ",
+        " (model: 172, measured ",
         "concat beats naive wherever it was measured, positions 1 to 512",
         "- chunked-64 is faster than concat ",
     ] {
@@ -29,28 +29,14 @@ fn the_terminal_has_the_same_rows() {
 }
 
 #[test]
-fn a_section_replaces_what_is_between_the_markers() {
-    let page = format!("# Title\n\n{BEGIN}\nold\n{END}\nrest\n");
-    let new = splice(&page, "new\n").unwrap();
-    assert_eq!(new, format!("# Title\n\n{BEGIN}\nnew\n{END}\nrest\n"));
-    assert_eq!(splice(&new, "new").unwrap(), new);
-    for (page, marker) in
-        [(format!("x{END}"), BEGIN), (BEGIN.to_string(), END), (format!("{END}{BEGIN}"), END)]
-    {
-        let error = splice(&page, "new").unwrap_err().to_string();
-        assert_eq!(error, format!("nowhere to splice to: the line `{marker}` is missing"));
-    }
-    assert!(splice(&format!("{page}{page}"), "new").is_err());
-}
-
-#[test]
-fn a_page_without_markers_is_left_as_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("README.md");
-    std::fs::write(&path, "no markers").unwrap();
-    let error = splice_file(&path, "new").unwrap_err().to_string();
-    assert!(error.contains("README.md: nowhere to splice to"), "{error}");
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "no markers");
+fn the_brief_section_is_six_rows() {
+    let text = section(&synthetic::run(12), Section::Brief).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with(|c: char| c == '|')).skip(2).collect();
+    assert_eq!(rows.len(), 6, "{text}");
+    assert!(text.contains("padded beats concat from position ") && rows[5].contains(" × faster ["), "{text}");
+    let error = section(&synthetic::compiled(3), Section::Brief).unwrap_err().to_string();
+    assert!(error.ends_with("no position has steps of naive, concat and padded"), "{error}");
+    assert!(section(&synthetic::run(2), Section::Reorders).is_err());
 }
 
 #[test]
@@ -67,7 +53,7 @@ fn what_was_reordered_stands_beside_the_step_that_follows() {
         "| position | beams | strategy | reorder | step | n | reorder / step | bytes |",
         "| 256 | 4 | concat | 300 [100, 500] µs | 3 [1, 5] ms | 5 | 0.100 [0.100, 0.100] | 12.0 MiB |",
         "| 256 | 4 | padded | 1.35 [0.450, 2.25] ms | 2.70 [0.900, 4.50] ms | 5 | 0.500 [0.500, 0.500] | 24 MiB |",
-        "- The entries of a batch put into another order",
+        "- Reordering the entries of a batch",
     ] {
         assert!(text.contains(wanted), "{wanted}\n{text}");
     }

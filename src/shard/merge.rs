@@ -14,8 +14,7 @@ use crate::analysis::MIN_ROUNDS;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{
-    Bandwidth, Environment, EqualityRow, LedgerRow, Merged, MergedSample, Metric, Part, Run, Sample,
-    FIRST_DECODE_ROUND,
+    Bandwidth, Environment, EqualityRow, LedgerRow, Merged, MergedSample, Metric, Part, Round, Run, Sample,
 };
 use crate::strategy::Strategy;
 
@@ -32,12 +31,12 @@ pub struct Merge {
 /// What is taken from one attempt as a whole: the case that stands for it, at position 0 for whole decodes.
 type Unit = Case;
 
-fn unit(case: &Case, round: u32) -> Unit {
+fn unit(case: &Case, round: Round) -> Unit {
     let case = case.under(Strategy::Naive);
-    if round < FIRST_DECODE_ROUND {
-        case
-    } else {
+    if round.is_decode() {
         case.at(0)
+    } else {
+        case
     }
 }
 
@@ -88,8 +87,8 @@ pub fn merge(runs: &[Run]) -> Result<Merge> {
             run: part.run.clone(),
             attempt: part.attempt,
         }));
-        equality.extend(run.equality.iter().filter(|row| unit(&row.case, 0) == unit_of).cloned());
-        ledger.extend(run.ledger.iter().filter(|row| unit(&row.case, 0) == unit_of).cloned());
+        equality.extend(run.equality.iter().filter(|row| unit(&row.case, Round::Single) == unit_of).cloned());
+        ledger.extend(run.ledger.iter().filter(|row| unit(&row.case, Round::Single) == unit_of).cloned());
     }
     let (plan, merged) = plan(runs, parts.concat())?;
     let missing = missing(&plan, &samples);
@@ -192,14 +191,12 @@ fn plan(runs: &[Run], mut parts: Vec<Part>) -> Result<(Plan, Merged)> {
 /// Planned cases that were neither timed in rounds enough for an interval nor failed, or not counted; and
 /// whole decodes that no round has.
 fn missing(plan: &Plan, samples: &[MergedSample]) -> Vec<String> {
-    let mut timed: BTreeMap<Case, Vec<u32>> = BTreeMap::new();
+    let mut timed: BTreeMap<Case, Vec<Round>> = BTreeMap::new();
     let (mut counted, mut decoded, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for Sample { case, metric, round, error, .. } in samples.iter().map(|merged| &merged.sample) {
         match (metric, error) {
             (_, Some(_)) => failed.push(*case),
-            (Metric::StepNs, None) if *round < FIRST_DECODE_ROUND => {
-                timed.entry(*case).or_default().push(*round)
-            }
+            (Metric::StepNs, None) if !round.is_decode() => timed.entry(*case).or_default().push(*round),
             (Metric::CacheLiveBytes, None) => counted.push(*case),
             (Metric::DecodeNs, None) => decoded.push(*case),
             _ => {}

@@ -128,7 +128,7 @@ fn functions() -> Result<&'static Functions> {
     FUNCTIONS.get_or_init(load).as_ref().map_err(|why| failed(*why))
 }
 
-/// For those who hold a context, which there is none of without a driver.
+/// For holders of a context, which implies a driver.
 fn started() -> Result<&'static Functions, Code> {
     functions().map_err(|_| Code::NOT_INITIALIZED)
 }

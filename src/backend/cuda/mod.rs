@@ -88,7 +88,7 @@ pub struct Input {
 /// On their way, or there.
 #[derive(Default)]
 struct Staged {
-    /// `struct Call` of `kernels/common.cuh`: at, last, starts, tokens.
+    /// `struct Call` of `kernels/common.cuh`: at, last, left_padding, tokens.
     numbers: Vec<i32>,
     /// Written by the host; without one on a plan.
     slot: Option<Slot>,

@@ -1,4 +1,4 @@
-//! What those who measure ask of the device: its own clock, and a cold second-level cache.
+//! For measuring: the device's own clock, and a cold second-level cache.
 
 use std::cell::Cell;
 

@@ -10,7 +10,7 @@ use crate::cmd::parse::{self, Ids};
 #[derive(clap::Args)]
 #[command(next_help_heading = "Choosing tokens")]
 pub struct Flags {
-    /// How the next token is chosen [default: greedy]
+    /// Rule that chooses the next token [default: greedy]
     #[arg(long, value_enum, value_name = "NAME")]
     sampler: Option<SamplerName>,
     /// Divides the logits before a token is drawn [default: 1]
@@ -22,26 +22,26 @@ pub struct Flags {
     /// Probability of the likeliest tokens that --sampler top-p draws from
     #[arg(long, value_name = "P", allow_hyphen_values = true)]
     top_p: Option<f64>,
-    /// Of the draws [default: 1]
+    /// Sampling seed [default: 1]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     sampling_seed: Option<u64>,
-    /// Search with so many hypotheses of each prompt, and print those found
+    /// Beam width: hypotheses of each prompt in a beam search
     #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = parse::positive,
         conflicts_with_all = ["sampler", "temperature", "top_k", "top_p", "sampling_seed"])]
     beam: Option<usize>,
-    /// When hypotheses count as ended, and how length counts in their scores [default: fairseq]
+    /// Scores and end of a beam search [default: fairseq]
     #[arg(long, value_enum, value_name = "NAME", requires = "beam")]
     beam_rule: Option<RuleName>,
-    /// Of the rule [default: fairseq 1, flax 0.6]
+    /// Exponent A of the length in the beam rule's score [default: fairseq 1, flax 0.6]
     #[arg(long, value_name = "A", allow_hyphen_values = true, requires = "beam")]
     length_penalty: Option<f64>,
-    /// The token id that ends a continuation
+    /// Token id that ends a continuation
     #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     eos: Option<u32>,
-    /// Tokens before the end token may come
+    /// Fewest tokens before the end token
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, requires = "eos")]
     min_len: usize,
-    /// The first tokens generated, as 1,2,3
+    /// First tokens to generate, as 1,2,3
     #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
     prefix: Option<Ids>,
 }

@@ -45,24 +45,24 @@ Examples:
 Without options of its own every token is the likeliest (the lowest id, when several are). One prompt without
 a beam prints its `tokens`; several prompts, or a beam, print `hypotheses`, a list for each prompt.
 
-The logits file holds one f32 tensor `logits [steps, vocabulary]`; row i is what token i was the
-largest of.")]
+The logits file holds one f32 tensor `logits [steps, vocabulary]`; row i holds the logits that
+token i was chosen from.")]
 pub struct Args {
     #[arg(long, value_parser = Named::<ModelKind>::parser())]
     model: ModelKind,
-    /// A folder with config.json and model.safetensors
+    /// Folder with config.json and model.safetensors
     #[arg(long, value_name = "DIR", group = "weights", conflicts_with = "seed")]
     checkpoint: Option<PathBuf>,
-    /// A named size, with random weights
+    /// Named size, with random weights
     #[arg(long, value_name = "NAME", group = "weights", value_parser = Named::<ShapeName>::parser())]
     shape: Option<ShapeName>,
-    /// Of the random weights [default: 1]
+    /// Seed of the random weights [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Further checkpoints, whose probabilities are averaged with the first model's
+    /// Further checkpoints; the models' probabilities are averaged
     #[arg(long, value_name = "DIR,DIR", value_delimiter = ',')]
     ensemble: Vec<PathBuf>,
-    /// How the past is kept; chunked-N for any N
+    /// Caching strategy; chunked-N for any N
     #[arg(long, value_parser = Named::<Strategy>::parser())]
     strategy: Strategy,
     #[arg(long, default_value_t = BackendName::Cpu, value_parser = Named::<BackendName>::parser())]
@@ -71,19 +71,19 @@ pub struct Args {
     /// begins with]
     #[arg(long, value_name = "IDS", group = "start", allow_hyphen_values = true, conflicts_with = "text")]
     prompt: Vec<Ids>,
-    /// What an encoder reads, as token ids; given several times, a batch
+    /// Encoder input as token ids; given several times, a batch
     #[arg(long, value_name = "IDS", group = "start", allow_hyphen_values = true, conflicts_with = "text")]
     source: Vec<Ids>,
-    /// In words what is prompted with, or, with an encoder, what it reads
+    /// Prompt as text, or the encoder's input where there is an encoder
     #[arg(long, value_name = "STRING", group = "start", allow_hyphen_values = true)]
     text: Vec<String>,
-    /// A tokenizer.json, which also turns the tokens generated into text [default for --text: the checkpoint's]
+    /// A tokenizer.json, which also turns generated tokens into text [default for --text: the checkpoint's]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Tokens to generate; at most, where an end token may come before
+    /// Tokens to generate: at most, where an end token may come earlier
     #[arg(long, visible_alias = "max-len", value_name = "N", allow_hyphen_values = true, value_parser = parse::positive)]
     steps: usize,
-    /// How prompts are absorbed
+    /// How prompts are fed
     #[arg(long, value_enum, default_value_t = Prefill::Batched)]
     prefill: Prefill,
     /// Write the logits to this safetensors file
@@ -92,10 +92,10 @@ pub struct Args {
     /// Write the model to this folder, as --checkpoint reads it
     #[arg(long, value_name = "DIR", conflicts_with = "ensemble")]
     weights_out: Option<PathBuf>,
-    /// Of the CPU; without it, one for each physical core
+    /// CPU threads [default: all physical cores]
     #[arg(long, value_name = "N", value_parser = parse::threads)]
     threads: Option<usize>,
-    /// Positions of buffers of fixed shape; without it, the model's, or as many as are needed
+    /// Positions of a buffer of fixed shape [default: the model's, or as many as are needed]
     #[arg(long, value_name = "M", value_parser = parse::positive)]
     capacity: Option<usize>,
     #[command(flatten)]

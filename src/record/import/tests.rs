@@ -9,7 +9,7 @@ use flate2::Compression;
 use tempfile::{tempdir, TempDir};
 
 use super::*;
-use crate::record::{Environment, EqualityRow, LedgerRow, Metric, RunWriter, Sample};
+use crate::record::{Environment, EqualityRow, LedgerRow, Metric, Round, RunWriter, Sample};
 
 const SAMPLES: &str = "samples.csv";
 const ENVIRONMENT: &str = "environment.json";
@@ -20,9 +20,9 @@ fn files() -> Files {
     let mut writer = RunWriter::create(parent.path(), Environment::collect(2, 1)).unwrap();
     let case = "transformer-toy/padded/cpu/b1/t64".parse().unwrap();
     for round in 1..=3 {
-        writer.sample(&Sample::value(case, Metric::StepNs, round, 2, 700_000)).unwrap();
+        writer.sample(&Sample::value(case, Metric::StepNs, Round::Interleaved(round), 2, 700_000)).unwrap();
     }
-    writer.sample(&Sample::failed(case, Metric::PrefillNs, 0, "out of memory")).unwrap();
+    writer.sample(&Sample::failed(case, Metric::PrefillNs, Round::Single, "out of memory")).unwrap();
     let (max_abs, max_rel, place) = (Some(1e-6), Some(2e-6), "0/17".into());
     writer.equality(&EqualityRow { case, max_abs, max_rel, place, tolerance: 1e-4, error: None }).unwrap();
     let metric = Metric::StepFlops;

@@ -6,7 +6,7 @@ use super::facts::{facts, Fact};
 use super::plots::{self, Plots};
 use super::tables::{self, Table};
 use crate::analysis::provenance;
-use crate::analysis::{findings, summary, Group, Summary};
+use crate::analysis::{findings, summary, Analysis, Group, Summary};
 use crate::plot::{start_notes, starts, FigureInput, Start, PHASES};
 use crate::record::Run;
 use crate::report::{notes, sentence};
@@ -62,8 +62,9 @@ struct Bar {
 impl Page {
     pub fn of(run: &Run) -> Page {
         let source = FigureInput::of(run);
-        let summaries = summary(run);
-        let findings = findings(run);
+        let analysis = Analysis::of(run);
+        let summaries = summary(&analysis);
+        let findings = findings(&analysis);
         let mut plots = Plots::default();
         let mut section = |group: Group| {
             let summary = summaries.iter().find(|summary| summary.group == group);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{synthetic, EqualityRow, Gpu, Metric, Sample};
+use crate::record::{synthetic, EqualityRow, Gpu, Metric, Round, Sample};
 
 fn page(run: &Run) -> String {
     html(run).unwrap()
@@ -24,7 +24,7 @@ fn the_page_has_what_the_report_has() {
     }
     for wanted in [
         "padded beats concat from position ",
-        "predicted",
+        "(model: ",
         "Synthetic(R) Processor",
         "2 threads used",
         "revision 0123456789ab",
@@ -49,7 +49,7 @@ fn the_plots_hold_medians_and_intervals() {
     assert_eq!(latency["y_title"], "time of one step");
     let curves = latency["curves"].as_array().unwrap();
     assert_eq!(curves.len(), 6);
-    let found = crate::analysis::Measurements::of(&run, crate::analysis::Prefer::Decodes);
+    let found = crate::analysis::Measurements::of(&run, crate::record::Protocol::Decode);
     for curve in curves {
         let name = curve["name"].as_str().unwrap();
         let points = curve["pieces"][0]["points"].as_array().unwrap();
@@ -101,7 +101,7 @@ fn what_a_file_says_is_text_and_nothing_else() {
     let EqualityRow { place, error, .. } = &mut run.equality[0];
     (*place, *error) = (HOSTILE.into(), Some(HOSTILE.into()));
     let case = run.samples[0].case.at(512);
-    run.samples.push(Sample::failed(case, Metric::StepNs, 1, HOSTILE));
+    run.samples.push(Sample::failed(case, Metric::StepNs, Round::Interleaved(1), HOSTILE));
     let page = page(&run);
     assert!(!page.contains("<img") && page.contains("{{ 7 * 7 }}"));
     assert_eq!(page.matches("<script").count(), 2);

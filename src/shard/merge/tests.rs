@@ -1,8 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::measure::trace;
-use crate::record::{write_merged, RunWriter, Sharding};
+use crate::record::{write_merged, Round, RunWriter, Sharding};
 
 const FILTER: &str = "transformer-tiny/(naive|concat)/cpu";
 const SHARDS: usize = 2;
@@ -41,15 +40,25 @@ fn attempt_with(
     let value = 1000 * (1 + attempt);
     let mut rows = Vec::new();
     for group in plan.groups(shard) {
-        rows.extend(group.cases.iter().map(|case| Sample::value(*case, Metric::CacheLiveBytes, 0, 1, value)));
+        rows.extend(
+            group
+                .cases
+                .iter()
+                .map(|case| Sample::value(*case, Metric::CacheLiveBytes, Round::Single, 1, value)),
+        );
         for round in 1..=MIN_ROUNDS as u32 {
-            rows.extend(group.cases.iter().map(|case| Sample::value(*case, Metric::StepNs, round, 1, value)));
+            rows.extend(
+                group
+                    .cases
+                    .iter()
+                    .map(|case| Sample::value(*case, Metric::StepNs, Round::Interleaved(round), 1, value)),
+            );
         }
         for case in &group.decodes {
             for position in 1..=case.position {
-                rows.push(Sample::value(case.at(position), Metric::StepNs, trace::ROUNDS.start, 1, value));
+                rows.push(Sample::value(case.at(position), Metric::StepNs, Round::Decode(1), 1, value));
             }
-            rows.push(Sample::value(*case, Metric::DecodeNs, trace::ROUNDS.start, 1, value));
+            rows.push(Sample::value(*case, Metric::DecodeNs, Round::Decode(1), 1, value));
         }
     }
     let rows = match ends {
@@ -143,8 +152,10 @@ fn the_last_finished_attempt_counts_and_nothing_twice() {
     assert_eq!(whole.samples.len(), all_rows());
     let plan = Plan::new(Some(FILTER), SHARDS).unwrap();
     for MergedSample { sample, attempt, .. } in &whole.samples {
-        let mine = |group: &crate::shard::Group| unit(&group.cases[0], 0) == unit(&sample.case, 0);
-        if sample.round < FIRST_DECODE_ROUND {
+        let mine = |group: &crate::shard::Group| {
+            unit(&group.cases[0], Round::Single) == unit(&sample.case, Round::Single)
+        };
+        if !sample.round.is_decode() {
             let second = plan.groups(2).iter().any(mine);
             assert_eq!(*attempt, u64::from(second), "{}", sample.case);
         }

@@ -124,7 +124,7 @@ impl WithSimd for Swiglu<'_> {
     }
 }
 
-/// One head turned: numbers j and j + half are a point, turned by the angle of cosine `cos_sin[j]` and sine
+/// Rotary position embedding of one head: numbers j and j + half are a point, rotated by the angle of cosine `cos_sin[j]` and sine
 /// `cos_sin[j + half]`.
 pub fn rope(x: &[f32], cos_sin: &[f32], out: &mut [f32]) {
     let half = x.len() / 2;
