@@ -96,6 +96,31 @@ fn distance(known: &str, name: &str) -> usize {
     row.into_iter().min().unwrap_or(0)
 }
 
+/// What the argument parser objects to, without the reminder of how it is used.
+pub fn usage(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| message.find(end)).min();
+    message[..end.unwrap_or(message.len())].replace("\n\n  tip:", "; tip:")
+}
+
+/// Messages quote what others wrote, file names and tensor names among it: however that looks,
+/// the message is one line, and no terminal obeys it.
+pub fn one_line(message: &str) -> String {
+    const MOST: usize = 1000;
+    let words: Vec<&str> = message.split_ascii_whitespace().collect();
+    let mut line: String = words.join(" ").chars().flat_map(shown).take(MOST).collect();
+    if line.chars().count() == MOST {
+        line.push('…');
+    }
+    line
+}
+
+fn shown(c: char) -> impl Iterator<Item = char> {
+    let escaped = c.is_control().then(|| c.escape_default());
+    let plain = (!c.is_control()).then_some(c);
+    escaped.into_iter().flatten().chain(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@
 //! | the strategies, and how each keeps a layer's state | [`strategy`], [`cache`] |
 //! | what a step must cost, in closed form | [`cost`] |
 //! | the operations, on each machine | [`backend`] |
-//! | what is timed, and how | [`measure`], [`bench`] |
+//! | what is timed, and how | [`measure`], [`mod@bench`] |
 //! | one suite on many machines | [`shard`] |
 //! | what is written down | [`record`] |
 //! | what follows from it | [`analysis`], [`plot`], [`report`] |

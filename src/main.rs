@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use decode_bench::error::{one_line, usage};
 use decode_bench::measure::NO_DRIVER_CACHE;
 
 fn main() -> ExitCode {
@@ -23,29 +24,4 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
-}
-
-/// What the argument parser objects to, without the reminder of how the verb is used.
-fn usage(message: &str) -> String {
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| message.find(end)).min();
-    message[..end.unwrap_or(message.len())].replace("\n\n  tip:", "; tip:")
-}
-
-/// Messages quote what others wrote, file names and tensor names among it: however that looks,
-/// the message is one line, and no terminal obeys it.
-fn one_line(message: &str) -> String {
-    const MOST: usize = 1000;
-    let words: Vec<&str> = message.split_ascii_whitespace().collect();
-    let mut line: String = words.join(" ").chars().flat_map(shown).take(MOST).collect();
-    if line.chars().count() == MOST {
-        line.push('…');
-    }
-    line
-}
-
-fn shown(c: char) -> impl Iterator<Item = char> {
-    let escaped = c.is_control().then(|| c.escape_default());
-    let plain = (!c.is_control()).then_some(c);
-    escaped.into_iter().flatten().chain(plain)
 }

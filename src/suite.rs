@@ -29,19 +29,23 @@ use crate::strategy::Strategy;
 /// The cases that a filter selects, a regular expression searched in the ids as criterion does;
 /// without one, the default suite. Those on a GPU come last, in the order of their importance.
 pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
-    let mut cases = all();
-    cases.sort_by_key(importance);
-    let Some(filter) = filter else {
-        cases.retain(in_default);
-        return Ok(cases);
-    };
+    let mut cases = offered(filter);
+    let Some(filter) = filter else { return Ok(cases) };
     let matches = matcher(filter)?;
-    cases.retain(|case| (in_default(case) || is_named(case, filter)) && matches(case));
+    cases.retain(matches);
     if cases.is_empty() {
         let known = all().iter().map(Case::to_string).collect();
         return Err(Error::NoMatch { filter: filter.into(), known });
     }
     Ok(cases)
+}
+
+/// The cases that a filter selects from: the default suite, and what else it names.
+pub fn offered(filter: Option<&str>) -> Vec<Case> {
+    let mut cases = all();
+    cases.sort_by_key(importance);
+    cases.retain(|case| in_default(case) || filter.is_some_and(|filter| is_named(case, filter)));
+    cases
 }
 
 /// Whether a filter's regular expression is found in a case's id.

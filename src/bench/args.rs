@@ -1,70 +1,50 @@
-//! Arguments of `cargo bench -- ..`: criterion's, and ours.
+//! Arguments of `cargo bench -- ..`: criterion's, with their meaning there, and ours.
 //!
-//! Criterion reads the arguments itself and refuses those it does not know. Ours are taken out
-//! first and travel in an environment variable, through the program calling itself once.
+//! Criterion is set up by its methods, which know less than its command line. An option that no method stands
+//! for is done here where that is possible, and refused by name where it is not.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Parser;
-use serde::{Deserialize, Serialize};
+use clap::builder::RangedU64ValueParser;
+use clap::{ArgGroup, ColorChoice, Parser, ValueEnum};
 
+use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::measure::{default_threads, Settings, StopRule, NO_DRIVER_CACHE};
+use crate::measure::{default_threads, Settings, StopRule, MOST_THREADS};
+use crate::suite;
 
-const TRAVELS_IN: &str = "DECODE_BENCH_RUN";
-
-/// What the command line asks of a bench target.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Args {
-    pub settings: Settings,
-    /// Names the `cargo bench` that all four programs belong to.
-    pub session: String,
-    #[serde(skip)]
-    pub filter: Option<String>,
-    #[serde(skip)]
-    pub mode: Mode,
-}
-
-/// What a bench target does with its cases.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Time, and write down.
-    Measure,
-    /// Run everything once and write nothing: `--test`, and plain `cargo test --benches`.
-    #[default]
-    Try,
-    /// Print the ids.
-    List,
-}
-
-impl Args {
-    /// Of this program; the first time it is called, it calls itself and does not return.
-    pub fn of_this_program() -> Result<Args> {
-        let args: Vec<String> = std::env::args().skip(1).collect();
-        let Ok(travelled) = std::env::var(TRAVELS_IN) else { call_again(args) };
-        let ours: Args =
-            serde_json::from_str(&travelled).map_err(|e| Error::Input(format!("{TRAVELS_IN}: {e}")))?;
-        Ok(Args { filter: filter(&args), mode: mode(&args), ..ours })
-    }
-}
-
-/// Options of the harness, besides criterion's own.
+/// Measure the cases of a filter, or the default suite, into one run folder
 #[derive(Parser, Debug)]
-#[command(name = "cargo bench --", no_binary_name = true)]
-struct Knobs {
-    /// Threads of the pool that all strategies share [default: all physical cores]
+#[command(name = "cargo bench --", bin_name = "cargo bench --", version, max_term_width = 100)]
+#[command(group = ArgGroup::new("what is done").args(["list", "test", "profile_time"]))]
+#[command(group = ArgGroup::new("which baseline").args(["save_baseline", "baseline", "baseline_lenient", "discard_baseline"]))]
+#[command(after_help = "\
+Examples:
+  cargo bench -- 'transformer-toy/(concat|padded)/cpu/b1'
+  cargo bench -- --only reorder --threads 2
+  cargo bench -- --save-baseline before")]
+pub struct Args {
+    /// Regular expression; cases whose id it matches anywhere are measured [default: the default suite]
+    #[arg(value_name = "FILTER")]
+    filter: Option<String>,
+    /// Take the filter as a whole id
     #[arg(long)]
+    exact: bool,
+    /// Parts to do, in the order below [default: all four]
+    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Threads of the pool that all strategies share [default: all physical cores]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_THREADS as u64))]
     threads: Option<usize>,
-    /// Of the random weights
+    /// Seed of the random weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where run folders are made
-    #[arg(long, default_value = "results")]
+    /// Folder where run folders are made
+    #[arg(long, value_name = "DIR", default_value = "results")]
     results: PathBuf,
-    /// A run folder to complete
-    #[arg(long)]
+    /// Run folder to complete
+    #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
     /// Empty a GPU's second-level cache before every timed step
     #[arg(long)]
@@ -74,13 +54,322 @@ struct Knobs {
     precision: Option<f64>,
     /// Seconds that the turns of one position may take; all cases on a GPU together may take fifty times that
     /// [default: 12, and so ten minutes on a GPU]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     budget: Option<u64>,
+
+    /// Print the ids and measure nothing
+    #[arg(long)]
+    list: bool,
+    /// Format of the list, pretty or terse: both print one id a line
+    #[arg(long, value_name = "FORMAT", value_parser = ["pretty", "terse"], default_value = "pretty", hide_possible_values = true)]
+    format: String,
+    /// Run every case once; time nothing, write nothing
+    #[arg(long)]
+    test: bool,
+    /// Repeat every case for about so many seconds, for a profiler; write nothing
+    #[arg(long, value_name = "SECONDS", value_parser = at_least_a_second)]
+    profile_time: Option<Duration>,
+    /// Select the ignored cases, of which there are none
+    #[arg(long)]
+    ignored: bool,
+    #[command(flatten)]
+    statistics: Statistics,
+    /// Seconds of steps before the samples of a case [default: 0.1]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Criterion")]
+    warm_up_time: Option<Duration>,
+    /// Seconds that the samples of a case take together [default: 0.2, or longer for slow steps; one start a sample]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = "Criterion")]
+    measurement_time: Option<Duration>,
+
+    /// Given by `cargo bench`; without it every case is run once
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(flatten)]
+    ignorable: Ignorable,
+    #[command(flatten)]
+    refused: Refused,
 }
 
-const OURS: [&str; 7] = ["--threads", "--seed", "--results", "--resume", "--precision", "--budget", COLD_L2];
-/// The one of them that no value follows.
-const COLD_L2: &str = "--cold-l2";
+/// What criterion is set up with.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Criterion")]
+pub struct Statistics {
+    /// Samples of a case
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(10..=1_000_000))]
+    pub sample_size: usize,
+    /// Resamples of the bootstrap
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000_000))]
+    pub nresamples: usize,
+    /// Change that counts as noise: 0.01 is 1 %
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = not_negative)]
+    pub noise_threshold: f64,
+    /// Probability that an interval holds the true value
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = probability)]
+    pub confidence_level: f64,
+    /// Probability that two equal cases are called different
+    #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = probability)]
+    pub significance_level: f64,
+    /// Name to save criterion's samples under [default: base]
+    #[arg(long, short, value_name = "NAME", value_parser = name)]
+    save_baseline: Option<String>,
+    /// Saved samples to compare with; every case must have them
+    #[arg(long, short, value_name = "NAME", value_parser = name)]
+    baseline: Option<String>,
+    /// Saved samples to compare with, for the cases that have them
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    baseline_lenient: Option<String>,
+    /// Leave the saved samples as they are
+    #[arg(long)]
+    discard_baseline: bool,
+    /// Criterion's whole report of a case
+    #[arg(long, short, conflicts_with_all = ["quiet", "output_format"])]
+    verbose: bool,
+    /// One line a case, as without this option
+    #[arg(long)]
+    quiet: bool,
+    /// One line a case, in criterion's words or as `cargo bench` prints those of libtest
+    #[arg(long, value_name = "FORMAT", default_value = "criterion")]
+    output_format: Format,
+    /// Colours on a terminal, always or never
+    #[arg(long, short, alias = "colour", value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+}
+
+/// Accepted, and without effect: there is nothing that they would change.
+#[derive(clap::Args, Debug)]
+struct Ignorable {
+    #[arg(long, short, hide = true)]
+    noplot: bool,
+    #[arg(long, hide = true)]
+    nocapture: bool,
+    #[arg(long, hide = true)]
+    show_output: bool,
+    #[arg(long, hide = true)]
+    include_ignored: bool,
+}
+
+/// Options of criterion's that no method of its library stands for.
+#[derive(clap::Args, Debug)]
+struct Refused {
+    #[arg(long, hide = true)]
+    load_baseline: Option<String>,
+    #[arg(long, hide = true)]
+    quick: bool,
+    #[arg(long, hide = true)]
+    plotting_backend: Option<String>,
+}
+
+/// A part of a run.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Work and memory of a step, counted
+    Memory,
+    /// Beams reordered
+    Reorder,
+    /// Cold starts
+    Startup,
+    /// Steps, prefills and whole decodes
+    Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Time, and write down.
+    Measure,
+    /// Run everything once and write nothing: `--test`, and plain `cargo test --benches`.
+    Try,
+    /// Repeat everything for so long and write nothing.
+    Profile(Duration),
+    /// Print the ids.
+    List,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Criterion,
+    Bencher,
+}
+
+/// How a case's result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The interval in one line, with the change if a baseline was named.
+    Brief {
+        /// Whether the change from a baseline is printed too.
+        change: bool,
+    },
+    /// All that criterion says.
+    Verbose,
+    /// `test ID ... bench: 1,234 ns/iter (+/- 56)`.
+    Bencher,
+}
+
+/// Criterion's samples of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline<'a> {
+    /// Written under this name.
+    Save(&'a str),
+    /// Compared with, and kept.
+    Keep(&'a str),
+}
+
+impl Statistics {
+    /// The baseline that the options name.
+    pub fn baseline(&self) -> Baseline<'_> {
+        let compared = self.baseline.as_deref().or(self.baseline_lenient.as_deref());
+        match (&self.save_baseline, compared) {
+            (Some(name), _) => Baseline::Save(name),
+            (None, Some(name)) => Baseline::Keep(name),
+            (None, None) if self.discard_baseline => Baseline::Keep(USUAL),
+            (None, None) => Baseline::Save(USUAL),
+        }
+    }
+
+    /// The form of a case's result.
+    pub fn output(&self) -> Output {
+        match self.output_format {
+            Format::Bencher => Output::Bencher,
+            Format::Criterion if self.verbose => Output::Verbose,
+            Format::Criterion => {
+                Output::Brief { change: self.baseline.is_some() || self.baseline_lenient.is_some() }
+            }
+        }
+    }
+
+    /// Whether results are printed in colours, on a terminal or elsewhere.
+    pub fn colored(&self, terminal: bool) -> bool {
+        match self.color {
+            ColorChoice::Auto => terminal,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+        }
+    }
+
+    /// # Errors
+    /// When one of these cases lacks the baseline that all must have. Criterion itself would find out in the
+    /// middle of the run.
+    pub fn check_baseline(&self, home: &Path, cases: &[Case]) -> Result<()> {
+        let Some(name) = &self.baseline else { return Ok(()) };
+        let lacks = |case: &&Case| !home.join(folder(case)).join(name).is_dir();
+        cases.iter().find(lacks).map_or(Ok(()), |case| {
+            Err(Error::Input(format!(
+                "--baseline {name}: {} has none of that name for {case}; --save-baseline {name} makes one, \
+                 --baseline-lenient {name} compares the cases that have one",
+                home.display()
+            )))
+        })
+    }
+}
+
+/// What criterion calls its samples when no name is given.
+const USUAL: &str = "base";
+
+/// The two parts that criterion puts an id together from.
+pub(super) fn parts(case: &Case) -> (String, String) {
+    let id = case.to_string();
+    let (model, rest) = id.split_once('/').expect("an id has parts");
+    (model.into(), rest.into())
+}
+
+/// Where criterion keeps the samples of a case, in its folder.
+fn folder(case: &Case) -> PathBuf {
+    let (model, rest) = parts(case);
+    Path::new(&model).join(rest.replace('/', "_"))
+}
+
+/// The folder that criterion writes to, by its own rules; the build folder is where `program` was built.
+pub(super) fn criterion_home(program: &Path) -> PathBuf {
+    let given = |name| std::env::var_os(name).map(PathBuf::from);
+    let built = || program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    given(HOME).unwrap_or_else(|| {
+        let target = given("CARGO_TARGET_DIR").or_else(|| built().map(PathBuf::from));
+        target.unwrap_or_else(|| "target".into()).join("criterion")
+    })
+}
+
+/// The variable that criterion reads this folder from.
+pub(super) const HOME: &str = "CRITERION_HOME";
+
+impl Args {
+    /// # Errors
+    /// When an option of criterion's is given that cannot be passed on to it.
+    pub fn check(&self) -> Result<()> {
+        let Refused { load_baseline, quick, plotting_backend } = &self.refused;
+        let why = match () {
+            () if load_baseline.is_some() => {
+                "--load-baseline: criterion's library cannot load samples in place of measuring; `decode-bench cmp RUN RUN` compares two runs"
+            }
+            () if *quick => {
+                "--quick: criterion's library cannot stop early; --budget SECONDS and --precision 5% shorten a run"
+            }
+            () if plotting_backend.is_some() => {
+                "--plotting-backend: criterion draws nothing here; `decode-bench plot RUN` draws the figures of a run"
+            }
+            () => return Ok(()),
+        };
+        Err(Error::Input(why.into()))
+    }
+
+    pub fn settings(&self) -> Settings {
+        Settings {
+            threads: self.threads.unwrap_or_else(default_threads),
+            seed: self.seed,
+            results: self.results.clone(),
+            resume: self.resume.clone(),
+            cold_l2: self.cold_l2,
+            stop: StopRule {
+                precision: self.precision,
+                budget: self.budget.map_or(StopRule::default().budget, Duration::from_secs),
+            },
+        }
+    }
+
+    pub fn mode(&self) -> Mode {
+        match self.profile_time {
+            _ if self.list => Mode::List,
+            _ if self.test || !self.bench => Mode::Try,
+            Some(time) => Mode::Profile(time),
+            None => Mode::Measure,
+        }
+    }
+
+    /// The parts that are asked for, in their order.
+    pub fn parts(&self) -> Vec<Part> {
+        let all = Part::value_variants().iter().copied();
+        all.filter(|part| self.only.is_empty() || self.only.contains(part)).collect()
+    }
+
+    pub fn filter(&self) -> Option<&str> {
+        self.filter.as_deref()
+    }
+
+    /// The cases that the filter selects.
+    pub fn select(&self, mut cases: Vec<Case>) -> Result<Vec<Case>> {
+        match &self.filter {
+            None => {}
+            Some(id) if self.exact => cases.retain(|case| case.to_string() == *id),
+            Some(pattern) => cases.retain(suite::matcher(pattern)?),
+        }
+        Ok(cases)
+    }
+
+    /// Whether the ignored cases are asked for, of which there are none.
+    pub fn ignored(&self) -> bool {
+        self.ignored
+    }
+
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    pub fn warm_up_time(&self) -> Duration {
+        self.warm_up_time.unwrap_or(Duration::from_millis(100))
+    }
+
+    pub fn measurement_time(&self) -> Option<Duration> {
+        self.measurement_time
+    }
+}
 
 /// `2%` as 0.02.
 fn percent(text: &str) -> Result<f64, String> {
@@ -89,123 +378,197 @@ fn percent(text: &str) -> Result<f64, String> {
     percent.map(|p| p / 100.0).ok_or_else(|| "a percentage from 0.1% to 100% is wanted".into())
 }
 
-/// Criterion's options that are followed by a value, so that it is not taken for the filter.
-const VALUED: [&str; 17] = [
-    "--color",
-    "-c",
-    "--save-baseline",
-    "-s",
-    "--baseline",
-    "-b",
-    "--baseline-lenient",
-    "--load-baseline",
-    "--format",
-    "--profile-time",
-    "--sample-size",
-    "--warm-up-time",
-    "--measurement-time",
-    "--nresamples",
-    "--noise-threshold",
-    "--confidence-level",
-    "--significance-level",
-];
-
-/// Takes our options out of the arguments and calls this program again with the rest.
-fn call_again(args: Vec<String>) -> ! {
-    let (mut ours, mut rest) = (Vec::new(), Vec::new());
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        let name = arg.split('=').next().unwrap_or_default();
-        if OURS.contains(&name) {
-            let complete = arg.contains('=') || arg == COLD_L2;
-            ours.push(arg);
-            ours.extend((!complete).then(|| args.next()).flatten());
-        } else {
-            rest.push(arg);
-        }
-    }
-    let knobs = Knobs::parse_from(ours);
-    let settings = Settings {
-        threads: knobs.threads.unwrap_or_else(default_threads),
-        seed: knobs.seed,
-        results: knobs.results,
-        resume: knobs.resume,
-        cold_l2: knobs.cold_l2,
-        stop: StopRule {
-            precision: knobs.precision,
-            budget: knobs.budget.map_or(StopRule::default().budget, Duration::from_secs),
-        },
-    };
-    let ours = Args { settings, session: session(), filter: None, mode: Mode::Try };
-    if !rest.iter().any(|arg| matches!(arg.as_str(), "--verbose" | "-v" | "--quiet" | "-n" | "--list")) {
-        rest.push("--quiet".into()); // a line for each case, and none for its analysis
-    }
-    let mut again = Command::new(std::env::current_exe().expect("a running program has a path"));
-    again
-        .env(NO_DRIVER_CACHE.0, NO_DRIVER_CACHE.1)
-        .args(rest)
-        .env(TRAVELS_IN, serde_json::to_string(&ours).expect("settings are plain data"));
-    replace_by(again)
+fn number(text: &str, wanted: &str, fits: impl Fn(f64) -> bool) -> Result<f64, String> {
+    text.parse().ok().filter(|x| fits(*x)).ok_or_else(|| format!("{wanted} is wanted"))
 }
 
-#[cfg(unix)]
-fn replace_by(mut program: Command) -> ! {
-    let error = std::os::unix::process::CommandExt::exec(&mut program);
-    eprintln!("error: cannot call itself: {error}");
-    std::process::exit(2)
+fn seconds(text: &str) -> Result<Duration, String> {
+    number(text, "a number of seconds from 0.001 to 86400", |x| (0.001..=86_400.0).contains(&x))
+        .map(Duration::from_secs_f64)
 }
 
-#[cfg(not(unix))]
-fn replace_by(mut program: Command) -> ! {
-    std::process::exit(program.status().ok().and_then(|status| status.code()).unwrap_or(2))
+fn at_least_a_second(text: &str) -> Result<Duration, String> {
+    number(text, "a number of seconds from 1 to 86400", |x| (1.0..=86_400.0).contains(&x))
+        .map(Duration::from_secs_f64)
 }
 
-/// Names the `cargo bench` this program belongs to: its process, and when that started, for
-/// process numbers come back.
-fn session() -> String {
-    #[cfg(unix)]
-    let parent = std::os::unix::process::parent_id();
-    #[cfg(not(unix))]
-    let parent = std::process::id();
-    let stat = std::fs::read_to_string(format!("/proc/{parent}/stat")).unwrap_or_default();
-    let started = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(19)).unwrap_or("0");
-    format!("{parent}-{started}")
+fn not_negative(text: &str) -> Result<f64, String> {
+    number(text, "a number from 0 on", |x| x >= 0.0 && x.is_finite())
 }
 
-fn mode(args: &[String]) -> Mode {
-    let has = |flag: &str| args.iter().any(|arg| arg == flag || arg.starts_with(&format!("{flag}=")));
-    match () {
-        () if has("--list") => Mode::List,
-        () if has("--bench") && !has("--test") && !has("--profile-time") => Mode::Measure,
-        () => Mode::Try,
-    }
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, "a number between 0 and 1", |x| x > 0.0 && x < 1.0)
 }
 
-/// The first argument that is neither an option nor the value of one.
-fn filter(args: &[String]) -> Option<String> {
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        if VALUED.contains(&arg.as_str()) {
-            args.next();
-        } else if !arg.starts_with('-') {
-            return Some(arg.clone());
-        }
-    }
-    None
+/// A folder of that name stands beside criterion's own.
+fn name(text: &str) -> Result<String, String> {
+    let taken = ["", ".", "..", "new", "change", "report", "profile"].contains(&text);
+    let plain = !text.contains(['/', '\\']);
+    (plain && !taken).then(|| text.into()).ok_or_else(|| "a name that a folder can have is wanted".into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{one_line, usage};
 
-    fn args(line: &str) -> Vec<String> {
-        line.split_whitespace().map(String::from).collect()
+    fn parse(line: &str) -> Result<Args> {
+        let words = std::iter::once("decode").chain(line.split_whitespace());
+        let args = Args::try_parse_from(words).map_err(|e| Error::Input(usage(&e.to_string())))?;
+        args.check().map(|()| args)
+    }
+
+    fn refused(line: &str) -> String {
+        one_line(&parse(line).expect_err(line).to_string())
+    }
+
+    fn statistics(line: &str) -> Statistics {
+        parse(line).unwrap().statistics
     }
 
     #[test]
-    fn the_filter_is_what_criterion_takes_for_it() {
-        assert_eq!(filter(&args("--bench --sample-size 20 toy/padded")), Some("toy/padded".into()));
-        assert_eq!(filter(&args("--bench --quiet")), None);
+    fn only_cargo_bench_measures() {
+        let mode = |line| parse(line).unwrap().mode();
+        assert_eq!(mode("--bench"), Mode::Measure);
+        assert_eq!(mode("--bench --test"), Mode::Try);
+        assert_eq!(mode(""), Mode::Try);
+        assert_eq!(mode("--bench --list"), Mode::List);
+        assert_eq!(mode("--list --format terse"), Mode::List);
+        assert_eq!(mode("--bench --profile-time 1.5"), Mode::Profile(Duration::from_millis(1500)));
+        for wrong in ["--list --test", "--list --profile-time 2", "--profile-time 0.5", "--format json"] {
+            refused(wrong);
+        }
+    }
+
+    #[test]
+    fn the_filter_is_one_pattern_or_one_id() {
+        let case: Case = "transformer-toy/padded/cpu/b1/t64".parse().unwrap();
+        let wants = |line| !parse(line).unwrap().select(vec![case]).unwrap().is_empty();
+        assert!(wants("--bench --sample-size 20 toy/padded") && wants("--quiet") && wants("--exact"));
+        assert!(wants("transformer-toy/padded/cpu/b1/t64 --exact") && wants("t64$"));
+        assert!(!wants("toy/padded --exact") && !wants("toy/concat"));
+        assert!(parse("t64 --ignored").unwrap().ignored());
+        refused("toy base");
+        assert!(parse("(").unwrap().select(vec![case]).is_err());
+    }
+
+    #[test]
+    fn parts_are_done_in_their_order() {
+        let parts = |line| parse(line).unwrap().parts();
+        assert_eq!(parts(""), [Part::Memory, Part::Reorder, Part::Startup, Part::Step]);
+        assert_eq!(parts("--only step,memory,step"), [Part::Memory, Part::Step]);
+        assert!(refused("--only steps").contains("tip: a similar value exists: 'step'"));
+    }
+
+    #[test]
+    fn settings_are_those_given() {
+        let line = "--threads 3 --seed 9 --results x --cold-l2 --precision 2% --budget 60 --resume y";
+        let settings = parse(line).unwrap().settings();
+        assert_eq!((settings.threads, settings.seed, settings.cold_l2), (3, 9, true));
+        assert_eq!((settings.results, settings.resume), ("x".into(), Some("y".into())));
+        assert_eq!(settings.stop, StopRule { precision: Some(0.02), budget: Duration::from_secs(60) });
+        assert_eq!(parse("").unwrap().settings().stop, StopRule::default());
+        for wrong in ["--threads 0", "--threads 1025", "--budget 0", "--seed -1", "--precision 0%"] {
+            refused(wrong);
+        }
+    }
+
+    #[test]
+    fn what_criterion_is_told() {
+        let usual = statistics("");
+        assert_eq!((usual.sample_size, usual.nresamples), (10, 2_000));
+        let line = "--sample-size 20 --nresamples 5000 --noise-threshold 0.05 --confidence-level 0.9 --significance-level 0.1";
+        let told = statistics(line);
+        assert_eq!((told.sample_size, told.nresamples, told.noise_threshold), (20, 5_000, 0.05));
+        assert_eq!((told.confidence_level, told.significance_level), (0.9, 0.1));
+        let args = parse("--warm-up-time 0.5 --measurement-time 2").unwrap();
+        assert_eq!(args.warm_up_time(), Duration::from_millis(500));
+        assert_eq!(args.measurement_time(), Some(Duration::from_secs(2)));
+        for wrong in [
+            "--sample-size 9",
+            "--nresamples 0",
+            "--noise-threshold -0.1",
+            "--confidence-level 1",
+            "--significance-level 0",
+            "--warm-up-time 0",
+            "--measurement-time inf",
+        ] {
+            refused(wrong);
+        }
+    }
+
+    #[test]
+    fn what_is_printed() {
+        let output = |line| statistics(line).output();
+        assert_eq!(output(""), Output::Brief { change: false });
+        assert_eq!(output("--quiet --noplot --nocapture --show-output"), Output::Brief { change: false });
+        assert_eq!(output("--baseline a"), Output::Brief { change: true });
+        assert_eq!(output("--verbose"), Output::Verbose);
+        assert_eq!(output("--output-format bencher"), Output::Bencher);
+        assert_eq!(output("--output-format=criterion -n --include-ignored"), Output::Brief { change: false });
+        let colored = |line| [false, true].map(|terminal| statistics(line).colored(terminal));
+        assert_eq!(colored(""), [false, true]);
+        assert_eq!(colored("--color never"), [false, false]);
+        assert_eq!(colored("--color always"), [true, true]);
+        for wrong in ["--verbose --quiet", "--color blue", "--output-format json"] {
+            refused(wrong);
+        }
+    }
+
+    #[test]
+    fn a_baseline_is_saved_or_compared_with() {
+        let baseline = |line: &str| format!("{:?}", statistics(line).baseline());
+        assert_eq!(baseline(""), "Save(\"base\")");
+        assert_eq!(baseline("--save-baseline a"), "Save(\"a\")");
+        assert_eq!(baseline("-b a"), "Keep(\"a\")");
+        assert_eq!(baseline("--baseline-lenient a"), "Keep(\"a\")");
+        assert_eq!(baseline("--discard-baseline"), "Keep(\"base\")");
+        for wrong in
+            ["--baseline a -s b", "--discard-baseline -b a", "--save-baseline new", "--save-baseline a/b"]
+        {
+            refused(wrong);
+        }
+    }
+
+    #[test]
+    fn a_missing_baseline_is_refused_before_anything_is_measured() {
+        let home = tempfile::tempdir().unwrap();
+        let case = |id: &str| -> Case { id.parse().unwrap() };
+        let cases =
+            [case("transformer-toy/padded/cpu/b1/t64"), case("encoder-decoder-flax-toy/concat/cpu/b1/t1")];
+        std::fs::create_dir_all(home.path().join("transformer-toy/padded_cpu_b1_t64/a")).unwrap();
+        let check = |line: &str, cases: &[Case]| {
+            statistics(line).check_baseline(home.path(), cases).map_err(|e| e.to_string())
+        };
+        assert_eq!(check("--baseline a", &cases[..1]), Ok(()));
+        let said = check("--baseline a", &cases).unwrap_err();
+        assert!(said.starts_with("--baseline a: ") && said.contains(&cases[1].to_string()), "{said}");
+        assert!(check("--baseline b", &cases[..1]).is_err());
+        assert_eq!(check("--baseline-lenient b", &cases), Ok(()));
+        assert_eq!(check("--save-baseline b", &cases), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_passed_on_is_refused_by_name() {
+        for line in ["--load-baseline a", "--quick", "--plotting-backend gnuplot"] {
+            let said = refused(line);
+            assert!(said.starts_with(line.split(' ').next().unwrap()), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_typing_mistake_never_passes() {
+        for (line, meant) in [
+            ("--tresads 3", "--threads"),
+            ("--sample-sizes 20", "--sample-size"),
+            ("--save-basline a", "--save-baseline"),
+            ("--tets", "--test"),
+        ] {
+            let said = refused(line);
+            assert!(said.contains(meant), "{said}");
+        }
+        refused("-x");
+        refused("--sample 20");
     }
 
     #[test]
@@ -216,13 +579,5 @@ mod tests {
         for wrong in ["", "%", "0%", "-1%", "NaN", "101%", "two"] {
             assert!(percent(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn only_cargo_bench_measures() {
-        assert_eq!(mode(&args("--bench")), Mode::Measure);
-        assert_eq!(mode(&args("--bench --test")), Mode::Try);
-        assert_eq!(mode(&args("")), Mode::Try);
-        assert_eq!(mode(&args("--bench --list")), Mode::List);
     }
 }

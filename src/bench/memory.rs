@@ -1,6 +1,6 @@
 //! The exact pass, without criterion: a value without variance breaks its statistics.
 
-use super::{Bench, Mode, Record};
+use super::{fixtures, Bench, Record};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
@@ -15,24 +15,21 @@ use crate::strategy::Strategy;
 pub(super) const COUNTED: &str = "work and memory counted";
 
 /// Counts the work and the memory of every case, and holds the work against the closed forms.
-pub fn memory(bench: &Bench) -> Result<()> {
-    if bench.mode == Mode::List {
-        return Ok(()); // the ids are those of `step`
-    }
-    let (mut record, budget) = (bench.open()?, bench.budget(10));
-    for cases in bench.fixtures().filter(|cases| budget.admits(cases, COUNTED)) {
+pub(super) fn memory(bench: &Bench, mut record: Option<&mut Record>) -> Result<()> {
+    let budget = bench.budget(10);
+    for cases in fixtures(&bench.cases).filter(|cases| budget.admits(cases, COUNTED)) {
         let Case { model, shape, backend, .. } = cases[0];
         eprintln!("counting the steps of {model}-{shape} on {backend}");
         let cases = if record.is_some() { curves(cases) } else { cases.to_vec() };
         let counted = on_backend!(bench.machines, backend, |b| {
             let counter = Counter::new(b, &cases[0], &bench.machines, bench.settings.seed);
-            counter.and_then(|counter| count(&counter, &cases, record.as_mut(), &budget))
+            counter.and_then(|counter| count(&counter, &cases, record.as_deref_mut(), &budget))
         });
-        bench.failed(&cases, Metric::CacheLiveBytes, counted, record.as_mut())?;
+        bench.failed(&cases, Metric::CacheLiveBytes, counted, record.as_deref_mut())?;
     }
     let all = if budget.left_out().is_empty() { "every case" } else { "the cases that there was time for" };
     println!("counted the work and the memory of {all}: the counts are those of the closed forms");
-    record.map_or(Ok(()), |mut record| record.left_out(&budget, &[COUNTED])) // the run is finished by `step`, the last of the four
+    record.map_or(Ok(()), |record| record.left_out(&budget, &[COUNTED]))
 }
 
 pub(super) fn count<B: Backend>(

@@ -1,88 +1,179 @@
-//! `cargo bench`: four programs, one after the other, that write one run together.
+//! `cargo bench`: one program, four parts, one run folder.
 //!
-//! | target | measures | with |
+//! | part | measures | with |
 //! |---|---|---|
 //! | `memory` | bytes, allocations, FLOPs of a step, exactly | the meter |
 //! | `reorder` | beams put into another order, and the step that follows | rounds of our own |
 //! | `startup` | phases of a cold start | criterion, around fresh child processes |
 //! | `step` | steps at the suite's positions, strategies in turn, whole decodes | criterion, and rounds of our own |
 //!
-//! The cases on a GPU have a budget of their own, [`Settings::gpu_limit`], of which each program has a share:
+//! The cases on a GPU have a budget of their own, [`Settings::gpu_limit`], of which each part has a share:
 //! a tenth for each of the first two, a fifth for cold starts, the rest for steps. Criterion's repetitions,
 //! the loading of models and all that compiles count.
 //!
-//! Criterion itself is a dependency of the benches alone: they hand in a function that takes a
+//! Criterion itself is a dependency of the bench program alone, which hands in a function that takes a
 //! [`Timing`] through it.
 
 mod args;
 mod finish;
+pub mod line;
 mod memory;
 mod reorder;
 pub mod shard;
 mod startup;
 mod step;
 
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use args::Args;
-pub use args::Mode;
+use clap::Parser;
+
+use args::{Args, Mode};
+pub use args::{Baseline, Output, Part, Statistics};
 pub use finish::finish;
-pub use memory::memory;
-pub use reorder::reorders;
-pub use startup::startup;
-pub use step::steps;
+use memory::memory;
+use reorder::reorders;
+use startup::startup;
+use step::steps;
 
 use crate::case::Case;
-use crate::error::{Error, Result};
-use crate::measure::{Budget, Machines, Record, Settings, MOST_THREADS};
+use crate::error::{one_line, usage, Error, Result};
+use crate::measure::{Budget, Machines, Record, Settings, NO_DRIVER_CACHE};
 use crate::record::{Metric, Round, Sample};
 use crate::suite;
 
-/// What one of the four programs is asked to do.
-pub struct Bench {
-    /// Of the run.
-    pub settings: Settings,
+/// What the bench program is asked to do.
+struct Bench {
+    settings: Settings,
     machines: Machines,
+    mode: Mode,
+    parts: Vec<Part>,
     /// Those of the filter that can run here.
-    pub cases: Vec<Case>,
-    /// Whether anything is timed.
-    pub mode: Mode,
-    session: String,
+    cases: Vec<Case>,
+    /// Cold starts of the filter that can run here.
+    starts: Vec<Case>,
+    /// How long a case is warmed up.
+    warm_up: Duration,
+    /// How long the samples of a case last together, if the harness is not to decide.
+    measurement: Option<Duration>,
 }
 
-/// The body of a bench target: `run` on what the command line asks for.
-pub fn main(run: impl FnOnce(&Bench) -> Result<()>) -> ExitCode {
-    match Bench::from_args().and_then(|bench| run(&bench)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.exit_code())
+/// The whole bench program. `start` is the program that cold starts start. `criterion` makes criterion ready, to
+/// measure or to repeat every case for so long; the function that it returns takes one case through it.
+pub fn main<C>(start: &Path, criterion: impl FnOnce(&Statistics, Option<Duration>) -> C) -> ExitCode
+where
+    C: FnMut(&mut Timing<'_>),
+{
+    let home = args::criterion_home(start);
+    // now, while there is no other thread and CUDA is not loaded; the processes of cold starts inherit both
+    std::env::set_var(NO_DRIVER_CACHE.0, NO_DRIVER_CACHE.1);
+    std::env::set_var(args::HOME, &home);
+    let outcome = match Args::try_parse() {
+        Ok(args) => run(args, start, &home, criterion).map_err(|e| (e.exit_code(), e.to_string())),
+        Err(e) if !e.use_stderr() => {
+            print!("{e}");
+            Ok(())
         }
+        Err(e) => Err((2, usage(&e.to_string()))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, message)) => {
+            eprintln!("error: {}", one_line(&message));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run<C>(
+    args: Args,
+    start: &Path,
+    home: &Path,
+    criterion: impl FnOnce(&Statistics, Option<Duration>) -> C,
+) -> Result<()>
+where
+    C: FnMut(&mut Timing<'_>),
+{
+    args.check()?;
+    if args.ignored() {
+        return Ok(());
+    }
+    let (statistics, mode) = (args.statistics(), args.mode());
+    let bench = Bench::new(&args)?;
+    match mode {
+        Mode::List => {
+            let ids: String = bench.asked().iter().map(|case| format!("{case}: benchmark\n")).collect();
+            let _ = std::io::stdout().write_all(ids.as_bytes()); // a reader may have enough before the end
+        }
+        Mode::Try => bench.run(start, try_once)?,
+        Mode::Profile(time) => bench.run(start, criterion(statistics, Some(time)))?,
+        Mode::Measure => {
+            statistics.check_baseline(home, &bench.through_criterion())?;
+            bench.run(start, criterion(statistics, None))?;
+        }
+    }
+    Ok(())
+}
+
+/// One repetition, in place of criterion.
+fn try_once(timing: &mut Timing<'_>) {
+    timing.call(1);
+    if !timing.failed() {
+        println!("test {} ... ok", timing.case);
     }
 }
 
 impl Bench {
-    fn from_args() -> Result<Bench> {
-        let Args { settings, session, filter, mode } = Args::of_this_program()?;
-        if !(1..=MOST_THREADS).contains(&settings.threads) {
-            return Err(Error::Input(format!(
-                "--threads {}: it takes 1 to {MOST_THREADS}",
-                settings.threads
-            )));
+    fn new(args: &Args) -> Result<Bench> {
+        let (settings, mode, parts) = (args.settings(), args.mode(), args.parts());
+        let offered = suite::offered(args.filter());
+        let mut starts = args.select(startup::first_tokens(&offered))?;
+        let mut cases = args.select(offered)?;
+        if asked(&parts, &cases, &starts).is_empty() {
+            let all = suite::all();
+            let known =
+                asked(&parts, &all, &startup::first_tokens(&all)).iter().map(Case::to_string).collect();
+            return Err(Error::NoMatch { filter: args.filter().unwrap_or_default().into(), known });
         }
         let machines = Machines::new(&settings);
-        let mut cases = suite::select(filter.as_deref())?;
         if mode != Mode::List {
-            cases = machines.able(cases)?;
+            let able = machines.able([cases.as_slice(), &starts].concat())?;
+            cases.retain(|case| able.contains(case));
+            starts.retain(|case| able.contains(case));
         }
-        Ok(Bench { settings, machines, cases, mode, session })
+        let (warm_up, measurement) = (args.warm_up_time(), args.measurement_time());
+        Ok(Bench { settings, machines, mode, parts, cases, starts, warm_up, measurement })
     }
 
-    /// The cases that share a model on a backend, for each.
-    fn fixtures(&self) -> impl Iterator<Item = &[Case]> {
-        self.cases.chunk_by(suite::same_fixture)
+    /// All parts in their order, into one run.
+    fn run(&self, start: &Path, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
+        let mut record = self.open()?;
+        for part in &self.parts {
+            record = record.map(Record::look_again).transpose()?;
+            let record = record.as_mut();
+            match part {
+                Part::Memory => memory(self, record),
+                Part::Reorder => reorders(self, record),
+                Part::Startup => startup(self, start, record, &mut criterion),
+                Part::Step => steps(self, record, &mut criterion),
+            }?;
+        }
+        record.map_or(Ok(()), |record| finish(record).map(|tables| print!("{tables}")))
+    }
+
+    /// The ids of what is to be done.
+    fn asked(&self) -> Vec<Case> {
+        asked(&self.parts, &self.cases, &self.starts)
+    }
+
+    /// Those that criterion will have samples of. On a GPU, cold starts are too few for it.
+    fn through_criterion(&self) -> Vec<Case> {
+        let starts = self.starts.iter().filter(|case| !case.backend.is_cuda());
+        let starts = starts.filter(|_| self.parts.contains(&Part::Startup));
+        let steps = self.cases.iter().filter(|_| self.parts.contains(&Part::Step));
+        starts.chain(steps).copied().collect()
     }
 
     /// So many hundredths of what the cases on a GPU may take; no limit where nothing is measured.
@@ -91,19 +182,12 @@ impl Bench {
         Budget::of(Some(limit).filter(|_| self.mode == Mode::Measure))
     }
 
-    /// Where to write, and what is there already; `None` when nothing is measured. The four
-    /// programs of one `cargo bench` write one run.
+    /// Where to write, and what is there already; `None` when nothing is measured.
     fn open(&self) -> Result<Option<Record>> {
         if self.mode != Mode::Measure {
             return Ok(None);
         }
-        let (marker, here) = (self.marker(), self.machines.environment(&self.cases));
-        if let (None, Ok(path)) = (&self.settings.resume, std::fs::read_to_string(&marker)) {
-            return Record::join(Path::new(&path), &here).map(Some);
-        }
-        let record = Record::open(&self.settings, here)?;
-        std::fs::write(&marker, record.writer.path().display().to_string()).map_err(Error::io(&marker))?;
-        Ok(Some(record))
+        Record::open(&self.settings, self.machines.environment(&self.asked())).map(Some)
     }
 
     /// Lets a run go on after the device failed some of its cases, each with a row that says why. Where
@@ -121,10 +205,25 @@ impl Bench {
         let mut rows = cases.iter().map(|case| Sample::failed(*case, metric, Round::Single, &error));
         rows.try_for_each(|sample| record.sample(&sample))
     }
+}
 
-    fn marker(&self) -> PathBuf {
-        std::env::temp_dir().join(format!("decode-bench-run-{}", self.session))
+/// The ids of what these parts do, each once.
+fn asked(parts: &[Part], cases: &[Case], starts: &[Case]) -> Vec<Case> {
+    let mut asked = Vec::new();
+    for part in parts {
+        let of_part = match part {
+            Part::Memory | Part::Step => cases.to_vec(),
+            Part::Reorder => reorder::of_one_sentence(cases),
+            Part::Startup => starts.to_vec(),
+        };
+        asked.extend(of_part.into_iter().filter(|case| !asked.contains(case)).collect::<Vec<_>>());
     }
+    asked
+}
+
+/// The cases that share a model on a backend, for each.
+fn fixtures(cases: &[Case]) -> impl Iterator<Item = &[Case]> {
+    cases.chunk_by(suite::same_fixture)
 }
 
 /// One case on its way through criterion. The first call is criterion's warm-up, which is over at
@@ -135,9 +234,8 @@ pub struct Timing<'a> {
     pub case: Case,
     /// Times so many repetitions, and writes the sample down if it is one.
     sample: Box<dyn FnMut(u64, Keep) -> Result<Duration> + 'a>,
-    /// How long one repetition takes, from the warm-up: criterion complains of cases for which the
-    /// time it is given is too short.
-    pub one: Duration,
+    /// How long all samples are to last together: criterion complains of cases for which that is too short.
+    pub time: Duration,
     calls: u64,
     error: Option<Error>,
 }
@@ -149,8 +247,18 @@ enum Keep {
 }
 
 impl<'a> Timing<'a> {
-    fn new(case: Case, one: Duration, sample: impl FnMut(u64, Keep) -> Result<Duration> + 'a) -> Timing<'a> {
-        Timing { case, sample: Box::new(sample), one, calls: 0, error: None }
+    fn new(case: Case, time: Duration, sample: impl FnMut(u64, Keep) -> Result<Duration> + 'a) -> Timing<'a> {
+        Timing { case, sample: Box::new(sample), time, calls: 0, error: None }
+    }
+
+    /// The two parts of the id, for criterion's group and function.
+    pub fn id(&self) -> (String, String) {
+        args::parts(&self.case)
+    }
+
+    /// Whether an error stopped it.
+    pub fn failed(&self) -> bool {
+        self.error.is_some()
     }
 
     /// For criterion's `iter_custom`: the time that `iters` repetitions took. After an error it is a

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::{Bench, Mode, Record};
+use super::{fixtures, Bench, Record};
 use crate::analysis::MIN_ROUNDS;
 use crate::backend::{Backend, Metered};
 use crate::case::{Case, ShapeName};
@@ -14,7 +14,7 @@ use crate::measure::reorder::{self, Beams};
 use crate::measure::{exact, Budget, Fixture};
 use crate::record::{Metric, Round, Sample};
 use crate::strategy::Strategy;
-use crate::{on_backend, report, suite};
+use crate::{on_backend, suite};
 
 /// Hypotheses of one sentence.
 const WIDTHS: [usize; 3] = [2, 4, 8];
@@ -26,12 +26,9 @@ const BUDGET: Duration = Duration::from_millis(1500);
 const REORDERED: &str = "reorders";
 
 /// Times the reorders of beams where the filter selects steps of one sentence, and counts their bytes.
-pub fn reorders(bench: &Bench) -> Result<()> {
-    if bench.mode == Mode::List {
-        return Ok(()); // the ids are those of `step` with other batches
-    }
-    let (mut record, budget) = (bench.open()?, bench.budget(10));
-    for cases in bench.fixtures() {
+pub(super) fn reorders(bench: &Bench, mut record: Option<&mut Record>) -> Result<()> {
+    let budget = bench.budget(10);
+    for cases in fixtures(&bench.cases) {
         let (Case { model, shape, backend, .. }, beams) = (cases[0], beams(cases));
         if beams.is_empty() || !budget.admits(&beams, REORDERED) {
             continue;
@@ -39,31 +36,29 @@ pub fn reorders(bench: &Bench) -> Result<()> {
         eprintln!("reordering the beams of {model}-{shape} on {backend}");
         let timed = on_backend!(bench.machines, backend, |b| {
             let fixture = Fixture::load(b, model, shape, bench.settings.seed);
-            fixture.and_then(|fixture| time(&fixture, &beams, record.as_mut(), &budget))
+            fixture.and_then(|fixture| time(&fixture, &beams, record.as_deref_mut(), &budget))
         });
-        bench.failed(&beams, Metric::ReorderNs, timed, record.as_mut())?;
+        bench.failed(&beams, Metric::ReorderNs, timed, record.as_deref_mut())?;
         let counted = on_backend!(bench.machines, backend, |b| {
             let fixture = Fixture::load(Metered(b), model, shape, bench.settings.seed);
-            fixture.and_then(|fixture| count(&fixture, &beams, record.as_mut()))
+            fixture.and_then(|fixture| count(&fixture, &beams, record.as_deref_mut()))
         });
-        bench.failed(&beams, Metric::ReorderBytes, counted, record.as_mut())?;
+        bench.failed(&beams, Metric::ReorderBytes, counted, record.as_deref_mut())?;
     }
-    if let Some(mut record) = record {
-        record.left_out(&budget, &[REORDERED])?;
-        let run = record.finish()?; // `step` goes on with it, if it follows
-        match run.refuse_emulated() {
-            Ok(()) => print!("{}", report::reordering(&run)),
-            Err(why) => println!("{why}"),
-        }
-        println!("\nwritten to {}", run.path.display());
-    }
-    Ok(())
+    record.map_or(Ok(()), |record| record.left_out(&budget, &[REORDERED]))
 }
 
 /// The question's strategies at one or two positions, side by side for each width.
 fn beams(cases: &[Case]) -> Vec<Case> {
-    let mut beams = Vec::new();
-    for case in cases.iter().filter(|case| case.batch == 1) {
+    let of_one = of_one_sentence(cases).into_iter();
+    let mut beams: Vec<Case> = of_one.flat_map(|case| WIDTHS.map(|batch| Case { batch, ..case })).collect();
+    beams.sort_by_key(|case| (case.position, case.batch));
+    beams
+}
+
+/// The cases of one sentence whose beams are reordered.
+pub(super) fn of_one_sentence(cases: &[Case]) -> Vec<Case> {
+    let reordered = |case: &&Case| {
         let small = matches!(case.shape, ShapeName::Tiny | ShapeName::Toy);
         let position = case.position == 256 || (small && case.position == 64);
         let strategy = match case.strategy {
@@ -75,12 +70,9 @@ fn beams(cases: &[Case]) -> Vec<Case> {
             | Strategy::Shift
             | Strategy::Reprojected => false,
         };
-        if position && strategy {
-            beams.extend(WIDTHS.map(|batch| Case { batch, ..*case }));
-        }
-    }
-    beams.sort_by_key(|case| (case.position, case.batch));
-    beams
+        case.batch == 1 && position && strategy
+    };
+    cases.iter().filter(reordered).copied().collect()
 }
 
 fn time<B: Backend>(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{finish, Bench, Keep, Mode, Record, Timing};
+use super::{fixtures, Bench, Keep, Record, Timing};
 use crate::analysis::Series;
 use crate::backend::Backend;
 use crate::case::Case;
@@ -19,32 +19,28 @@ const ROUNDS: u32 = 12;
 const MOST_ROUNDS: u32 = 100;
 const PREFILL_ROUNDS: u32 = 6;
 const TRACE_BUDGET: Duration = Duration::from_secs(60);
+/// Of all that criterion takes of a case.
+const SAMPLE_TIME: Duration = Duration::from_millis(200);
 
 /// Times every case whose logits are naive's. `criterion` takes one case's step through its statistics.
-pub fn steps(bench: &Bench, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
-    let (mut record, budget) = (bench.open()?, bench.budget(60));
+pub(super) fn steps(
+    bench: &Bench,
+    mut record: Option<&mut Record>,
+    criterion: &mut impl FnMut(&mut Timing<'_>),
+) -> Result<()> {
+    let budget = bench.budget(60);
     let progress = Progress::new(bench);
-    for cases in bench.fixtures().filter(|cases| budget.admits(cases, STEPS)) {
+    for cases in fixtures(&bench.cases).filter(|cases| budget.admits(cases, STEPS)) {
         let Case { model, shape, backend, .. } = cases[0];
-        if bench.mode == Mode::List {
-            let name =
-                |case: &Case| criterion(&mut Timing::new(*case, Duration::ZERO, |_, _| Ok(Duration::ZERO)));
-            cases.iter().for_each(name);
-            continue;
-        }
         let timed = on_backend!(bench.machines, backend, |b| {
             let fixture = Fixture::load(b, model, shape, bench.settings.seed);
             fixture.and_then(|fixture| {
-                steps_of(&fixture, bench, cases, record.as_mut(), (&progress, &budget), &mut criterion)
+                steps_of(&fixture, bench, cases, record.as_deref_mut(), (&progress, &budget), criterion)
             })
         });
-        bench.failed(cases, Metric::StepNs, timed, record.as_mut())?;
+        bench.failed(cases, Metric::StepNs, timed, record.as_deref_mut())?;
     }
-    if let Some(mut record) = record {
-        record.left_out(&budget, &[STEPS, DECODES])?;
-        print!("{}", finish(record)?);
-    }
-    Ok(())
+    record.map_or(Ok(()), |record| record.left_out(&budget, &[STEPS, DECODES]))
 }
 
 /// What a budget calls them.
@@ -68,7 +64,7 @@ fn steps_of<B: Backend>(
         progress.say(group);
         let timed = budget.spend(group, STEPS, |left| {
             let stop = bench.settings.stop.within(left);
-            steps_of_group(fixture, group, &stop, record.as_deref_mut(), criterion)
+            steps_of_group(fixture, bench, group, &stop, record.as_deref_mut(), criterion)
         });
         bench.failed(group, Metric::StepNs, timed.unwrap_or(Ok(())), record.as_deref_mut())?;
     }
@@ -81,6 +77,7 @@ fn steps_of<B: Backend>(
 
 fn steps_of_group<B: Backend>(
     fixture: &Fixture<B>,
+    bench: &Bench,
     group: &[Case],
     stop: &StopRule,
     mut record: Option<&mut Record>,
@@ -88,7 +85,7 @@ fn steps_of_group<B: Backend>(
 ) -> Result<()> {
     let equal = gate(fixture, group, record.as_deref_mut())?;
     for case in &equal {
-        alone(fixture, *case, record.as_deref_mut(), criterion)?;
+        alone(fixture, bench, *case, record.as_deref_mut(), criterion)?;
     }
     if let Some(record) = record {
         in_turn(fixture, &equal, stop, record)?;
@@ -101,6 +98,7 @@ fn steps_of_group<B: Backend>(
 /// cannot be written, it does not.
 fn alone<B: Backend>(
     fixture: &Fixture<B>,
+    bench: &Bench,
     case: Case,
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>),
@@ -109,8 +107,9 @@ fn alone<B: Backend>(
         return Ok(());
     }
     let prefilled = fixture.prefilled(&case)?;
-    let one = if record.is_some() { warm_up(&prefilled)? } else { Duration::ZERO };
-    let mut timing = Timing::new(case, one, |iters, keep| {
+    let one = if record.is_some() { warm_up(&prefilled, bench.warm_up)? } else { Duration::ZERO };
+    let time = bench.measurement.unwrap_or(SAMPLE_TIME.max(20 * one));
+    let mut timing = Timing::new(case, time, |iters, keep| {
         let elapsed = prefilled.time_steps(iters)?;
         if let (Keep::Sample, Some(record)) = (keep, &mut record) {
             record.sample(&Sample::value(
@@ -134,13 +133,13 @@ fn alone<B: Backend>(
 
 /// Some steps until the clock frequency, the caches and the scratch pool are what they will be;
 /// the time of the last, with its fork.
-fn warm_up<B: Backend>(prefilled: &Prefilled<'_, B>) -> Result<Duration> {
+fn warm_up<B: Backend>(prefilled: &Prefilled<'_, B>, time: Duration) -> Result<Duration> {
     prefilled.warm_up()?;
     let start = Instant::now();
     loop {
         let last = Instant::now();
         prefilled.time_steps(1)?;
-        if start.elapsed() >= Duration::from_millis(100) {
+        if start.elapsed() >= time {
             return Ok(last.elapsed());
         }
     }

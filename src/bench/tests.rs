@@ -17,18 +17,19 @@ fn measure_and_lose(results: &Path) {
     let machines = Machines::new(&settings);
     let filter = "transformer-tiny/(concat|padded)/(cpu|cuda)/b1/t16";
     let cases = machines.able(suite::select(Some(filter)).unwrap()).unwrap();
-    let session = format!("test-{}", std::process::id());
-    let bench = Bench { settings, machines, cases, mode: Mode::Measure, session };
-    steps(&bench, |timing| {
-        timing.call(1);
-        timing.call(1);
-        if timing.case.backend.is_cuda() {
-            let error = bench.machines.cuda(BackendName::Cuda).unwrap().lose_device();
-            assert_eq!(error.to_string().lines().count(), 1, "{error}");
-        }
-    })
-    .unwrap();
-    std::fs::remove_file(bench.marker()).unwrap();
+    let (warm_up, measurement) = (Duration::from_millis(1), None);
+    let (mode, parts) = (Mode::Measure, vec![Part::Step]);
+    let bench = Bench { settings, machines, mode, parts, cases, starts: Vec::new(), warm_up, measurement };
+    bench
+        .run(Path::new("no cold starts"), |timing| {
+            timing.call(1);
+            timing.call(1);
+            if timing.case.backend.is_cuda() {
+                let error = bench.machines.cuda(BackendName::Cuda).unwrap().lose_device();
+                assert_eq!(error.to_string().lines().count(), 1, "{error}");
+            }
+        })
+        .unwrap();
 }
 
 /// In a process of its own: a lost device is lost to all that a process does.

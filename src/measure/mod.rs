@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a run is free to choose. The same for every strategy in it.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Of the pool that all strategies share.
     pub threads: usize,
@@ -41,15 +41,13 @@ pub struct Settings {
     /// A run to go on with.
     pub resume: Option<PathBuf>,
     /// Whether a GPU's second-level cache is emptied before every timed step.
-    #[serde(default)]
     pub cold_l2: bool,
     /// When a position's rounds in turn are enough.
-    #[serde(default)]
     pub stop: StopRule,
 }
 
 /// When to stop sampling.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StopRule {
     /// Half of every interval over its median that is narrow enough; without one, twelve rounds are.
     pub precision: Option<f64>,

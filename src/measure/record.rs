@@ -13,7 +13,7 @@ use crate::record::{Environment, Round, Run, RunWriter, Sample};
 pub struct Record {
     /// Of its files.
     pub writer: RunWriter,
-    /// What it held when this program began.
+    /// What it held when this program, or this part of it, began.
     pub done: Run,
     watch: Watch,
     clocks: Option<Clocks>,
@@ -34,18 +34,9 @@ impl Record {
     /// # Errors
     /// When the run was begun by another program or on another machine: its numbers would not be
     /// comparable with those it lacks.
-    pub fn resume(path: &Path, here: &Environment) -> Result<Record> {
-        Record::go_on(path, |run| run.differences(here))
-    }
-
-    /// The same, of a run that another program of the same `cargo bench` began.
-    pub(crate) fn join(path: &Path, here: &Environment) -> Result<Record> {
-        Record::go_on(path, |run| run.contradictions(here))
-    }
-
-    fn go_on(path: &Path, differences: impl Fn(&Environment) -> Vec<String>) -> Result<Record> {
+    fn resume(path: &Path, here: &Environment) -> Result<Record> {
         let writer = RunWriter::resume(path)?;
-        let differences = differences(writer.environment());
+        let differences = writer.environment().differences(here);
         match differences.is_empty() {
             true => Record::of(writer),
             false => Err(Error::file(path, format!("cannot be completed here: {}", differences.join("; ")))),
@@ -57,6 +48,11 @@ impl Record {
         let watch = Watch::start(environment.threads, environment.gpu.as_ref());
         let clocks = Clocks::of(environment.gpu.as_ref().filter(|_| !environment.emulated));
         Ok(Record { done: Run::open(writer.path())?, watch, clocks, writer })
+    }
+
+    /// The same, with what was written so far as done, and the machine watched from now on.
+    pub(crate) fn look_again(self) -> Result<Record> {
+        Record::of(self.writer)
     }
 
     /// Writes a sample down, with what happened to the machine since the one before.

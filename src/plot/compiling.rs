@@ -24,7 +24,7 @@ type Point = (usize, Estimate);
 /// # Errors
 /// When steps were given, and they are of other decodes.
 pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
-    let lines = compiling(&source.found, group);
+    let lines = compiling(source.found, group);
     let timed = lines.iter().filter_map(|line| {
         let rows = line.case.strategy.grows_by(capacity(group.model, group.shape))?;
         Some((line.case, rows, line.total_ns?))

@@ -405,19 +405,6 @@ impl Environment {
     /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on. What both do not know
     /// is not the same.
     pub fn differences(&self, now: &Environment) -> Vec<String> {
-        self.differing(now, |was, is| was != is || was.is_none())
-    }
-
-    /// The same for a run that is known to be of this machine and of one build: what is known to differ.
-    pub fn contradictions(&self, now: &Environment) -> Vec<String> {
-        self.differing(now, |was, is| was != is)
-    }
-
-    fn differing(
-        &self,
-        now: &Environment,
-        differs: impl Fn(&Option<String>, &Option<String>) -> bool,
-    ) -> Vec<String> {
         let shown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
         let dirty =
             |e: &Environment| e.git_dirty.map(|dirty| if dirty { "some" } else { "none" }.to_string());
@@ -436,7 +423,7 @@ impl Environment {
             ("uncommitted changes", dirty(self), dirty(now)),
             ("profile", self.profile.clone(), now.profile.clone()),
         ];
-        let differing = pairs.into_iter().filter(|(_, was, is)| differs(was, is));
+        let differing = pairs.into_iter().filter(|(_, was, is)| was != is || was.is_none());
         differing.map(|(what, was, is)| format!("{what}: {}, now {}", shown(&was), shown(&is))).collect()
     }
 

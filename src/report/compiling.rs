@@ -13,7 +13,7 @@ pub const WHAT: &str =
 pub fn tables(analysis: &Analysis<'_>) -> Vec<(Group, TextTable, Vec<String>)> {
     let found = &analysis.interleaved;
     let tables = found.groups().into_iter().map(|group| {
-        let lines = compiling(&found, group);
+        let lines = compiling(found, group);
         (group, cells(&lines), notes(&lines))
     });
     tables.filter(|(_, cells, _)| !cells.rows.is_empty()).collect()

@@ -107,7 +107,7 @@ pub fn table(run: &Run) -> String {
 }
 
 /// The tables of reorders alone, for a terminal.
-pub fn reordering(run: &Run) -> String {
+fn reordering(run: &Run) -> String {
     let tables = reordering::tables(&Analysis::of(run)).into_iter();
     tables.map(|(title, cells, note)| format!("\n{title}\n\n{}\n  {note}\n", cells.aligned())).collect()
 }

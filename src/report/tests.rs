@@ -31,7 +31,7 @@ fn the_terminal_has_the_same_rows() {
 #[test]
 fn the_brief_section_is_six_rows() {
     let text = section(&synthetic::run(12), Section::Brief).unwrap();
-    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with(|c: char| c == '|')).skip(2).collect();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).skip(2).collect();
     assert_eq!(rows.len(), 6, "{text}");
     assert!(text.contains("padded beats concat from position ") && rows[5].contains(" × faster ["), "{text}");
     let error = section(&synthetic::compiled(3), Section::Brief).unwrap_err().to_string();
