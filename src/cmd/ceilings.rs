@@ -100,7 +100,7 @@ mod tests {
             "\
 read of L2            5012.3 GB/s  again and again, 1056 blocks
 read of DRAM          3000.0 GB/s  nothing in a cache, 1056 blocks
-multiply and add  60000.0 GFLOP/s  cos_sin
+multiply and add  60000.0 GFLOP/s  turns
 launch                    2.13 µs  an empty kernel, one queued behind the other
 "
         );
