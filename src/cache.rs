@@ -283,7 +283,7 @@ impl<B: Backend> Cache<B> {
     ///
     /// # Panics
     /// When the batch is no multiple of its sentences.
-    pub fn set_encoder_output(&mut self, source: Rc<EncoderOutput<B>>) {
+    pub(crate) fn set_encoder_output(&mut self, source: Rc<EncoderOutput<B>>) {
         assert!(self.batch.is_multiple_of(source.call.batch), "each sentence serves as many entries");
         self.encoder_output = Some(source);
     }
@@ -298,7 +298,7 @@ impl<B: Backend> Cache<B> {
     ///
     /// # Errors
     /// When something is held already, or there is not one start for each entry.
-    pub fn set_left_padding(&mut self, left_padding: &[usize]) -> Result<()> {
+    pub(crate) fn set_left_padding(&mut self, left_padding: &[usize]) -> Result<()> {
         if !self.is_empty() || left_padding.len() != self.batch {
             let (len, batch) = (self.len, self.batch);
             let given = left_padding.len();
@@ -416,7 +416,7 @@ impl<B: Backend> Cache<B> {
     }
 
     /// An independent copy.
-    pub fn fork(&self, b: &B) -> Result<Cache<B>> {
+    pub(crate) fn fork(&self, b: &B) -> Result<Cache<B>> {
         let histories =
             self.histories.iter().map(|h| h.map(|rows| b.duplicate(rows))).collect::<Result<_>>()?;
         let mut call = Call::new(Vec::with_capacity(self.call.tokens.capacity()), self.batch, 0);
@@ -454,7 +454,7 @@ impl<B: Backend> Cache<B> {
     }
 
     /// Bytes of the rows that hold a position, of the past or of a source.
-    pub fn live_bytes(&self, b: &B) -> usize {
+    pub(crate) fn live_bytes(&self, b: &B) -> usize {
         let live = |history: &History<B::Tensor>| {
             let [batch, rows, width] = b.shape(history.kept()?);
             let whole = matches!(history, History::State(_));

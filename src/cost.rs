@@ -118,7 +118,7 @@ impl Step {
     }
 
     /// Rows kept after the step that hold a position, of the past or of the source.
-    pub fn live_bytes(&self) -> usize {
+    pub(crate) fn live_bytes(&self) -> usize {
         self.batch * S * self.memories().iter().map(|m| m.live).sum::<usize>() + self.source_bytes()
     }
 
@@ -128,7 +128,7 @@ impl Step {
     }
 
     /// The most kept at once during the step: one tensor after another is there twice while it grows.
-    pub fn kept_peak_bytes(&self) -> usize {
+    pub(crate) fn kept_peak_bytes(&self) -> usize {
         let memories = self.memories();
         let grows = |m: &Memory| m.allocs > 0;
         let mut kept: usize = memories.iter().map(|m| m.before).sum();
@@ -141,7 +141,7 @@ impl Step {
     }
 
     /// What is kept of the source.
-    pub fn source_bytes(&self) -> usize {
+    pub(crate) fn source_bytes(&self) -> usize {
         self.batch * S * self.source * self.config.source_width(self.strategy)
     }
 
@@ -155,13 +155,13 @@ impl Step {
 
     /// About how long the step takes, in operations at full speed: to compare, not to predict. A byte
     /// moved counts as four, about the ratio of the two ceilings on the machines in `results/`.
-    pub fn estimate(&self) -> u64 {
+    pub(crate) fn estimate(&self) -> u64 {
         let Work { flops, copied_bytes, .. } = self.work();
         flops + 4 * (self.read_floor_bytes() as u64 + copied_bytes)
     }
 
     /// Of the step, a multiply-add counted as two.
-    pub fn flops(&self) -> usize {
+    pub(crate) fn flops(&self) -> usize {
         let n = self.new_rows();
         let of = |node: &Node| match *node {
             Node::Dense { inner, out } => 2 * n * inner * out,

@@ -40,7 +40,7 @@ impl Strategy {
 
     /// What tells the lengths and buffers of one step from those of another: the rows that its buffers
     /// have. `None` when every step has others.
-    pub fn step_shape(self, position: usize, capacity: usize) -> Option<usize> {
+    pub(crate) fn step_shape(self, position: usize, capacity: usize) -> Option<usize> {
         match self {
             Strategy::Naive | Strategy::Concat => None,
             Strategy::Chunked(chunk) => Some(position.next_multiple_of(chunk)),
@@ -55,7 +55,7 @@ impl Strategy {
 
     /// Rows that a buffer grows by, for those that are one family: concat by one, chunked-c by c, padded by
     /// its whole capacity at once.
-    pub fn grows_by(self, capacity: usize) -> Option<usize> {
+    pub(crate) fn grows_by(self, capacity: usize) -> Option<usize> {
         match self {
             Strategy::Concat => Some(1),
             Strategy::Chunked(chunk) => Some(chunk),

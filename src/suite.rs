@@ -41,7 +41,7 @@ pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
 }
 
 /// The cases that a filter selects from: the default suite, and what else it names.
-pub fn offered(filter: Option<&str>) -> Vec<Case> {
+pub(crate) fn offered(filter: Option<&str>) -> Vec<Case> {
     let mut cases = all();
     cases.sort_by_key(importance);
     cases.retain(|case| in_default(case) || filter.is_some_and(|filter| is_named(case, filter)));
@@ -81,7 +81,7 @@ pub fn same_fixture(a: &Case, b: &Case) -> bool {
 }
 
 /// Whether two cases differ in nothing but the strategy.
-pub fn side_by_side(a: &Case, b: &Case) -> bool {
+pub(crate) fn side_by_side(a: &Case, b: &Case) -> bool {
     same_fixture(a, b) && (a.batch, a.position) == (b.batch, b.position)
 }
 
@@ -106,7 +106,7 @@ pub fn decoded(cases: &[Case]) -> Vec<Case> {
 
 /// How far `cargo bench` decodes: to the capacity of `toy`, less where recomputing, or compiling every
 /// length, takes minutes.
-pub fn decode_length(shape: ShapeName, backend: BackendName) -> Option<usize> {
+pub(crate) fn decode_length(shape: ShapeName, backend: BackendName) -> Option<usize> {
     match (shape, backend) {
         (ShapeName::Gpt2 | ShapeName::Large, _) => None,
         (_, BackendName::CudaSpecialised) => Some(32),

@@ -61,14 +61,14 @@ impl Quantity {
     }
 
     /// An interval alone, in the unit of the value.
-    pub fn show_interval(self, value: f64, lo: f64, hi: f64) -> String {
+    pub(crate) fn show_interval(self, value: f64, lo: f64, hi: f64) -> String {
         let (unit, size) = self.unit(value);
         let [value, lo, hi] = [value, lo, hi].map(|x| digits(x / size));
         format!("{value} [{lo}, {hi}] {unit}").trim_end().to_string()
     }
 
     /// A round number as a tick says it: `500 µs`, `2 ms`, `1.5 KiB`.
-    pub fn tick(self, value: f64) -> String {
+    pub(crate) fn tick(self, value: f64) -> String {
         if value == 0.0 {
             return "0".into();
         }

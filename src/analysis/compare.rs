@@ -59,7 +59,7 @@ pub fn compare(a: &Series, b: &Series) -> Option<Comparison> {
 
 /// Compares `a` with `b` of another run: rounds of the same number have nothing to do with each other,
 /// so it is the ratio of the medians, and the wider of the two bands counts.
-pub fn compare_across(a: &Series, b: &Series) -> Option<Comparison> {
+pub(crate) fn compare_across(a: &Series, b: &Series) -> Option<Comparison> {
     judged(a, b, unpaired_ratio(a, b)?, Pairing::Unpaired)
 }
 

@@ -25,7 +25,7 @@ impl Estimate {
     }
 
     /// Of a ratio, the ratio the other way round.
-    pub fn inverse(self) -> Estimate {
+    pub(crate) fn inverse(self) -> Estimate {
         Estimate { value: 1.0 / self.value, lo: 1.0 / self.hi, hi: 1.0 / self.lo, ..self }
     }
 }
@@ -46,7 +46,7 @@ pub fn median(values: &[f64]) -> Option<Estimate> {
 }
 
 /// The median alone.
-pub fn median_of(values: &[f64]) -> Option<f64> {
+pub(crate) fn median_of(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     middle(&sorted)
@@ -103,7 +103,7 @@ fn coverages(n: usize) -> Vec<f64> {
 /// are drawn again with replacement, 1000 times, always with the same seed. What is drawn must be
 /// independent: rounds, not the samples of a round. With a dozen of them the interval is a little wide, for
 /// it jumps from one to the next: in simulation it holds the truth in 95.7 to 97.2 % of runs.
-pub fn bootstrap_ratio(a: &[f64], b: &[f64]) -> Option<Estimate> {
+pub(crate) fn bootstrap_ratio(a: &[f64], b: &[f64]) -> Option<Estimate> {
     const DRAWS: usize = 1000;
     let value = median_of(a)? / median_of(b)?;
     let mut random = SplitMix(0x5eed);

@@ -56,7 +56,7 @@ impl Series {
     }
 
     /// The one value that all samples have, as what is counted does.
-    pub fn constant(&self) -> Option<f64> {
+    pub(crate) fn constant(&self) -> Option<f64> {
         let &(_, first) = self.samples.first()?;
         self.samples.iter().all(|&(_, value)| value == first).then_some(first)
     }
@@ -209,7 +209,7 @@ impl Measurements {
     }
 
     /// Whether the steps of this case are those of whole decodes.
-    pub fn is_decoded(&self, case: &Case) -> bool {
+    pub(crate) fn is_decoded(&self, case: &Case) -> bool {
         self.series(case, Metric::StepNs).is_some_and(|series| series.protocol() == Protocol::Decode)
     }
 

@@ -28,16 +28,17 @@ mod summary;
 mod versus;
 
 pub use citation::{citation, rows_hash, Citation, Other};
-pub use compare::{aa_band, compare, compare_across, Comparison, Pairing, Verdict};
+pub use compare::{aa_band, compare, Comparison, Pairing, Verdict};
 pub use compiling::{compiling, Compiling};
 pub use crossing::{crossing, Crossing, Curve};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
-pub use estimate::{bootstrap_ratio, median, median_of, Estimate, MIN_ROUNDS};
+pub(crate) use estimate::median_of;
+pub use estimate::{median, Estimate, MIN_ROUNDS};
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{rows, Analysis, Group, Measurements, Series};
 pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
-pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};
+pub use summary::{summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};
 pub use versus::{against, weights_differ, Base, Measured, Versus};
 
 #[cfg(test)]

@@ -7,9 +7,10 @@
 //!
 //! `cargo test --lib simulation -- --nocapture` prints how often each interval held the truth.
 
+use super::compare::compare_across;
 use super::compare::Verdict;
 use super::estimate::SplitMix;
-use super::{compare, compare_across, crossing, Comparison, Crossing, Curve, Series};
+use super::{compare, crossing, Comparison, Crossing, Curve, Series};
 use crate::record::Round;
 
 impl SplitMix {

@@ -138,7 +138,7 @@ fn step_positions(found: &Measurements, group: Group) -> Vec<usize> {
 
 /// The positions a table shows: all of them up to five, or else the last and those measured
 /// nearest to a quarter, a sixteenth and so on of it.
-pub fn headline_positions(measured: &[usize]) -> Vec<usize> {
+pub(crate) fn headline_positions(measured: &[usize]) -> Vec<usize> {
     let Some(&last) = measured.last() else { return Vec::new() };
     if measured.len() <= 5 {
         return measured.to_vec();

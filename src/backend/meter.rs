@@ -62,22 +62,22 @@ impl Meter {
     }
 
     /// Bytes of rows kept by strategies, now.
-    pub fn kept_bytes(&self) -> usize {
+    pub(crate) fn kept_bytes(&self) -> usize {
         self.kept_bytes.get()
     }
 
     /// The most kept at once since [`Self::reset_peaks`].
-    pub fn kept_peak_bytes(&self) -> usize {
+    pub(crate) fn kept_peak_bytes(&self) -> usize {
         self.kept_peak_bytes.get()
     }
 
     /// The same with the scratch tensors in use.
-    pub fn peak_bytes(&self) -> usize {
+    pub(crate) fn peak_bytes(&self) -> usize {
         self.peak_bytes.get()
     }
 
     /// Begins to look for the most anew, from what is held now.
-    pub fn reset_peaks(&self) {
+    pub(crate) fn reset_peaks(&self) {
         self.kept_peak_bytes.set(self.kept_bytes.get());
         self.peak_bytes.set(self.kept_bytes.get() + self.scratch_bytes.get());
     }

@@ -140,7 +140,7 @@ impl<T> AttentionParams<'_, T> {
     }
 
     /// Rows that new row i of an entry visits.
-    pub fn visited(&self, layout: Layout, rows: usize, at: usize, start: usize, i: usize) -> usize {
+    pub(crate) fn visited(&self, layout: Layout, rows: usize, at: usize, start: usize, i: usize) -> usize {
         let end = at + i + 1;
         match (self.mask, layout) {
             (Mask::Full, _) => rows.saturating_sub(start),

@@ -35,7 +35,7 @@ impl Budget {
     /// Does the work on cases that are measured together and tells it what time there is, if there is any that
     /// counts; or else, if they are a GPU's and come too late, leaves them out. `kind` says in a word what is done
     /// with them.
-    pub fn spend<R>(
+    pub(crate) fn spend<R>(
         &self,
         cases: &[Case],
         kind: &'static str,
@@ -55,7 +55,7 @@ impl Budget {
     }
 
     /// Whether there is time to make ready for these cases; if not, they are left out.
-    pub fn admits(&self, cases: &[Case], kind: &'static str) -> bool {
+    pub(crate) fn admits(&self, cases: &[Case], kind: &'static str) -> bool {
         let admitted = self.left(cases).is_none_or(|left| !left.is_zero());
         if !admitted {
             self.leave_out(cases, kind);
@@ -76,7 +76,7 @@ impl Budget {
     }
 
     /// What no time was left for, as `transformer-gpt2/padded/cuda/b1/t64: steps`.
-    pub fn left_out(&self) -> Vec<String> {
+    pub(crate) fn left_out(&self) -> Vec<String> {
         self.left_out.borrow().clone()
     }
 

@@ -102,7 +102,7 @@ fn recomputed<B: Backend>(fixture: &Fixture<B>, naive: &Case) -> Result<Vec<f32>
 ///
 /// # Errors
 /// [`Error::Differs`], naming the place.
-pub fn same_when_pipelined(case: &Case, pipelined: &[f32], one_by_one: &[f32]) -> Result<()> {
+pub(crate) fn same_when_pipelined(case: &Case, pipelined: &[f32], one_by_one: &[f32]) -> Result<()> {
     let scale = one_by_one.iter().fold(0.0f32, |scale, x| scale.max(x.abs()));
     let far = |(a, b): (&f32, &f32)| (a - b).abs() > TOLERANCE as f32 * scale || (a - b).is_nan();
     match pipelined.iter().zip(one_by_one).position(far) {

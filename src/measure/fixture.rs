@@ -102,7 +102,7 @@ impl<'a, B: Backend> Prefilled<'a, B> {
     }
 
     /// The same steps by the device's own clock, where it has one.
-    pub fn time_steps_on_device(&self, iters: u64) -> Result<Option<Duration>> {
+    pub(crate) fn time_steps_on_device(&self, iters: u64) -> Result<Option<Duration>> {
         let mut elapsed = Duration::ZERO;
         for _ in 0..iters {
             match self.time_a_step_on_device()? {
@@ -140,7 +140,7 @@ impl<'a, B: Backend> Prefilled<'a, B> {
     }
 
     /// What one step asks of the device; waiting for its end is not part of it.
-    pub fn work_of_a_step(&self) -> Result<Work> {
+    pub(crate) fn work_of_a_step(&self) -> Result<Work> {
         self.on_a_copy(|copy| {
             let before = self.backend.meter().work();
             drop(copy.feed(&self.next)?);
@@ -172,7 +172,7 @@ impl<'a, B: Backend> Prefilled<'a, B> {
     }
 
     /// A copy of the session poised before the step.
-    pub fn fork(&self) -> Result<Session<'a, B, AnyModel<B>>> {
+    pub(crate) fn fork(&self) -> Result<Session<'a, B, AnyModel<B>>> {
         self.session.fork()
     }
 

@@ -84,13 +84,13 @@ pub(super) fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
 }
 
 /// Prefills that are not timed: they grow buffers and compile kernels, at the shapes measured.
-pub fn warm_up_prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case]) -> Result<()> {
+pub(crate) fn warm_up_prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case]) -> Result<()> {
     cases.iter().try_for_each(|case| prefill(fixture, case).map(drop))
 }
 
 /// One round of prefills: each case's whole sequence fed in one call to an empty session.
 /// elapsed = feed + synchronize; opening the session is outside.
-pub fn prefill_round<B: Backend>(
+pub(crate) fn prefill_round<B: Backend>(
     fixture: &Fixture<B>,
     cases: &[Case],
     round: u32,

@@ -72,7 +72,7 @@ impl Record {
     }
 
     /// Writes down and says what a budget had no time for, in place of what was said of these `kinds` of work before.
-    pub fn left_out(&mut self, budget: &Budget, kinds: &[&str]) -> Result<()> {
+    pub(crate) fn left_out(&mut self, budget: &Budget, kinds: &[&str]) -> Result<()> {
         if let Some(said) = budget.said() {
             eprintln!("{said}");
         }

@@ -41,7 +41,7 @@ pub struct Phases {
 
 impl Phases {
     /// Up to and with the first step.
-    pub fn total_ns(&self) -> u64 {
+    pub(crate) fn total_ns(&self) -> u64 {
         self.load_ns + self.cache_create_ns + self.first_step_ns
     }
 

@@ -251,7 +251,7 @@ pub fn capacity(model: ModelKind, shape: ShapeName) -> usize {
 }
 
 /// The rows of the source that a named shape's sentences are decoded from; 0 where there is none.
-pub fn source_rows(model: ModelKind, shape: ShapeName) -> usize {
+pub(crate) fn source_rows(model: ModelKind, shape: ShapeName) -> usize {
     match (model.has_source(), shape) {
         (false, _) => 0,
         (true, ShapeName::Tiny) => 16,

@@ -117,11 +117,11 @@ impl Weights {
 
 impl Spread {
     /// Of gains, which training would start from as ones: a kernel that forgot one must show.
-    pub const GAIN: Spread = Spread { mean: 1.0, deviation: 0.1 };
+    pub(crate) const GAIN: Spread = Spread { mean: 1.0, deviation: 0.1 };
     /// Of biases, which training would start from as zeros.
-    pub const BIAS: Spread = Spread::around_zero(0.02);
+    pub(crate) const BIAS: Spread = Spread::around_zero(0.02);
 
-    pub const fn around_zero(deviation: f32) -> Spread {
+    pub(crate) const fn around_zero(deviation: f32) -> Spread {
         Spread { mean: 0.0, deviation }
     }
 }

@@ -12,14 +12,14 @@ use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
 
 /// Of all files of a run. Raised when an older reader would misunderstand them.
-pub const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 1;
 
 pub(super) const FILE: &str = "environment.json";
 
 /// Program, machine and settings of a run; the fields are those of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Environment {
-    /// [`FORMAT_VERSION`] of the program that wrote it.
+    /// `FORMAT_VERSION` of the program that wrote it.
     pub format_version: u32,
     /// Of decode-bench.
     pub tool_version: String,
@@ -212,12 +212,12 @@ pub struct Gpu {
 
 impl Gpu {
     /// [`Self::l2`] of a run whose steps begin with a cold second-level cache, and of one whose steps do not.
-    pub const COLD_L2: &str = "emptied before every timed step";
+    pub(crate) const COLD_L2: &str = "emptied before every timed step";
     /// See [`Self::COLD_L2`].
-    pub const WARM_L2: &str = "as the step before left it";
+    pub(crate) const WARM_L2: &str = "as the step before left it";
 
     /// Whether steps begin with an empty second-level cache.
-    pub fn is_cold(&self) -> bool {
+    pub(crate) fn is_cold(&self) -> bool {
         self.l2.as_deref() == Some(Gpu::COLD_L2)
     }
 }
@@ -357,12 +357,12 @@ impl Environment {
     }
 
     /// Bytes per second that the best access pattern read for this case's model and shape.
-    pub fn read_ceiling(&self, case: &Case) -> Option<u64> {
+    pub(crate) fn read_ceiling(&self, case: &Case) -> Option<u64> {
         self.best_read(case).map(|best| best.bytes_per_second)
     }
 
     /// The best of those that bound this case: from memory where the run's steps began with a cold cache.
-    pub fn best_read(&self, case: &Case) -> Option<&Bandwidth> {
+    pub(crate) fn best_read(&self, case: &Case) -> Option<&Bandwidth> {
         let name = format!("{}-{}", case.model, case.shape);
         let measured: Vec<&Bandwidth> = match (case.backend, &self.gpu) {
             (BackendName::Cpu, _) => {
@@ -378,7 +378,7 @@ impl Environment {
     }
 
     /// The FLOP/s of the best product on the machine that this backend runs on.
-    pub fn peak_flops_of(&self, backend: BackendName) -> Option<u64> {
+    pub(crate) fn peak_flops_of(&self, backend: BackendName) -> Option<u64> {
         let peak = match backend {
             BackendName::Cpu => self.peak_flops.as_ref(),
             BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised => {
@@ -390,7 +390,7 @@ impl Environment {
     }
 
     /// What starting the kernels of one step costs by itself: nothing on the CPU, where they are calls.
-    pub fn launches_ns(&self, backend: BackendName, kernels: f64) -> Option<f64> {
+    pub(crate) fn launches_ns(&self, backend: BackendName, kernels: f64) -> Option<f64> {
         let gpu = self.gpu.as_ref();
         let [launch, node] = [gpu.and_then(|gpu| gpu.launch_ns), gpu.and_then(|gpu| gpu.graph_node_ns)]
             .map(|ns| ns.map(|ns| ns as f64));

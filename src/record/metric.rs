@@ -35,7 +35,7 @@ macro_rules! metrics {
             }
 
             /// Of its values.
-            pub fn unit(self) -> Unit {
+            pub(crate) fn unit(self) -> Unit {
                 match self { $(Metric::$variant => Unit::$unit),+ }
             }
         }

@@ -28,9 +28,7 @@ mod whole;
 mod writer;
 
 pub use checkout::Checkout;
-pub use environment::{
-    Bandwidth, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding, FORMAT_VERSION,
-};
+pub use environment::{Bandwidth, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding};
 pub use import::{import, Imported};
 pub use machine::{physical_cores, CpuCache};
 pub use metric::{Metric, Unit};
@@ -38,7 +36,6 @@ pub use round::{Protocol, Round};
 pub use rows::{EqualityRow, LedgerRow, Sample};
 pub use run::Run;
 pub use table::Extra;
-pub use time::utc_now;
 pub use whole::{write_merged, MergedSample};
 pub use writer::RunWriter;
 

@@ -38,7 +38,7 @@ impl Sample {
     }
 
     /// One repetition, in the metric's unit.
-    pub fn per_iteration(&self) -> Option<f64> {
+    pub(crate) fn per_iteration(&self) -> Option<f64> {
         self.value.map(|total| total as f64 / self.iters as f64)
     }
 }

@@ -84,7 +84,7 @@ impl Run {
     }
 
     /// How many of the timed samples were marked, in words: how clean the run was.
-    pub fn noise_summary(&self) -> String {
+    pub(crate) fn noise_summary(&self) -> String {
         let timed = || {
             self.samples.iter().filter(|s| s.metric.unit() == Unit::Nanoseconds && s.round != Round::Single)
         };

@@ -69,7 +69,7 @@ impl RunWriter {
     }
 
     /// Adds what was found out after the start, such as a ceiling. On an error nothing is changed.
-    pub fn update_environment(&mut self, change: impl FnOnce(&mut Environment)) -> Result<()> {
+    pub(crate) fn update_environment(&mut self, change: impl FnOnce(&mut Environment)) -> Result<()> {
         let mut environment = self.environment.clone();
         change(&mut environment);
         environment.write(&self.path)?;

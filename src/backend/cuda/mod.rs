@@ -178,7 +178,8 @@ impl Cuda {
     }
 
     /// What each recording cost, in order.
-    pub fn captures(&self) -> Ref<'_, Vec<CaptureTimes>> {
+    #[cfg(test)]
+    pub(crate) fn captures(&self) -> Ref<'_, Vec<CaptureTimes>> {
         self.captures.borrow()
     }
 

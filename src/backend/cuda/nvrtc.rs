@@ -198,7 +198,7 @@ impl Nvrtc {
     }
 
     /// Whether it can be kept from handing out what it compiled in earlier processes.
-    pub fn has_cache_option(&self) -> bool {
+    pub(crate) fn has_cache_option(&self) -> bool {
         self.version >= CudaVersion { major: 12, minor: 9 }
     }
 
