@@ -278,7 +278,7 @@ fn compilers(found: &Measurements, group: Group) -> Vec<BackendName> {
 }
 
 /// One size of chunk: what compiling its shapes and decoding took, in nanoseconds.
-struct Candidate {
+struct ChunkTotal {
     chunk: usize,
     total: Estimate,
     predicted: Option<f64>,
@@ -311,9 +311,9 @@ fn best_chunk(run: &Run, found: &Measurements, group: Group, compiler: BackendNa
             n: shape.n.min(decode.n),
             confidence: shape.confidence.min(decode.confidence),
         };
-        Some(Candidate { chunk, total, predicted: steps.map(|steps| shapes * one + steps) })
+        Some(ChunkTotal { chunk, total, predicted: steps.map(|steps| shapes * one + steps) })
     };
-    let candidates: Vec<Candidate> = compiled.iter().filter_map(candidate).collect();
+    let candidates: Vec<ChunkTotal> = compiled.iter().filter_map(candidate).collect();
     let best = candidates.iter().min_by(|a, b| a.total.value.total_cmp(&b.total.value))?;
     let equal = candidates.iter().filter(|c| c.total.lo <= best.total.hi).map(|c| c.chunk as f64);
     let (lo, hi) = equal.fold((f64::MAX, 0.0f64), |(lo, hi), chunk| (lo.min(chunk), hi.max(chunk)));

@@ -173,7 +173,7 @@ pub enum Part {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum Action {
     /// Time, and write down.
     Measure,
     /// Run everything once and write nothing: `--test`, and plain `cargo test --benches`.
@@ -324,12 +324,12 @@ impl Args {
         }
     }
 
-    pub fn mode(&self) -> Mode {
+    pub fn action(&self) -> Action {
         match self.profile_time {
-            _ if self.list => Mode::List,
-            _ if self.test || !self.bench => Mode::Try,
-            Some(time) => Mode::Profile(time),
-            None => Mode::Measure,
+            _ if self.list => Action::List,
+            _ if self.test || !self.bench => Action::Try,
+            Some(time) => Action::Profile(time),
+            None => Action::Measure,
         }
     }
 
@@ -428,13 +428,13 @@ mod tests {
 
     #[test]
     fn only_cargo_bench_measures() {
-        let mode = |line| parse(line).unwrap().mode();
-        assert_eq!(mode("--bench"), Mode::Measure);
-        assert_eq!(mode("--bench --test"), Mode::Try);
-        assert_eq!(mode(""), Mode::Try);
-        assert_eq!(mode("--bench --list"), Mode::List);
-        assert_eq!(mode("--list --format terse"), Mode::List);
-        assert_eq!(mode("--bench --profile-time 1.5"), Mode::Profile(Duration::from_millis(1500)));
+        let action = |line| parse(line).unwrap().action();
+        assert_eq!(action("--bench"), Action::Measure);
+        assert_eq!(action("--bench --test"), Action::Try);
+        assert_eq!(action(""), Action::Try);
+        assert_eq!(action("--bench --list"), Action::List);
+        assert_eq!(action("--list --format terse"), Action::List);
+        assert_eq!(action("--bench --profile-time 1.5"), Action::Profile(Duration::from_millis(1500)));
         for wrong in ["--list --test", "--list --profile-time 2", "--profile-time 0.5", "--format json"] {
             refused(wrong);
         }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use args::{Args, Mode};
+use args::{Action, Args};
 pub use args::{Baseline, Output, Part, Statistics};
 pub use finish::finish;
 use memory::memory;
@@ -48,7 +48,7 @@ use crate::suite;
 struct Bench {
     settings: Settings,
     machines: Machines,
-    mode: Mode,
+    action: Action,
     parts: Vec<Part>,
     /// Those of the filter that can run here.
     cases: Vec<Case>,
@@ -100,16 +100,16 @@ where
     if args.ignored() {
         return Ok(());
     }
-    let (statistics, mode) = (args.statistics(), args.mode());
+    let (statistics, action) = (args.statistics(), args.action());
     let bench = Bench::new(&args)?;
-    match mode {
-        Mode::List => {
+    match action {
+        Action::List => {
             let ids: String = bench.asked().iter().map(|case| format!("{case}: benchmark\n")).collect();
             let _ = std::io::stdout().write_all(ids.as_bytes()); // a reader may have enough before the end
         }
-        Mode::Try => bench.run(start, try_once)?,
-        Mode::Profile(time) => bench.run(start, criterion(statistics, Some(time)))?,
-        Mode::Measure => {
+        Action::Try => bench.run(start, try_once)?,
+        Action::Profile(time) => bench.run(start, criterion(statistics, Some(time)))?,
+        Action::Measure => {
             statistics.check_baseline(home, &bench.through_criterion())?;
             bench.run(start, criterion(statistics, None))?;
         }
@@ -127,7 +127,7 @@ fn try_once(timing: &mut Timing<'_>) {
 
 impl Bench {
     fn new(args: &Args) -> Result<Bench> {
-        let (settings, mode, parts) = (args.settings(), args.mode(), args.parts());
+        let (settings, action, parts) = (args.settings(), args.action(), args.parts());
         let offered = suite::offered(args.filter());
         let mut starts = args.select(startup::first_tokens(&offered))?;
         let mut cases = args.select(offered)?;
@@ -138,13 +138,13 @@ impl Bench {
             return Err(Error::NoMatch { filter: args.filter().unwrap_or_default().into(), known });
         }
         let machines = Machines::new(&settings);
-        if mode != Mode::List {
+        if action != Action::List {
             let able = machines.able([cases.as_slice(), &starts].concat())?;
             cases.retain(|case| able.contains(case));
             starts.retain(|case| able.contains(case));
         }
         let (warm_up, measurement) = (args.warm_up_time(), args.measurement_time());
-        Ok(Bench { settings, machines, mode, parts, cases, starts, warm_up, measurement })
+        Ok(Bench { settings, machines, action, parts, cases, starts, warm_up, measurement })
     }
 
     /// All parts in their order, into one run.
@@ -179,12 +179,12 @@ impl Bench {
     /// So many hundredths of what the cases on a GPU may take; no limit where nothing is measured.
     fn budget(&self, share: u32) -> Budget {
         let limit = self.settings.gpu_limit() * share / 100;
-        Budget::of(Some(limit).filter(|_| self.mode == Mode::Measure))
+        Budget::of(Some(limit).filter(|_| self.action == Action::Measure))
     }
 
     /// Where to write, and what is there already; `None` when nothing is measured.
     fn open(&self) -> Result<Option<Record>> {
-        if self.mode != Mode::Measure {
+        if self.action != Action::Measure {
             return Ok(None);
         }
         Record::open(&self.settings, self.machines.environment(&self.asked())).map(Some)

@@ -14,20 +14,21 @@ use crate::measure::equality::gate;
 use crate::measure::exact::Counter;
 use crate::measure::{ceilings, Budget, Fixture, Machines, Record, Settings, StopRule};
 use crate::on_backend;
-use crate::shard::Group;
+use crate::shard::CaseGroup;
 use crate::suite::same_fixture;
 
 /// Counts all groups and then times them, models loaded once for each. The cases on a GPU may take `limit`
 /// together, a tenth of it to be counted; those that no time is left for are named at the end.
 pub fn measure(
-    groups: &[Group],
+    groups: &[CaseGroup],
     machines: &Machines,
     settings: &Settings,
     record: &mut Record,
     limit: Option<Duration>,
 ) -> Result<()> {
-    let fixtures: Vec<&[Group]> = groups.chunk_by(|a, b| same_fixture(&a.cases[0], &b.cases[0])).collect();
-    let cases = |groups: &[Group]| -> Vec<Case> { groups.iter().flat_map(|g| g.cases.clone()).collect() };
+    let fixtures: Vec<&[CaseGroup]> =
+        groups.chunk_by(|a, b| same_fixture(&a.cases[0], &b.cases[0])).collect();
+    let cases = |groups: &[CaseGroup]| -> Vec<Case> { groups.iter().flat_map(|g| g.cases.clone()).collect() };
     let counting = Budget::of(limit.map(|limit| limit / 10));
     for cases in fixtures.iter().map(|groups| cases(groups)).filter(|cases| counting.admits(cases, COUNTED)) {
         on_backend!(machines, cases[0].backend, |b| {
@@ -52,7 +53,7 @@ pub fn measure(
 
 fn time<B: Backend>(
     fixture: &Fixture<B>,
-    group: &Group,
+    group: &CaseGroup,
     stop: StopRule,
     record: &mut Record,
     budget: &Budget,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{fixtures, Bench, Keep, Mode, Record, Timing};
+use super::{fixtures, Action, Bench, Keep, Record, Timing};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::startup::in_a_child;
@@ -31,7 +31,7 @@ pub(super) fn startup(
             checkpoint::write(&config, &weights, &folder)?;
         }
         cases.iter().try_for_each(|case| {
-            let one = |_| match case.backend.is_cuda() && bench.mode == Mode::Measure {
+            let one = |_| match case.backend.is_cuda() && bench.action == Action::Measure {
                 true => start_some(bench, program, &folder, case, record.as_deref_mut()),
                 false => start(bench, program, &folder, *case, record.as_deref_mut(), criterion),
             };

@@ -9,7 +9,7 @@ use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::equality::gate;
 use crate::measure::interleaved::{self, Arm};
-use crate::measure::{ceilings, trace, Budget, Fixture, Prefilled, StopRule};
+use crate::measure::{ceilings, trace, Budget, Fixture, Prefilled, Progress, StopRule};
 use crate::record::{Metric, Round, Run, Sample};
 use crate::{analysis, on_backend, suite};
 
@@ -29,7 +29,7 @@ pub(super) fn steps(
     criterion: &mut impl FnMut(&mut Timing<'_>),
 ) -> Result<()> {
     let budget = bench.budget(60);
-    let progress = Progress::new(bench);
+    let progress = Progress::of(bench.cases.chunk_by(suite::side_by_side).count());
     for cases in fixtures(&bench.cases).filter(|cases| budget.admits(cases, STEPS)) {
         let Case { model, shape, backend, .. } = cases[0];
         let timed = on_backend!(bench.machines, backend, |b| {
@@ -61,7 +61,15 @@ fn steps_of<B: Backend>(
         ceilings::measure(record, &cases[0], &bench.machines)?;
     }
     for group in cases.chunk_by(suite::side_by_side) {
-        progress.say(group);
+        let Case { model, shape, backend, batch, position, .. } = group[0];
+        let strategies: Vec<String> = group.iter().map(|case| case.strategy.to_string()).collect();
+        progress.begin(
+            1,
+            format!(
+                "{model}-{shape} on {backend}, batch {batch}, position {position}: {}",
+                strategies.join(", ")
+            ),
+        );
         let timed = budget.spend(group, STEPS, |left| {
             let stop = bench.settings.stop.within(left);
             steps_of_group(fixture, bench, group, &stop, record.as_deref_mut(), criterion)
@@ -266,31 +274,6 @@ pub(super) fn whole_decodes<B: Backend>(
 fn has(record: &Record, case: &Case, metric: Metric, round: Round) -> bool {
     let mut rows = record.done.samples.iter();
     rows.any(|s| s.case == *case && s.metric == metric && s.round == round)
-}
-
-/// What is being timed and about how long the rest will take, a line for each group of cases.
-struct Progress {
-    start: Instant,
-    groups: usize,
-    begun: std::cell::Cell<usize>,
-}
-
-impl Progress {
-    fn new(bench: &Bench) -> Progress {
-        let groups = bench.cases.chunk_by(suite::side_by_side).count();
-        Progress { start: Instant::now(), groups, begun: 0.into() }
-    }
-
-    fn say(&self, group: &[Case]) {
-        let (Case { model, shape, backend, batch, position, .. }, begun) = (group[0], self.begun.get());
-        self.begun.set(begun + 1);
-        let left = self.start.elapsed().mul_f64((self.groups - begun) as f64 / begun.max(1) as f64);
-        let left = if begun == 0 { String::new() } else { format!(", about {} s left", left.as_secs()) };
-        let (this, all, strategies) = (begun + 1, self.groups, group.len());
-        eprintln!(
-            "[{this}/{all}] {model}-{shape} on {backend}, batch {batch}, position {position}: {strategies} strategies{left}"
-        );
-    }
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ fn measure_and_lose(results: &Path) {
     let filter = "transformer-tiny/(concat|padded)/(cpu|cuda)/b1/t16";
     let cases = machines.able(suite::select(Some(filter)).unwrap()).unwrap();
     let (warm_up, measurement) = (Duration::from_millis(1), None);
-    let (mode, parts) = (Mode::Measure, vec![Part::Step]);
-    let bench = Bench { settings, machines, mode, parts, cases, starts: Vec::new(), warm_up, measurement };
+    let (action, parts) = (Action::Measure, vec![Part::Step]);
+    let bench = Bench { settings, machines, action, parts, cases, starts: Vec::new(), warm_up, measurement };
     bench
         .run(Path::new("no cold starts"), |timing| {
             timing.call(1);

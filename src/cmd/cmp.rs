@@ -43,8 +43,8 @@ pub struct Args {
     /// Also include the steps of whole decodes
     #[arg(long)]
     every_step: bool,
-    #[arg(long, value_enum, default_value_t = Shape::Table)]
-    format: Shape,
+    #[arg(long, value_enum, default_value_t = TableFormat::Table)]
+    format: TableFormat,
     #[arg(long, value_enum, default_value_t = Sort::Case)]
     sort: Sort,
     /// Exit with 1 if a case is slower and its whole interval is beyond this
@@ -60,7 +60,7 @@ enum By {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Shape {
+enum TableFormat {
     Table,
     Markdown,
     Csv,
@@ -95,10 +95,10 @@ fn opened(args: &Args) -> Result<Vec<Run>> {
 
 fn format(args: &Args) -> Format {
     match args.format {
-        Shape::Table => Format::Table,
-        Shape::Markdown => Format::Markdown,
-        Shape::Csv => Format::Csv,
-        Shape::Json => Format::Json,
+        TableFormat::Table => Format::Table,
+        TableFormat::Markdown => Format::Markdown,
+        TableFormat::Csv => Format::Csv,
+        TableFormat::Json => Format::Json,
     }
 }
 

@@ -7,7 +7,7 @@ use decode_bench::backend::cuda::compile::Compiler;
 use decode_bench::bench::finish;
 use decode_bench::case::{Case, ModelKind, ShapeName};
 use decode_bench::error::Result;
-use decode_bench::measure::compile::{decodes, environment, Plan};
+use decode_bench::measure::compile::{decodes, environment, CompilePlan};
 use decode_bench::measure::{Record, Settings};
 use decode_bench::model::Config;
 use decode_bench::strategy::Strategy;
@@ -78,7 +78,8 @@ pub fn run(args: Args) -> Result<()> {
         batch: args.batch as usize,
         position: args.tokens,
     };
-    let plans: Vec<Plan> = strategies.into_iter().map(|s| Plan::of(case(s))).collect::<Result<_>>()?;
+    let plans: Vec<CompilePlan> =
+        strategies.into_iter().map(|s| CompilePlan::of(case(s))).collect::<Result<_>>()?;
     if let Some(shape) = plans.first().and_then(|plan| plan.shapes.first()) {
         compiler.warm_up(shape)?; // and a compiler that makes nothing is found out before a folder is made
     }

@@ -1,7 +1,7 @@
 //! `plan`: a suite dealt out to several machines.
 
 use decode_bench::error::Result;
-use decode_bench::shard::{Group, Place, Plan};
+use decode_bench::shard::{CaseGroup, Place, Plan};
 use serde_json::json;
 
 use super::{parse, print};
@@ -28,7 +28,7 @@ pub fn run(args: Args) -> Result<()> {
         cases.iter().map(|case: &decode_bench::case::Case| case.to_string()).collect::<Vec<_>>()
     };
     for shard in 1..=plan.shards() {
-        for Group { cases, decodes, cost } in plan.groups(shard) {
+        for CaseGroup { cases, decodes, cost } in plan.groups(shard) {
             let shard = Place { shard, of: plan.shards() }.to_string();
             let line = json!({ "shard": shard, "cases": ids(cases), "decodes": ids(decodes), "cost": cost });
             print(&format!("{line}\n"))?;

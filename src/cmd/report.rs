@@ -36,14 +36,14 @@ pub struct Args {
     with: Option<PathBuf>,
     /// Print this section alone
     #[arg(long, value_enum)]
-    section: Option<Part>,
+    section: Option<SectionName>,
     /// Write all of it as one HTML file, with interactive plots, and print nothing
     #[arg(long, value_name = "FILE", conflicts_with = "section")]
     html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
+enum SectionName {
     /// Naive, concat and padded, at a short and a long position
     Brief,
     /// Findings, and a table of steps for each model
@@ -78,14 +78,14 @@ pub fn text(args: &Args) -> Result<String> {
     }
 }
 
-fn markdown(run: &Run, part: Option<Part>) -> Result<String> {
+fn markdown(run: &Run, part: Option<SectionName>) -> Result<String> {
     let section = |section| report::section(run, section);
     match part {
         None => Ok(report::markdown(run)),
-        Some(Part::Brief) => section(Section::Brief),
-        Some(Part::Steps) => section(Section::Steps),
-        Some(Part::Compile) => section(Section::Compile),
-        Some(Part::Reorders) => section(Section::Reorders),
+        Some(SectionName::Brief) => section(Section::Brief),
+        Some(SectionName::Steps) => section(Section::Steps),
+        Some(SectionName::Compile) => section(Section::Compile),
+        Some(SectionName::Reorders) => section(Section::Reorders),
     }
 }
 

@@ -8,7 +8,7 @@ use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::{default_threads, Machines, Record, Settings, StopRule};
 use decode_bench::record::Sharding;
-use decode_bench::shard::{Group, Place, Plan};
+use decode_bench::shard::{CaseGroup, Place, Plan};
 
 use super::print;
 
@@ -75,8 +75,8 @@ fn settings(args: &Args) -> Settings {
 fn run_all(filter: Option<&str>, settings: &Settings, machines: &Machines) -> Result<()> {
     let plan = Plan::new(filter, 1)?;
     let cases = machines.able(cases(plan.groups(1)))?;
-    let able = |group: &&Group| cases.contains(&group.cases[0]);
-    let groups: Vec<Group> = plan.groups(1).iter().filter(able).cloned().collect();
+    let able = |group: &&CaseGroup| cases.contains(&group.cases[0]);
+    let groups: Vec<CaseGroup> = plan.groups(1).iter().filter(able).cloned().collect();
     let mut record = Record::open(settings, machines.environment(&cases))?;
     shard::measure(&groups, machines, settings, &mut record, Some(settings.gpu_limit()))?;
     print(&finish(record)?)
@@ -103,7 +103,7 @@ fn run_shard(place: Place, args: Args, settings: &Settings, machines: &Machines)
     print(&format!("written to {}\n", path.display()))
 }
 
-fn cases(groups: &[Group]) -> Vec<Case> {
+fn cases(groups: &[CaseGroup]) -> Vec<Case> {
     groups.iter().flat_map(|group| group.cases.clone()).collect()
 }
 

@@ -123,7 +123,7 @@ struct Live {
 }
 
 /// A continuation of live hypothesis `beam` by one token.
-struct Candidate {
+struct Continuation {
     log_probability: f64,
     beam: usize,
     token: u32,
@@ -143,7 +143,7 @@ impl Sentence {
         rows.iter_mut().for_each(|row| limits.mask(len - 1, row));
         let mut live = Vec::new();
         for (rank, candidate) in self.candidates(&rows, 2 * beam.width).into_iter().enumerate() {
-            let Candidate { log_probability, beam: parent, token } = candidate;
+            let Continuation { log_probability, beam: parent, token } = candidate;
             let mut tokens = self.live[parent].tokens.clone();
             tokens.push(token);
             if limits.eos != Some(token) {
@@ -166,20 +166,20 @@ impl Sentence {
     }
 
     /// The best continuations, at most `most`.
-    fn candidates(&self, rows: &[Vec<f64>], most: usize) -> Vec<Candidate> {
+    fn candidates(&self, rows: &[Vec<f64>], most: usize) -> Vec<Continuation> {
         let of_beam = |(beam, row): (usize, &Vec<f64>)| {
             let before = self.live[beam].log_probability;
             let all = row.iter().enumerate().filter(|(_, l)| l.is_finite());
             let candidate =
-                |(id, l): (usize, &f64)| Candidate { log_probability: before + l, beam, token: id as u32 };
+                |(id, l): (usize, &f64)| Continuation { log_probability: before + l, beam, token: id as u32 };
             all.map(candidate).collect::<Vec<_>>()
         };
-        let mut candidates: Vec<Candidate> = rows.iter().enumerate().flat_map(of_beam).collect();
+        let mut candidates: Vec<Continuation> = rows.iter().enumerate().flat_map(of_beam).collect();
         if candidates.len() > most {
-            candidates.select_nth_unstable_by(most, Candidate::rank);
+            candidates.select_nth_unstable_by(most, Continuation::rank);
             candidates.truncate(most);
         }
-        candidates.sort_unstable_by(Candidate::rank);
+        candidates.sort_unstable_by(Continuation::rank);
         candidates
     }
 
@@ -211,9 +211,9 @@ impl Sentence {
     }
 }
 
-impl Candidate {
+impl Continuation {
     /// The best first.
-    fn rank(&self, other: &Candidate) -> Ordering {
+    fn rank(&self, other: &Continuation) -> Ordering {
         let by_probability = other.log_probability.total_cmp(&self.log_probability);
         by_probability.then(self.beam.cmp(&other.beam)).then(self.token.cmp(&other.token))
     }

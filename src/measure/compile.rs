@@ -6,9 +6,9 @@
 //! again for every shape: there a shape costs more.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Record;
+use super::{Progress, Record};
 use crate::backend::cpu::keep_freed_memory;
 use crate::backend::cuda::compile::{Compiler, NewKernels};
 use crate::backend::cuda::{Cuda, Variant};
@@ -20,20 +20,23 @@ use crate::record::{Environment, Gpu, Metric, Round, Sample};
 use crate::session::Session;
 use crate::strategy::Strategy;
 
+/// Between two lines of progress.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// What a decode under one strategy compiles.
-pub struct Plan {
+pub struct CompilePlan {
     /// At the last position of the decode.
     pub case: Case,
     /// In the order that the decode needs them.
     pub shapes: Vec<NewKernels>,
 }
 
-impl Plan {
+impl CompilePlan {
     /// Follows from the case alone: nothing is compiled.
-    pub fn of(case: Case) -> Result<Plan> {
+    pub fn of(case: Case) -> Result<CompilePlan> {
         let Case { model, shape, strategy, batch, position, .. } = case;
         let config = Config::named(model, shape)?;
-        Ok(Plan {
+        Ok(CompilePlan {
             case,
             shapes: shapes(
                 &config,
@@ -94,23 +97,28 @@ pub fn environment(compiler: &Compiler, seed: u64) -> Environment {
 
 /// Compiles every shape of every plan once in each round, strategies in turn, but for those that the
 /// run has. elapsed = Σ nvrtcCompileProgram over the shape's kernels.
-pub fn decodes(compiler: &Compiler, plans: &[Plan], rounds: u32, record: &mut Record) -> Result<()> {
+pub fn decodes(compiler: &Compiler, plans: &[CompilePlan], rounds: u32, record: &mut Record) -> Result<()> {
     let done: HashSet<(Case, Round)> = of_metric(record, Metric::CompileNs).collect();
     let counted: HashSet<(Case, Round)> = of_metric(record, Metric::Compiles).collect();
-    let missing = |plan: &Plan, shape: &NewKernels, round: u32| {
+    let missing = |plan: &CompilePlan, shape: &NewKernels, round: u32| {
         !done.contains(&(plan.case.at(shape.position), Round::Interleaved(round)))
     };
-    let left = |plan: &Plan, round: u32| -> usize {
+    let left = |plan: &CompilePlan, round: u32| -> usize {
         let shapes = plan.shapes.iter().filter(|shape| missing(plan, shape, round));
         shapes.map(|shape| shape.kernels.len()).sum()
     };
     let all = (1..=rounds).flat_map(|round| plans.iter().map(move |plan| left(plan, round))).sum();
-    let mut progress = Progress::of(all);
+    let progress = Progress::with_pause(all, PAUSE);
     for round in 1..=rounds {
         for turn in 0..plans.len() {
             let plan = &plans[(turn + round as usize - 1) % plans.len()];
             for shape in plan.shapes.iter().filter(|shape| missing(plan, shape, round)) {
-                progress.say(round, rounds, plan, shape);
+                let (strategy, position) = (plan.case.strategy, plan.case.position);
+                let what = format!(
+                    "kernels: round {round} of {rounds}, {strategy}, position {} of {position}",
+                    shape.position
+                );
+                progress.begin(shape.kernels.len(), what);
                 let case = plan.case.at(shape.position);
                 let sample = match shape.compile(&compiler.nvrtc, &compiler.arch) {
                     Ok(compiled) => Sample::value(
@@ -123,7 +131,6 @@ pub fn decodes(compiler: &Compiler, plans: &[Plan], rounds: u32, record: &mut Re
                     Err(error) => Sample::failed(case, Metric::CompileNs, Round::Interleaved(round), error),
                 };
                 record.sample(&sample)?;
-                progress.done += shape.kernels.len();
             }
             if round == 1 && !counted.contains(&(plan.case, Round::Single)) {
                 let counts =
@@ -140,49 +147,4 @@ pub fn decodes(compiler: &Compiler, plans: &[Plan], rounds: u32, record: &mut Re
 fn of_metric(record: &Record, metric: Metric) -> impl Iterator<Item = (Case, Round)> + '_ {
     let samples = record.done.samples.iter().filter(move |sample| sample.metric == metric);
     samples.map(|sample| (sample.case, sample.round))
-}
-
-/// Kernels compiled, and a line about it on standard error now and then.
-struct Progress {
-    start: Instant,
-    said: Option<Instant>,
-    done: usize,
-    all: usize,
-}
-
-impl Progress {
-    fn of(all: usize) -> Progress {
-        Progress { start: Instant::now(), said: None, done: 0, all }
-    }
-
-    fn say(&mut self, round: u32, rounds: u32, plan: &Plan, shape: &NewKernels) {
-        const PAUSE: Duration = Duration::from_secs(10);
-        if self.said.is_some_and(|said| said.elapsed() < PAUSE) {
-            return;
-        }
-        self.said = Some(Instant::now());
-        let Case { strategy, position, .. } = plan.case;
-        let left = remaining(self.start.elapsed(), self.done, self.all);
-        let left = left.map(|left| format!(", about {} s left", left.as_secs())).unwrap_or_default();
-        eprintln!(
-            "    round {round} of {rounds}, {strategy}: position {} of {position}, {} of {} kernels{left}",
-            shape.position, self.done, self.all
-        );
-    }
-}
-
-/// As long for every kernel as those that are done took.
-fn remaining(elapsed: Duration, done: usize, all: usize) -> Option<Duration> {
-    (done > 0).then(|| elapsed.mul_f64((all - done) as f64 / done as f64))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_takes_as_long_as_what_was_done() {
-        assert_eq!(remaining(Duration::from_secs(30), 10, 40), Some(Duration::from_secs(90)));
-        assert_eq!(remaining(Duration::ZERO, 0, 40), None);
-    }
 }

@@ -15,6 +15,7 @@ pub mod interleaved;
 pub mod layers;
 mod machines;
 mod nvml;
+mod progress;
 mod record;
 pub mod reorder;
 pub mod startup;
@@ -24,6 +25,7 @@ mod watch;
 pub use budget::Budget;
 pub use fixture::{Fixture, Pipeline, Prefilled};
 pub use machines::{Machines, NO_DRIVER_CACHE};
+pub use progress::Progress;
 pub use record::Record;
 
 use std::path::PathBuf;

@@ -33,9 +33,9 @@ pub struct Merge {
 }
 
 /// What is taken from one attempt as a whole: the case that stands for it, at position 0 for whole decodes.
-type Unit = Case;
+type UnitOfWork = Case;
 
-fn unit(case: &Case, round: Round) -> Unit {
+fn unit(case: &Case, round: Round) -> UnitOfWork {
     let case = case.under(Strategy::Naive);
     if round.is_decode() {
         case.at(0)
@@ -69,7 +69,7 @@ impl Found<'_> {
 pub fn merge(runs: &[Run]) -> Result<Merge> {
     let parts = runs.iter().map(parts).collect::<Result<Vec<_>>>()?;
     comparable(runs)?;
-    let mut units: BTreeMap<Unit, Vec<Found<'_>>> = BTreeMap::new();
+    let mut units: BTreeMap<UnitOfWork, Vec<Found<'_>>> = BTreeMap::new();
     for (given, (run, parts)) in runs.iter().zip(&parts).enumerate() {
         for (sample, part) in run.samples.iter().zip(origins(run, parts)?) {
             let found = units.entry(unit(&sample.case, sample.round)).or_default();

@@ -24,7 +24,7 @@ const MOST_SHARDS: usize = 10_000;
 
 /// What is measured together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct CaseGroup {
     /// They differ in nothing but the strategy.
     pub cases: Vec<Case>,
     /// Whose whole decodes are taken along, each at the length it is decoded to.
@@ -36,7 +36,7 @@ pub struct Group {
 /// A suite dealt out to shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    shards: Vec<Vec<Group>>,
+    shards: Vec<Vec<CaseGroup>>,
 }
 
 /// `2/8`: the second of eight.
@@ -88,7 +88,7 @@ impl Plan {
     }
 
     /// What a shard, counted from 1, measures: groups of one model on one backend next to each other.
-    pub fn groups(&self, shard: usize) -> &[Group] {
+    pub fn groups(&self, shard: usize) -> &[CaseGroup] {
         &self.shards[shard - 1]
     }
 
@@ -107,7 +107,7 @@ impl Plan {
     }
 }
 
-fn groups_of(fixture: &[Case]) -> Result<Vec<Group>> {
+fn groups_of(fixture: &[Case]) -> Result<Vec<CaseGroup>> {
     let one_sentence: Vec<Case> = fixture.iter().copied().filter(|case| case.batch == 1).collect();
     let length = suite::decode_length(fixture[0].shape, fixture[0].backend);
     let mut decodes: Vec<Case> = length
@@ -115,7 +115,7 @@ fn groups_of(fixture: &[Case]) -> Result<Vec<Group>> {
     let mut groups = Vec::new();
     for cases in fixture.chunk_by(suite::side_by_side).rev() {
         let decodes = if cases[0].batch == 1 { std::mem::take(&mut decodes) } else { Vec::new() };
-        groups.push(Group { cost: cost(cases, &decodes)?, cases: cases.to_vec(), decodes });
+        groups.push(CaseGroup { cost: cost(cases, &decodes)?, cases: cases.to_vec(), decodes });
     }
     groups.reverse();
     Ok(groups)
@@ -169,7 +169,7 @@ mod tests {
             for shards in 1..=most {
                 let plan = Plan::new(filter, shards).unwrap();
                 assert_eq!(plan, Plan::new(filter, shards).unwrap(), "always the same");
-                let groups: Vec<&Group> = (1..=shards).flat_map(|shard| plan.groups(shard)).collect();
+                let groups: Vec<&CaseGroup> = (1..=shards).flat_map(|shard| plan.groups(shard)).collect();
                 assert!((1..=shards).all(|shard| !plan.groups(shard).is_empty()), "{filter:?} {shards}");
                 assert_eq!(groups.len(), most, "compared cases are together");
                 assert!(groups.iter().all(|g| g.cases.iter().all(|c| suite::side_by_side(c, &g.cases[0]))));

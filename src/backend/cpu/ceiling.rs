@@ -30,7 +30,7 @@ const FINALISTS: usize = 4;
 const LINE: usize = 16;
 
 /// How fast a buffer can be read.
-pub struct Bandwidth {
+pub struct MeasuredBandwidth {
     /// Of the best pattern.
     pub bytes_per_second: f64,
     /// How it was read.
@@ -47,7 +47,7 @@ pub struct Peak {
 
 /// The rate of the best pattern: the one that a tenth of its passes over the buffer exceed. The very
 /// best of many passes would be luck of this one measurement, the median would be the neighbours'.
-pub fn read_bandwidth(pool: &Pool, buffer: &[f32]) -> Bandwidth {
+pub fn read_bandwidth(pool: &Pool, buffer: &[f32]) -> MeasuredBandwidth {
     let mut patterns = patterns();
     patterns.sort_by_cached_key(|&pattern| quantile(passes(pool, buffer, &[pattern], 3), 0.5));
     let finalists = &patterns[..FINALISTS];
@@ -58,7 +58,7 @@ pub fn read_bandwidth(pool: &Pool, buffer: &[f32]) -> Bandwidth {
     });
     let (time, pattern) = finals.min_by_key(|&(time, _)| time).expect("there are finalists");
     let bytes_per_second = size_of_val(buffer) as f64 / time.as_secs_f64();
-    Bandwidth { bytes_per_second, pattern: pattern.to_string() }
+    MeasuredBandwidth { bytes_per_second, pattern: pattern.to_string() }
 }
 
 /// The times of `count` passes, the patterns in turn.

@@ -289,7 +289,7 @@ impl Backend for Cpu {
                 zeros
             }
         };
-        let rows = kernels::Retention {
+        let rows = kernels::RetentionTask {
             q: view(q),
             k: view(k),
             v: view(v),

@@ -136,21 +136,21 @@ impl Scratch {
 
 /// Pinned memory of the host that kernels read by themselves, as `kernels/stage.cu` says: a count of what was
 /// written, a count of what was taken, numbers. Slots are recycled, for pinning costs more than a step.
-pub struct Slots {
+pub struct PinnedSlots {
     free: RefCell<Vec<Pinned>>,
     stream: Rc<Stream>,
     /// How long a kernel is waited for before the whole stream is: in software none runs until it is.
     patience: Duration,
 }
 
-impl Slots {
-    pub fn new(stream: &Rc<Stream>, emulated: bool) -> Rc<Slots> {
+impl PinnedSlots {
+    pub fn new(stream: &Rc<Stream>, emulated: bool) -> Rc<PinnedSlots> {
         let patience = if emulated { Duration::ZERO } else { Duration::from_secs(1) };
-        Rc::new(Slots { free: RefCell::default(), stream: stream.clone(), patience })
+        Rc::new(PinnedSlots { free: RefCell::default(), stream: stream.clone(), patience })
     }
 
     /// One with room for so many numbers.
-    pub fn take(self: &Rc<Self>, numbers: usize) -> Result<Slot> {
+    pub fn take(self: &Rc<Self>, numbers: usize) -> Result<PinnedSlot> {
         let words = (numbers + 2).next_power_of_two().max(64);
         let mut free = self.free.borrow_mut();
         let found = free.iter().position(|pinned| pinned.words >= words);
@@ -158,11 +158,11 @@ impl Slots {
             Some(i) => free.swap_remove(i),
             None => Pinned { start: self.stream.pin(words * size_of::<i32>())?, words, written: 0, asked: 0 },
         };
-        Ok(Slot { pinned: Some(pinned), home: self.clone() })
+        Ok(PinnedSlot { pinned: Some(pinned), home: self.clone() })
     }
 }
 
-impl Drop for Slots {
+impl Drop for PinnedSlots {
     fn drop(&mut self) {
         let _ = self.stream.synchronize(); // what a lost device had queued no longer reads anything
         self.free.get_mut().iter().for_each(|pinned| self.stream.unpin(pinned.start));
@@ -178,13 +178,13 @@ struct Pinned {
 }
 
 /// Pinned memory that is its owner's until dropped. A kernel may still read it then: whoever has it next waits.
-pub struct Slot {
+pub struct PinnedSlot {
     /// `None` only while it is being dropped.
     pinned: Option<Pinned>,
-    home: Rc<Slots>,
+    home: Rc<PinnedSlots>,
 }
 
-impl Slot {
+impl PinnedSlot {
     /// Where the host and, because all memory has one set of addresses, kernels find it.
     pub fn start(&self) -> Pointer {
         self.pinned().start as Pointer
@@ -235,7 +235,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for PinnedSlot {
     fn drop(&mut self) {
         self.home.free.borrow_mut().push(self.pinned.take().expect("alive"));
     }

@@ -32,7 +32,7 @@ pub use device::{Device, DeviceInfo};
 pub use driver::CudaVersion;
 pub use kernels::{Kernel, Variant};
 pub use memory::Tensor;
-pub use nvrtc::{Image, Need, Nvrtc, Survey, Verdict};
+pub use nvrtc::{Image, Need, Nvrtc, Suitability, Survey};
 
 use super::{
     bytes, Activation, AttentionParams, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory,
@@ -43,7 +43,7 @@ use driver::Function;
 use driver::Pointer;
 use graph::Recorder;
 use kernels::MOST_LENGTHS;
-use memory::{kept, weights, Scratch, Slot, Slots};
+use memory::{kept, weights, PinnedSlot, PinnedSlots, Scratch};
 use stream::{Grid, Stream};
 use timing::{Flusher, HeadStart};
 
@@ -79,7 +79,7 @@ pub struct Cuda {
     /// Written before every timed step, where the second-level cache is to be cold.
     flusher: Option<Flusher>,
     head_start: HeadStart,
-    slots: Rc<Slots>,
+    slots: Rc<PinnedSlots>,
 }
 
 /// A [`Call`]'s numbers on the device, and what was recorded of the steps that read them there.
@@ -95,7 +95,7 @@ struct Staged {
     /// `struct Call` of `kernels/common.cuh`: at, last, left_padding, tokens.
     numbers: Vec<i32>,
     /// Written by the host; without one on a plan.
-    slot: Option<Slot>,
+    slot: Option<PinnedSlot>,
     /// Whether the slot holds what `buffer` does not yet.
     pending: bool,
     /// For each entry the token that [`Backend::choose`] chose, and then the numbers.
@@ -110,7 +110,7 @@ impl Staged {
     /// A recording that fetches what the slot holds was started.
     fn taken(&mut self) {
         self.pending = false;
-        self.slot.iter_mut().for_each(Slot::asked);
+        self.slot.iter_mut().for_each(PinnedSlot::asked);
     }
 
     fn call(&self, batch: usize) -> Pointer {
@@ -142,7 +142,7 @@ impl Cuda {
     fn on(stream: Stream, device: Option<Arc<Device>>, mode: Mode) -> Cuda {
         let (stream, meter) = (Rc::new(stream), Rc::new(Meter::default()));
         let scratch = RefCell::new(Scratch::new(&stream, &meter));
-        let slots = Slots::new(&stream, device.as_ref().is_some_and(|device| device.info.emulated));
+        let slots = PinnedSlots::new(&stream, device.as_ref().is_some_and(|device| device.info.emulated));
         let (kernels, compiled, captures, planned) = Default::default();
         Cuda {
             mode,
@@ -212,7 +212,13 @@ impl Cuda {
 
     /// Starts the kernel that takes so many numbers out of a slot, the last `batch` of them tokens that may be
     /// those chosen, to where the last pointer says.
-    fn fetch(&self, slot: &mut Slot, [chosen, to]: [Pointer; 2], numbers: usize, batch: usize) -> Result<()> {
+    fn fetch(
+        &self,
+        slot: &mut PinnedSlot,
+        [chosen, to]: [Pointer; 2],
+        numbers: usize,
+        batch: usize,
+    ) -> Result<()> {
         let launch = Launch::new(Kernel::Stage, 1, [1; 3], 256);
         self.start(launch, [slot.start(), chosen, to], [numbers, batch])?;
         slot.asked();

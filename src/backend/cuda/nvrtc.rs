@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use libloading::Library;
 
-pub use self::choice::{advice, Image, Need, Verdict};
+pub use self::choice::{advice, Image, Need, Suitability};
 use self::places::Candidate;
 use super::driver::CudaVersion;
 use super::failed;
@@ -48,7 +48,7 @@ pub struct Survey {
     /// That was asked for.
     pub need: Need,
     /// Each with whether it will do.
-    pub found: Vec<(Nvrtc, Verdict)>,
+    pub found: Vec<(Nvrtc, Suitability)>,
     /// Files under its name that it is not: where, and why not.
     pub unusable: Vec<(PathBuf, String)>,
     /// The index of the one taken.
@@ -96,7 +96,7 @@ impl Survey {
 
     /// `13.0 (CUDA_HOME: ..) newer than ..`, of each.
     fn refusals(&self) -> String {
-        let refusal = |(nvrtc, verdict): &(Nvrtc, Verdict)| {
+        let refusal = |(nvrtc, verdict): &(Nvrtc, Suitability)| {
             format!("{} ({}) {}", nvrtc.version, nvrtc.place, self.need.reason(nvrtc.version, *verdict))
         };
         self.found.iter().map(refusal).collect::<Vec<_>>().join(", ")

@@ -24,7 +24,7 @@ use super::output::{check_folder, place, LogitsFile};
 use super::parse::{self, Ids, Named};
 use super::print;
 use choosing::Choosing;
-use printed::{Answer, Asked, Decoded};
+use printed::{Asked, Decoded, Printed};
 
 /// Continue prompts, and print the tokens as one JSON object.
 #[derive(clap::Args)]
@@ -166,7 +166,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     logits.map_or(Ok(()), LogitsFile::commit)?;
     let ensemble = args.ensemble.iter().map(|path| path.display().to_string()).collect();
     Ok(Decoded {
-        answer: Answer::new(hypotheses, prompts.0, &choosing, text.as_ref())?,
+        answer: Printed::new(hypotheses, prompts.0, &choosing, text.as_ref())?,
         model: args.model.to_string(),
         shape: args.shape.map(|shape| shape.to_string()),
         checkpoint: args.checkpoint.as_ref().map(|path| path.display().to_string()),

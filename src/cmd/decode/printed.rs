@@ -10,7 +10,7 @@ use super::choosing::Choosing;
 #[derive(Serialize)]
 pub struct Decoded {
     #[serde(flatten)]
-    pub answer: Answer,
+    pub answer: Printed,
     pub model: String,
     pub shape: Option<String>,
     pub checkpoint: Option<String>,
@@ -28,7 +28,7 @@ pub struct Decoded {
 
 #[derive(Serialize)]
 #[serde(untagged)]
-pub enum Answer {
+pub enum Printed {
     /// The one continuation of the one prompt.
     One {
         tokens: Vec<u32>,
@@ -51,24 +51,24 @@ pub struct Continuation {
     text: Option<String>,
 }
 
-impl Answer {
+impl Printed {
     /// Of hypotheses of each prompt; with their text, where there is a tokenizer.
     pub fn new(
         mut found: Vec<Vec<Hypothesis>>,
         mut prompts: Vec<Vec<u32>>,
         choosing: &Choosing,
         text: Option<&Text>,
-    ) -> Result<Answer> {
+    ) -> Result<Printed> {
         let text_of = |tokens: &[u32]| text.map(|text| text.of(tokens)).transpose();
         if let (Choosing::Sample(_), 1) = (choosing, prompts.len()) {
             let (Hypothesis { tokens, .. }, prompt) = (found.remove(0).remove(0), prompts.remove(0));
-            return Ok(Answer::One { text: text_of(&tokens)?, tokens, prompt });
+            return Ok(Printed::One { text: text_of(&tokens)?, tokens, prompt });
         }
         let continuation = |Hypothesis { tokens, log_probability, score, ended }| {
             Ok(Continuation { text: text_of(&tokens)?, tokens, score, log_probability, ended })
         };
         let of_prompt = |found: Vec<Hypothesis>| found.into_iter().map(continuation).collect();
-        Ok(Answer::Many { hypotheses: found.into_iter().map(of_prompt).collect::<Result<_>>()?, prompts })
+        Ok(Printed::Many { hypotheses: found.into_iter().map(of_prompt).collect::<Result<_>>()?, prompts })
     }
 }
 

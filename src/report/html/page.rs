@@ -20,7 +20,7 @@ pub struct Page {
     warnings: Vec<String>,
     /// How many samples the machine disturbed.
     noise_summary: String,
-    groups: Vec<Section>,
+    groups: Vec<PageSection>,
     facts: Vec<Fact>,
     equality: Table,
     ledger: Table,
@@ -28,7 +28,7 @@ pub struct Page {
 
 /// One model, shape, backend and batch.
 #[derive(Serialize)]
-struct Section {
+struct PageSection {
     title: String,
     /// Answers to the project's questions, with what was predicted.
     findings: Vec<String>,
@@ -58,7 +58,7 @@ impl Page {
         let section = |group: Group| {
             let summary = summaries.iter().find(|summary| summary.group == group);
             let figures = || figures.iter().filter(move |figure| figure.group == group);
-            Section {
+            PageSection {
                 title: group.to_string(),
                 findings: findings.iter().filter(|f| f.group == group).map(sentence).collect(),
                 notes: summary.map(|summary| notes(run, summary).collect()).unwrap_or_default(),

@@ -152,7 +152,7 @@ fn the_last_finished_attempt_counts_and_nothing_twice() {
     assert_eq!(whole.samples.len(), all_rows());
     let plan = Plan::new(Some(FILTER), SHARDS).unwrap();
     for MergedSample { sample, attempt, .. } in &whole.samples {
-        let mine = |group: &crate::shard::Group| {
+        let mine = |group: &crate::shard::CaseGroup| {
             unit(&group.cases[0], Round::Single) == unit(&sample.case, Round::Single)
         };
         if !sample.round.is_decode() {
@@ -178,7 +178,7 @@ fn of_unfinished_attempts_each_group_is_taken_from_one() {
     ];
     let whole = merged(&parts).unwrap();
     assert!(!whole.missing.is_empty());
-    let mut attempts: BTreeMap<Unit, Vec<&str>> = BTreeMap::new();
+    let mut attempts: BTreeMap<UnitOfWork, Vec<&str>> = BTreeMap::new();
     for merged in &whole.samples {
         attempts.entry(unit(&merged.sample.case, merged.sample.round)).or_default().push(&merged.run);
     }

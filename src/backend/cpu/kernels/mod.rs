@@ -11,7 +11,7 @@ mod rows;
 
 pub use attention::{attention, AttentionTask};
 pub use linear::linear;
-pub use retention::{retain, Retention};
+pub use retention::{retain, RetentionTask};
 pub use rows::{argmax, copy_rows, glu, norm, rope, scatter_onehot, swiglu};
 
 use std::marker::PhantomData;

@@ -9,7 +9,7 @@ use crate::backend::cpu::pool::{part, Pool};
 
 /// Rows and what they fade by.
 #[derive(Clone, Copy)]
-pub struct Retention<'a> {
+pub struct RetentionTask<'a> {
     /// `[batch, n, heads·D]`
     pub q: ArrayView3<'a, f32>,
     /// `[batch, n, heads·D]`
@@ -29,7 +29,7 @@ pub struct Retention<'a> {
 /// A step reads and writes S once: 2·D·E numbers a head.
 pub fn retain<'a>(
     pool: &Pool,
-    rows: Retention<'a>,
+    rows: RetentionTask<'a>,
     state: ArrayViewMut3<'a, f32>,
     out: ArrayViewMut3<'a, f32>,
 ) {
@@ -50,7 +50,7 @@ pub fn retain<'a>(
 }
 
 struct Head<'a> {
-    rows: Retention<'a>,
+    rows: RetentionTask<'a>,
     state: MatrixMut<'a>,
     out: MatrixMut<'a>,
     entry: usize,

@@ -33,7 +33,7 @@ pub struct Need {
 
 /// Whether an NVRTC will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Suitability {
     /// Not newer than the driver.
     Fits,
     /// Newer by its minor version alone: the driver loads its machine code.
@@ -44,10 +44,10 @@ pub enum Verdict {
     NoTarget,
 }
 
-impl Verdict {
+impl Suitability {
     /// Whether it can be taken.
     pub fn will_do(self) -> bool {
-        matches!(self, Verdict::Fits | Verdict::Compatible)
+        matches!(self, Suitability::Fits | Suitability::Compatible)
     }
 }
 
@@ -56,15 +56,15 @@ impl Need {
     pub const ANY: Need = Need { driver: None, image: Image::MachineCode, compute_capability: None };
 
     /// Of an NVRTC of this version that compiles for these compute capabilities, `90` meaning 9.0.
-    pub fn judge(&self, version: CudaVersion, targets: &[i32]) -> Verdict {
+    pub fn judge(&self, version: CudaVersion, targets: &[i32]) -> Suitability {
         let newer = self.driver.filter(|&driver| version > driver);
         let compatible =
             |driver: CudaVersion| self.image == Image::MachineCode && version.major == driver.major;
         match newer {
-            Some(driver) if !compatible(driver) => Verdict::TooNew,
-            _ if self.compute_capability.is_some() && self.target(targets).is_none() => Verdict::NoTarget,
-            Some(_) => Verdict::Compatible,
-            None => Verdict::Fits,
+            Some(driver) if !compatible(driver) => Suitability::TooNew,
+            _ if self.compute_capability.is_some() && self.target(targets).is_none() => Suitability::NoTarget,
+            Some(_) => Suitability::Compatible,
+            None => Suitability::Fits,
         }
     }
 
@@ -82,30 +82,32 @@ impl Need {
 
     /// The index of the best: the newest that is not newer than the driver, else the least new, the first
     /// of equals; of those that will do.
-    pub fn choose(&self, found: &[(CudaVersion, Verdict)]) -> Option<usize> {
+    pub fn choose(&self, found: &[(CudaVersion, Suitability)]) -> Option<usize> {
         let able = found.iter().enumerate().filter(|(_, (_, verdict))| verdict.will_do());
         let best = able.min_by_key(|(_, (CudaVersion { major, minor }, verdict))| match verdict {
-            Verdict::Fits => (0, -major, -minor),
+            Suitability::Fits => (0, -major, -minor),
             _ => (1, *major, *minor),
         });
         best.map(|(index, _)| index)
     }
 
     /// A verdict in words, for an NVRTC of this version.
-    pub fn reason(&self, version: CudaVersion, verdict: Verdict) -> String {
+    pub fn reason(&self, version: CudaVersion, verdict: Suitability) -> String {
         let driver = self.driver.map_or_else(String::new, |driver| format!("the driver (CUDA {driver})"));
         let CudaVersion { major, .. } = version;
         match verdict {
-            Verdict::Fits if self.driver.is_none() => "compiles, and there is no driver to load with".into(),
-            Verdict::Fits => format!("not newer than {driver}"),
-            Verdict::Compatible => {
+            Suitability::Fits if self.driver.is_none() => {
+                "compiles, and there is no driver to load with".into()
+            }
+            Suitability::Fits => format!("not newer than {driver}"),
+            Suitability::Compatible => {
                 format!("newer than {driver}, which loads the machine code of all CUDA {major}")
             }
-            Verdict::TooNew if self.driver.is_some_and(|driver| driver.major < major) => {
+            Suitability::TooNew if self.driver.is_some_and(|driver| driver.major < major) => {
                 format!("newer than {driver}, which loads nothing of CUDA {major}")
             }
-            Verdict::TooNew => format!("newer than {driver}, which refuses its PTX"),
-            Verdict::NoTarget => {
+            Suitability::TooNew => format!("newer than {driver}, which refuses its PTX"),
+            Suitability::NoTarget => {
                 let (major, minor) = self.compute_capability.unwrap_or_default();
                 format!("does not compile for compute capability {major}.{minor}")
             }
@@ -147,7 +149,7 @@ fn wheel(driver: CudaVersion) -> Option<String> {
 mod tests {
     use super::*;
     use Image::{MachineCode, Ptx};
-    use Verdict::{Compatible, Fits, NoTarget, TooNew};
+    use Suitability::{Compatible, Fits, NoTarget, TooNew};
 
     fn version(text: &str) -> CudaVersion {
         let (major, minor) = text.split_once('.').unwrap();
@@ -164,7 +166,7 @@ mod tests {
     }
 
     /// The verdict on each, and the version chosen.
-    fn chosen(need: Need, found: &[&str]) -> (Vec<Verdict>, Option<CudaVersion>) {
+    fn chosen(need: Need, found: &[&str]) -> (Vec<Suitability>, Option<CudaVersion>) {
         let judged: Vec<_> =
             found.iter().map(|v| version(v)).map(|v| (v, need.judge(v, targets(v)))).collect();
         (judged.iter().map(|(_, verdict)| *verdict).collect(), need.choose(&judged).map(|i| judged[i].0))
@@ -174,7 +176,8 @@ mod tests {
     fn the_newest_that_the_driver_can_follow_is_chosen() {
         let hopper = Some((9, 0));
         // driver, what is loaded, device, versions found; verdicts, the version chosen
-        type Row<'a> = (&'a str, Image, Option<(i32, i32)>, &'a [&'a str], &'a [Verdict], Option<&'a str>);
+        type Row<'a> =
+            (&'a str, Image, Option<(i32, i32)>, &'a [&'a str], &'a [Suitability], Option<&'a str>);
         let table: [Row; 17] = [
             ("13.0", MachineCode, hopper, &["13.0"], &[Fits], Some("13.0")),
             ("13.0", MachineCode, hopper, &["12.9", "13.0"], &[Fits, Fits], Some("13.0")),
