@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::compare::{compare, Comparison};
+use super::compare::{compare, compare_across, Comparison};
 use super::estimate::Estimate;
 use super::measurements::{rows, Series};
 use crate::case::Case;
@@ -55,7 +55,11 @@ pub fn citation<'a>(run: &'a Run, case: Case, metric: Metric, other: Option<Case
     let series = series(mine);
     let against = |case: Case| {
         let theirs = samples(case)?;
-        let comparison = compare(&series, &self::series(theirs));
+        let beside = case.under(mine[0].case.strategy) == mine[0].case;
+        let comparison = match beside {
+            true => compare(&series, &self::series(theirs)),
+            false => compare_across(&series, &self::series(theirs)), // rounds of other cases are other moments
+        };
         let comparison = comparison.filter(|_| series.protocol() == self::series(theirs).protocol());
         let comparison = comparison.ok_or_else(|| {
             Error::Input(format!("`{case}` gives no ratio: its samples are of another kind, or zero"))

@@ -12,7 +12,7 @@ use super::crossing::Crossing;
 use super::estimate::{median, median_of, Estimate};
 use super::measurements::{Analysis, Group, Measurements};
 use super::prediction::Predictor;
-use super::summary::{crossing_line, headline_positions, versus, CrossingLine};
+use super::summary::{crossing_line, headline_positions, step_positions, versus, CrossingLine};
 use crate::case::BackendName;
 use crate::cost::Step;
 use crate::model::capacity;
@@ -151,7 +151,7 @@ fn held_against(interleaved: &Measurements, finding: Finding) -> Finding {
         let said = said_at(finding.answer, t);
         said.zip(row).is_some_and(|(said, row)| row != Verdict::NotDistinguishable && row != said)
     };
-    let positions = headline_positions(&interleaved.positions(finding.group, first, Metric::StepNs));
+    let positions = headline_positions(&step_positions(interleaved, finding.group));
     Finding { disagrees_at: positions.into_iter().find(opposite), ..finding }
 }
 

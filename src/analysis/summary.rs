@@ -120,7 +120,7 @@ fn has_step(found: &Measurements, case: &Case) -> bool {
 }
 
 /// Those that were sampled for their own sake, or else those that whole decodes passed.
-fn step_positions(found: &Measurements, group: Group) -> Vec<usize> {
+pub(super) fn step_positions(found: &Measurements, group: Group) -> Vec<usize> {
     let strategies = found.strategies(group, Metric::StepNs).into_iter();
     let cases = strategies
         .flat_map(|s| found.positions(group, s, Metric::StepNs).into_iter().map(move |t| group.case(s, t)));

@@ -49,10 +49,10 @@ pub struct Args {
     /// Empty a GPU's second-level cache before every timed step
     #[arg(long)]
     cold_l2: bool,
-    /// Take strategies in turn until every interval is within so much of its median, as 2%, or the budget is spent
+    /// Repeat rounds until every interval is within this share of its median, such as 2%, or the budget is spent
     #[arg(long, value_parser = percent)]
     precision: Option<f64>,
-    /// Seconds that the turns of one position may take; all cases on a GPU together may take fifty times that
+    /// Seconds for the rounds of one position; fifty times that for all cases on a GPU together
     /// [default: 12, and so ten minutes on a GPU]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     budget: Option<u64>,

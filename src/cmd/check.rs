@@ -53,7 +53,12 @@ const MOST_BYTES: u64 = 16 << 20;
 
 pub fn run(args: Args) -> Result<()> {
     if args.update {
-        return args.texts.iter().try_for_each(|path| update(Path::new(path)));
+        // all are made before one is written
+        let pages = args.texts.iter().map(|path| updated(Path::new(path))).collect::<Result<Vec<_>>>()?;
+        return pages.into_iter().flatten().try_for_each(|(path, page)| {
+            write_atomically(&path, page.as_bytes())?;
+            print(&format!("{}: updated\n", path.display()))
+        });
     }
     let mut runs = None;
     let mut wrong = Vec::new();
@@ -128,16 +133,23 @@ fn made(page: &str, block: &Block) -> Result<String> {
     made.map_err(|e| wrong(&e))
 }
 
-/// Writes into the page what its commands print now.
-fn update(path: &Path) -> Result<()> {
-    let page = fs::read_to_string(path).map_err(Error::io(path))?;
+/// The page with what its commands print now, if that differs.
+fn updated(path: &Path) -> Result<Option<(PathBuf, String)>> {
+    let name = path.display().to_string();
+    let page = read(path)?;
     let found = blocks(&page).map_err(|e| Error::file(path, e))?;
     if found.is_empty() {
         return Err(Error::file(path, "no table: no line begins with <!-- decode-bench:begin"));
     }
-    let name = path.display().to_string();
     let contents = found.iter().map(|block| made(&name, block)).collect::<Result<Vec<_>>>()?;
-    write_atomically(path, replace(&page, &contents)?.as_bytes())
+    let mut new = replace(&page, &contents)?;
+    if page.contains("\r\n") {
+        new = new.replace('\n', "\r\n");
+    }
+    if !page.ends_with('\n') {
+        new.truncate(new.trim_end().len());
+    }
+    Ok((new != page).then(|| (path.to_path_buf(), new)))
 }
 
 fn are(n: usize) -> String {
@@ -150,19 +162,30 @@ fn are(n: usize) -> String {
 
 fn text(argument: &str) -> Result<String> {
     let path = Path::new(argument);
-    let (mut bytes, from) = (Vec::new(), if argument == "-" { Path::new("standard input") } else { path });
-    let read = match argument {
-        "-" => std::io::stdin().lock().take(MOST_BYTES + 1).read_to_end(&mut bytes),
-        _ if path.is_file() => {
-            fs::File::open(path).and_then(|f| f.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        }
-        text => return Ok(text.into()),
-    };
-    read.map_err(Error::io(from))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(Error::file(from, "longer than 16 MiB, which is no text with citations"));
+    let is_quoted = argument.contains("sha256:") || (argument.len() >= 16 && !quotes(argument).is_empty());
+    match argument {
+        "-" => bounded(std::io::stdin().lock(), Path::new("standard input")),
+        text if is_quoted && !path.exists() => Ok(text.into()),
+        _ => read(path),
     }
-    String::from_utf8(bytes).map_err(|_| Error::file(from, "is not UTF-8 text"))
+}
+
+/// A regular file's text.
+fn read(path: &Path) -> Result<String> {
+    let metadata = fs::metadata(path).map_err(Error::io(path))?;
+    if !metadata.is_file() {
+        return Err(Error::file(path, "no regular file"));
+    }
+    bounded(fs::File::open(path).map_err(Error::io(path))?, path)
+}
+
+fn bounded(from: impl Read, path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    from.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(Error::file(path, "longer than 16 MiB, which is no text with citations"));
+    }
+    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
 /// Prints what the quote says and whether it follows; returns what does not.

@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
     metric: Metric,
     /// Regular expression: only cases whose id it matches are compared
-    #[arg(long, value_name = "RE")]
+    #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
     /// Also include the steps of whole decodes
     #[arg(long)]
@@ -86,6 +86,9 @@ pub fn run(args: Args) -> Result<()> {
 /// # Errors
 /// As `run`.
 pub fn text(args: &Args) -> Result<String> {
+    if !matches!(args.format, TableFormat::Markdown) {
+        return Err(Error::Input("a table of a page is Markdown: --format markdown".into()));
+    }
     comparisons(&compared(args, &opened(args)?)?, format(args))
 }
 

@@ -12,7 +12,7 @@ Example:
   decode-bench list --filter 'transformer-toy/(padded|concat)'")]
 pub struct Args {
     /// Regular expression: cases whose id it matches are listed
-    #[arg(long, value_name = "RE")]
+    #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
 }
 

@@ -18,7 +18,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = parse::positive)]
     shards: usize,
     /// Regular expression: cases whose id it matches are dealt out [default: the default suite]
-    #[arg(long, value_name = "RE")]
+    #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
 }
 

@@ -29,7 +29,7 @@ pub struct Args {
     /// Run folder
     run: PathBuf,
     /// Regular expression: only cases whose id it matches are reported
-    #[arg(long, value_name = "RE")]
+    #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
     /// A run of `compile`, whose compile times are set against this run's decodes
     #[arg(long, value_name = "RUN")]

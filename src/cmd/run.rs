@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "I/N")]
     shard: Option<Place>,
     /// Regular expression: cases whose id it matches are measured [default: the default suite]
-    #[arg(long, value_name = "RE")]
+    #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
     /// Attempt number of this shard [default: SLURM_RESTART_COUNT, or 0]
     #[arg(long, value_name = "K", requires = "shard")]

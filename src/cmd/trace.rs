@@ -13,7 +13,7 @@ use decode_bench::{on_backend, suite};
 use super::parse::{check_strategies, check_tokens, Named};
 use super::print;
 
-/// Time every step of whole decodes, strategies in turn, into a run of its own.
+/// Time every step of whole decodes, one strategy after another in each round, into a run of its own.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example:
@@ -21,7 +21,7 @@ Example:
   decode-bench trace --filter 'transformer-toy/concat/cpu/b1' --strategy concat,chunked-8,chunked-32 --tokens 256")]
 pub struct Args {
     /// Regular expression: every strategy of the cases whose id it matches is decoded
-    #[arg(long, value_name = "RE")]
+    #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: String,
     /// Strategies to decode instead, comma-separated; chunked-N for any N
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Named::<Strategy>::parser())]

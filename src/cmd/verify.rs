@@ -17,7 +17,7 @@ Example:
   decode-bench verify --filter 'linearized-conv-toy'")]
 pub struct Args {
     /// Regular expression: cases whose id it matches are verified
-    #[arg(long, value_name = "RE")]
+    #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
     /// CPU threads [default: all physical cores]
     #[arg(long, value_parser = super::parse::threads)]

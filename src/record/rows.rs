@@ -129,11 +129,11 @@ fn round(cells: &CsvCells<'_>) -> Result<Round, Bad> {
     let number = cells.integer("round")?;
     let bad = |what: String| Bad { column: "round", what };
     let number = u32::try_from(number).map_err(|_| bad(format!("{number} is too large")))?;
-    match cells.optional("protocol", CsvCells::parse::<Protocol>)? {
-        None => Ok(Round::of_code(number)),
-        Some(protocol) => Round::new(protocol, number)
-            .ok_or_else(|| bad(format!("no round of protocol {protocol} is {number}"))),
+    if !cells.has("protocol") {
+        return Ok(Round::of_code(number));
     }
+    let protocol: Protocol = cells.parse("protocol")?;
+    Round::new(protocol, number).ok_or_else(|| bad(format!("no round of protocol {protocol} is {number}")))
 }
 
 /// The columns for spreadsheets say the same as the case id.

@@ -32,6 +32,11 @@ pub(super) struct CsvCells<'a> {
 }
 
 impl CsvCells<'_> {
+    /// Whether the file has the column: those of earlier versions lack some.
+    pub fn has(&self, column: &'static str) -> bool {
+        self.columns.iter().position(|c| *c == column).is_some_and(|at| self.places[at].is_some())
+    }
+
     /// The text in `column`, which must be one of [`Row::COLUMNS`].
     pub fn text(&self, column: &'static str) -> &str {
         let at = self.columns.iter().position(|c| *c == column).expect("a column of this table");
@@ -143,6 +148,10 @@ pub(super) fn places<R: Row>(path: &Path, header: &csv::StringRecord) -> Result<
             (_, Some(_)) => Err(wrong(format!("column `{column}` is there twice"))),
         }
     };
+    let known = |name: &str| R::COLUMNS.iter().find(|c| **c != name && c.eq_ignore_ascii_case(name.trim()));
+    if let Some((name, column)) = header.iter().find_map(|name| Some((name, known(name)?))) {
+        return Err(wrong(format!("column `{name}` is nearly `{column}`, and would be ignored")));
+    }
     R::COLUMNS.iter().map(place).collect()
 }
 

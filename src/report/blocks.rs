@@ -29,19 +29,32 @@ pub struct Block {
 pub fn blocks(page: &str) -> Result<Vec<Block>> {
     let mut found = Vec::new();
     let mut open: Option<(Block, Vec<&str>)> = None;
-    let mut fenced = false;
+    let mut fence: Option<&str> = None;
     for (number, line) in page.lines().enumerate().map(|(i, line)| (i + 1, line)) {
         let wrong = |what: &str| Error::Input(format!("line {number}: {what}"));
-        match (&mut open, begins(line)) {
-            (None, _) if line.trim_start().starts_with("```") => fenced = !fenced,
-            _ if fenced => {}
-            (None, Some(command)) => {
+        if open.is_none() {
+            let marks = fence_of(line);
+            match (fence, marks) {
+                (None, Some(marks)) => fence = Some(marks),
+                (Some(began), Some(marks)) if marks.starts_with(began) && line.trim() == marks => {
+                    fence = None
+                }
+                _ => {}
+            }
+            if fence.is_some() {
+                continue;
+            }
+        }
+        match (&mut open, Marker::of(line).map_err(wrong)?) {
+            (None, Some(Marker::Begin(command))) => {
                 let block = Block { command: command.into(), line: number, content: String::new() };
                 open = Some((block, Vec::new()));
             }
-            (Some(_), Some(_)) => return Err(wrong("a table begins before the one above it has ended")),
-            (None, None) if line == END => return Err(wrong("a table ends that did not begin")),
-            (Some(_), None) if line == END => {
+            (Some(_), Some(Marker::Begin(_))) => {
+                return Err(wrong("a table begins before the one above it has ended"))
+            }
+            (None, Some(Marker::End)) => return Err(wrong("a table ends that did not begin")),
+            (Some(_), Some(Marker::End)) => {
                 let (block, content) = open.take().expect("matched above");
                 found.push(Block { content: content.join("\n").trim().into(), ..block });
             }
@@ -55,8 +68,38 @@ pub fn blocks(page: &str) -> Result<Vec<Block>> {
     }
 }
 
-fn begins(line: &str) -> Option<&str> {
-    line.strip_prefix(BEGIN)?.strip_suffix("-->").map(str::trim)
+enum Marker<'a> {
+    Begin(&'a str),
+    End,
+}
+
+impl Marker<'_> {
+    /// # Errors
+    /// When a line is nearly a marker, and would be passed over.
+    fn of(line: &str) -> Result<Option<Marker<'_>>, &'static str> {
+        let command = line.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix("-->"));
+        match command {
+            Some(command) if command.starts_with(' ') => Ok(Some(Marker::Begin(command.trim()))),
+            _ if line == END => Ok(Some(Marker::End)),
+            _ if line.contains("decode-bench:begin") => {
+                Err("a table begins with a whole line `<!-- decode-bench:begin COMMAND -->`")
+            }
+            _ if line.contains("decode-bench:end") => {
+                Err("a table ends with a whole line `<!-- decode-bench:end -->`")
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The marks that begin or end fenced code, if the line does that: three or more of a kind, and behind backticks
+/// no further one.
+fn fence_of(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let kind = line.chars().next().filter(|c| "`~".contains(*c))?;
+    let rest = line.trim_start_matches(kind);
+    let marks = &line[..line.len() - rest.len()];
+    (marks.len() >= 3 && !(kind == '`' && rest.contains('`'))).then_some(marks)
 }
 
 /// The page with other contents in its blocks, as many as it has.

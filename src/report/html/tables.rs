@@ -61,7 +61,7 @@ pub fn steps(summary: &Summary) -> Table {
 }
 
 fn keys(line: &SummaryRow) -> [Option<f64>; 10] {
-    let ratio = |found: &Option<Comparison>| found.as_ref().map(|found| found.ratio.value);
+    let ratio = |found: &Option<Comparison>| found.as_ref().map(|found| 1.0 / found.ratio.value); // as fast
     [
         Some(line.case.position as f64),
         None,
