@@ -989,7 +989,8 @@ fn report_prints_tables_and_check_makes_them_again() {
     };
     fs::write(&path, block(&format!("report {run}"))).unwrap();
     differs(&["check", page], &["page.md:2: `old`"]);
-    assert_eq!(printed(&update), "");
+    assert_eq!(printed(&update), format!("{page}: updated\n"));
+    assert_eq!(printed(&update), "", "nothing differs");
     let updated = fs::read_to_string(&path).unwrap();
     assert!(
         updated.starts_with("before\n") && updated.ends_with("\nafter\n") && !updated.contains("\nold\n")

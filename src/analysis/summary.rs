@@ -199,7 +199,7 @@ pub(super) fn crossing_line(
     let curves = curves(found, group, first, second, &positions);
     let ends = curves.iter().flat_map(|curve| [curve.first(), curve.last()]).flatten().map(|point| point.0);
     let (from, to) = ends.fold((usize::MAX, 0), |(from, to), t| (from.min(t), to.max(t)));
-    (to > 0).then(|| CrossingLine { first, second, crossing: crossing(&curves), from, to })
+    (from < to).then(|| CrossingLine { first, second, crossing: crossing(&curves), from, to })
 }
 
 /// Of every round that has both strategies: ln of the ratio of their times, along the positions.

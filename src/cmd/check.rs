@@ -166,6 +166,9 @@ fn text(argument: &str) -> Result<String> {
     match argument {
         "-" => bounded(std::io::stdin().lock(), Path::new("standard input")),
         text if is_quoted && !path.exists() => Ok(text.into()),
+        text if !path.exists() => Err(Error::Input(format!(
+            "{text}: no such file, and no citation: nothing like sha256:0123456789abcdef is in it"
+        ))),
         _ => read(path),
     }
 }

@@ -178,6 +178,16 @@ fn a_run_of_an_earlier_version_is_read_and_not_appended_to() {
     assert_eq!(rounds, [Round::Single, Round::Interleaved(12), Round::Decode(1)]);
     let error = RunWriter::resume(&path).unwrap_err().to_string();
     assert!(error.contains("without the column `protocol`; begin a new run"), "{error}");
+    for (column, cell, wrong) in [
+        ("Protocol", "decode", "column `Protocol` is nearly `protocol`"),
+        ("protocol", "", "protocol"),
+        ("protocol", "single", "no round of protocol single is 3"),
+    ] {
+        let header = HEADER.replace("error\n", &format!("error,{column}\n"));
+        write_samples(&path, &format!("{header}{}", ROW.replace("1001,\n", &format!("1001,,{cell}\n"))));
+        let error = Run::open(&path).unwrap_err().to_string();
+        assert!(error.contains(wrong), "{column} {cell}: {error}");
+    }
 }
 
 #[test]

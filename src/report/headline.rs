@@ -24,7 +24,7 @@ pub fn sentence(finding: &Finding) -> String {
 
 fn beats(finding: &Finding, first: &str, second: &str) -> String {
     let Finding { answer, from, to, .. } = finding;
-    let range = if from == to { format!("position {to}") } else { format!("positions {from} to {to}") };
+    let range = format!("positions {from} to {to}");
     match answer {
         Answer::At { .. } => format!("{first} beats {second} from position {} on", number(finding)),
         Answer::Until { .. } => format!("{first} beats {second} only up to position {}", number(finding)),
