@@ -13,8 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::strategy::Slot;
-use crate::strategy::Strategy;
+use crate::strategy::{Slot, Strategy};
 
 /// A kind of model: see [`crate::model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -62,8 +62,7 @@ fn of_strategy(found: &Measurements, group: Group, strategy: Strategy) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::synthetic;
-    use crate::record::Protocol;
+    use crate::record::{synthetic, Protocol};
 
     #[test]
     fn a_decode_costs_the_sum_of_its_shapes_and_a_torn_round_does_not_count() {

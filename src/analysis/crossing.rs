@@ -13,8 +13,7 @@
 //! no direction there is no crossing to look for, only whether one strategy is faster all along.
 
 use super::compare::Verdict;
-use super::estimate::MIN_ROUNDS;
-use super::estimate::{median, median_of, Estimate};
+use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
 
 /// Positions of one round, ascending, each with ln of the first strategy's time over the second's.
 pub type Curve = Vec<(usize, f64)>;

@@ -349,8 +349,7 @@ fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{synthetic, Sample};
-    use crate::record::{Protocol, Round};
+    use crate::record::{synthetic, Protocol, Round, Sample};
 
     fn of(findings: &[Finding], wanted: Question) -> Finding {
         *findings.iter().find(|f| f.question == wanted).expect("the question was asked")

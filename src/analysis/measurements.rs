@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::estimate::MIN_ROUNDS;
-use super::estimate::{median, median_of, Estimate};
+use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
 use crate::record::{Metric, Protocol, Round, Run, Sample};
 use crate::strategy::Strategy;

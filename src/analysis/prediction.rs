@@ -57,11 +57,8 @@ impl<'a> Predictor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::Analysis;
-    use crate::analysis::{findings, Prediction, Question};
-    use crate::record::Protocol;
-    use crate::record::Round;
-    use crate::record::{synthetic, Bandwidth, Gpu, PeakFlops, Run, Sample};
+    use crate::analysis::{findings, Analysis, Prediction, Question};
+    use crate::record::{synthetic, Bandwidth, Gpu, PeakFlops, Protocol, Round, Run, Sample};
 
     /// The synthetic run's cases as if on a GPU: 3 TB/s, a step of concat in 40 kernels and one of padded in 34.
     fn on_a_gpu(backend: &str, launch_ns: Option<u64>, graph_node_ns: Option<u64>) -> Run {

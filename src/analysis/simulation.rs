@@ -7,8 +7,7 @@
 //!
 //! `cargo test --lib simulation -- --nocapture` prints how often each interval held the truth.
 
-use super::compare::compare_across;
-use super::compare::Verdict;
+use super::compare::{compare_across, Verdict};
 use super::estimate::SplitMix;
 use super::{compare, crossing, Comparison, Crossing, Curve, Series};
 use crate::record::Round;

@@ -148,8 +148,7 @@ pub fn weights_differ(a: &Run, b: &Run) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Round;
-    use crate::record::{synthetic, Sample};
+    use crate::record::{synthetic, Round, Sample};
 
     #[test]
     fn strategies_of_a_run_are_paired_and_runs_are_not() {

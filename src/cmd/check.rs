@@ -60,11 +60,14 @@ pub fn run(args: Args) -> Result<()> {
             print(&format!("{}: updated\n", path.display()))
         });
     }
-    let mut runs = None;
+    let texts =
+        args.texts.iter().map(|argument| Ok((argument, text(argument)?))).collect::<Result<Vec<_>>>()?;
+    let cites = texts.iter().any(|(_, text)| !quotes(text).is_empty());
+    let runs = if cites { runs_under(&args.results)? } else { Vec::new() };
+    let hashed: Vec<Hashed<'_>> = runs.iter().map(Hashed::of).collect();
     let mut wrong = Vec::new();
-    for argument in &args.texts {
-        let text = text(argument)?;
-        let (quotes, blocks) = (quotes(&text), blocks(&text).map_err(|e| Error::file(argument, e))?);
+    for (argument, text) in &texts {
+        let (quotes, blocks) = (quotes(text), blocks(text).map_err(|e| Error::file(argument, e))?);
         if quotes.is_empty() && blocks.is_empty() {
             let what = format!(
                 "{argument}: no table and no citation: nothing like sha256:0123456789abcdef is in it"
@@ -74,10 +77,6 @@ pub fn run(args: Args) -> Result<()> {
         for block in &blocks {
             wrong.extend(check_table(argument, block)?);
         }
-        if !quotes.is_empty() && runs.is_none() {
-            runs = Some(runs_under(&args.results)?);
-        }
-        let hashed: Vec<Hashed<'_>> = runs.iter().flatten().map(Hashed::of).collect();
         for quote in &quotes {
             wrong.extend(check(quote, &hashed, &args.results)?);
         }
@@ -96,23 +95,16 @@ pub fn run(args: Args) -> Result<()> {
 fn check_table(page: &str, block: &Block) -> Result<Option<String>> {
     let made = made(page, block)?;
     let place = format!("{page}:{}", block.line);
-    let mut lines = made.trim().lines().map(Some).chain(std::iter::repeat(None));
-    let mut stands = block.content.lines().map(Some).chain(std::iter::repeat(None));
-    let differs = (block.content != made.trim())
-        .then(|| lines.by_ref().zip(stands.by_ref()).find(|(made, stands)| made != stands))
-        .flatten();
-    match differs {
-        None => {
-            print(&format!("{place}: the table follows from `{}`\n", block.command))?;
-            Ok(None)
-        }
-        Some((made, stands)) => {
-            let [made, stands] = [made, stands].map(|line| line.unwrap_or("nothing"));
-            let said = format!("{place}: `{stands}`, and `{}` says `{made}`", block.command);
-            print(&format!("{said}\n"))?;
-            Ok(Some(said))
-        }
+    let (made, stands) = (made.trim(), block.content.as_str());
+    if made == stands {
+        print(&format!("{place}: the table follows from `{}`\n", block.command))?;
+        return Ok(None);
     }
+    let same = made.lines().zip(stands.lines()).take_while(|(made, stands)| made == stands).count();
+    let [made, stands] = [made, stands].map(|text| text.lines().nth(same).unwrap_or("nothing"));
+    let said = format!("{place}: `{stands}`, and `{}` says `{made}`", block.command);
+    print(&format!("{said}\n"))?;
+    Ok(Some(said))
 }
 
 /// What the block's command prints now.

@@ -1,11 +1,12 @@
 //! `cite`: a figure to paste, with what is needed to find its rows and to repeat it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use decode_bench::analysis::{citation, Citation};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{Metric, Run};
+use decode_bench::record::{Metric, Run, Sample};
 use decode_bench::report::cite::{bibtex, sentence, table};
 
 use super::{print, runs_under};
@@ -75,7 +76,8 @@ fn newest(args: &Args) -> Result<Run> {
     for run in runs_under(&args.results)? {
         let known = known(&run, args.metric);
         if wanted.iter().all(|id| known.contains(id)) {
-            if wanted.iter().all(|id| is_in_a_table(&run, id, args.metric)) {
+            let tabled = ids(&run, |sample| sample.metric == args.metric && !sample.round.is_decode());
+            if wanted.iter().all(|id| tabled.contains(id)) {
                 return Ok(run);
             }
             decoded.get_or_insert(run);
@@ -92,17 +94,15 @@ fn newest(args: &Args) -> Result<Run> {
     Err(Error::file(&args.results, what))
 }
 
-fn is_in_a_table(run: &Run, id: &str, metric: Metric) -> bool {
-    let mut mine =
-        run.samples.iter().filter(|sample| sample.metric == metric && sample.case.to_string() == id);
-    mine.any(|sample| !sample.round.is_decode())
+fn known(run: &Run, metric: Metric) -> Vec<String> {
+    ids(run, |sample| sample.metric == metric && sample.value.is_some())
 }
 
-fn known(run: &Run, metric: Metric) -> Vec<String> {
-    let measured = run.samples.iter().filter(|sample| sample.metric == metric && sample.value.is_some());
-    let mut ids: Vec<String> = measured.map(|sample| sample.case.to_string()).collect();
+/// The cases that have such samples.
+fn ids(run: &Run, wanted: impl Fn(&Sample) -> bool) -> Vec<String> {
+    let cases: BTreeSet<Case> = run.samples.iter().filter(|s| wanted(s)).map(|sample| sample.case).collect();
+    let mut ids: Vec<String> = cases.iter().map(Case::to_string).collect();
     ids.sort();
-    ids.dedup();
     ids
 }
 

@@ -43,8 +43,8 @@ pub struct Args {
     /// Also include the steps of whole decodes
     #[arg(long)]
     every_step: bool,
-    #[arg(long, value_enum, default_value_t = TableFormat::Table)]
-    format: TableFormat,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
     #[arg(long, value_enum, default_value_t = Sort::Case)]
     sort: Sort,
     /// Exit with 1 if a case is slower and its whole interval is beyond this
@@ -60,14 +60,6 @@ enum By {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum TableFormat {
-    Table,
-    Markdown,
-    Csv,
-    Json,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 enum Sort {
     Ratio,
     Case,
@@ -77,7 +69,7 @@ enum Sort {
 pub fn run(args: Args) -> Result<()> {
     let runs = opened(&args)?;
     let found = compared(&args, &runs)?;
-    print(&comparisons(&found, format(&args))?)?;
+    print(&comparisons(&found, args.format)?)?;
     args.fail_if_slower.map_or(Ok(()), |limit| fail_if_slower(&found, limit))
 }
 
@@ -86,23 +78,14 @@ pub fn run(args: Args) -> Result<()> {
 /// # Errors
 /// As `run`.
 pub fn text(args: &Args) -> Result<String> {
-    if !matches!(args.format, TableFormat::Markdown) {
+    if args.format != Format::Markdown {
         return Err(Error::Input("a table of a page is Markdown: --format markdown".into()));
     }
-    comparisons(&compared(args, &opened(args)?)?, format(args))
+    comparisons(&compared(args, &opened(args)?)?, args.format)
 }
 
 fn opened(args: &Args) -> Result<Vec<Run>> {
     args.runs.iter().map(|run| open_run(run)).collect()
-}
-
-fn format(args: &Args) -> Format {
-    match args.format {
-        TableFormat::Table => Format::Table,
-        TableFormat::Markdown => Format::Markdown,
-        TableFormat::Csv => Format::Csv,
-        TableFormat::Json => Format::Json,
-    }
 }
 
 fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Vec<Versus<'a>>> {

@@ -4,8 +4,6 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-
 use decode_bench::case::BackendName;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{Metric, Run, Sample};
@@ -36,22 +34,10 @@ pub struct Args {
     with: Option<PathBuf>,
     /// Print this section alone
     #[arg(long, value_enum)]
-    section: Option<SectionName>,
+    section: Option<Section>,
     /// Write all of it as one HTML file, with interactive plots, and print nothing
     #[arg(long, value_name = "FILE", conflicts_with = "section")]
     html: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SectionName {
-    /// Naive, concat and padded, at a short and a long position
-    Brief,
-    /// Findings, and a table of steps for each model
-    Steps,
-    /// Compile times of every shape
-    Compile,
-    /// Reorders of a beam search
-    Reorders,
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -78,15 +64,8 @@ pub fn text(args: &Args) -> Result<String> {
     }
 }
 
-fn markdown(run: &Run, part: Option<SectionName>) -> Result<String> {
-    let section = |section| report::section(run, section);
-    match part {
-        None => Ok(report::markdown(run)),
-        Some(SectionName::Brief) => section(Section::Brief),
-        Some(SectionName::Steps) => section(Section::Steps),
-        Some(SectionName::Compile) => section(Section::Compile),
-        Some(SectionName::Reorders) => section(Section::Reorders),
-    }
+fn markdown(run: &Run, section: Option<Section>) -> Result<String> {
+    section.map_or_else(|| Ok(report::markdown(run)), |section| report::section(run, section))
 }
 
 /// The run with what the filter selects of it.

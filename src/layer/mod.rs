@@ -37,8 +37,7 @@ pub use retention::{decays, Retention};
 use crate::backend::{Backend, Norm};
 use crate::cache::{Cache, LayerContext};
 use crate::error::{Error, Result};
-use crate::strategy::Slot;
-use crate::strategy::Strategy;
+use crate::strategy::{Slot, Strategy};
 
 /// Rows in, as many rows out, `[batch, n, width]`; a row depends on itself and those before it.
 pub trait Layer<B: Backend> {

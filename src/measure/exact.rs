@@ -143,8 +143,7 @@ mod tests {
     use crate::model::{capacity, AnyModel, Model};
     use crate::on_backend;
     use crate::session::Session;
-    use crate::strategy::Slot;
-    use crate::strategy::Strategy;
+    use crate::strategy::{Slot, Strategy};
 
     fn does_the_work_it_is_named_for(backend: BackendName, machines: &Machines) -> Result<()> {
         let cases = crate::suite::select(Some(&format!("-tiny/.*/{backend}/"))).unwrap();

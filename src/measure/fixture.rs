@@ -171,7 +171,7 @@ impl<'a, B: Backend> Prefilled<'a, B> {
         work(copy.as_mut().expect("made above"))
     }
 
-    /// A copy of the session poised before the step.
+    /// A copy of the session prefilled up to the step.
     pub(crate) fn fork(&self) -> Result<Session<'a, B, AnyModel<B>>> {
         self.session.fork()
     }

@@ -27,8 +27,7 @@ use crate::cache::{Cache, EncoderOutput, LayerContext};
 use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::{encoder_output, Layer, LinearizedConvolution};
-use crate::strategy::Slot;
-use crate::strategy::Strategy;
+use crate::strategy::{Slot, Strategy};
 
 /// The sizes of fairseq's convolutional translator.
 #[derive(Clone, Debug, PartialEq, Eq)]

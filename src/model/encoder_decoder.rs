@@ -27,8 +27,7 @@ use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::position::{sinusoid, Sinusoid};
 use crate::layer::{Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
-use crate::strategy::Slot;
-use crate::strategy::Strategy;
+use crate::strategy::{Slot, Strategy};
 
 /// The sizes and choices of an encoder-decoder transformer.
 #[derive(Clone, Debug, PartialEq, Eq)]

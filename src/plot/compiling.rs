@@ -4,9 +4,7 @@
 use super::chart::{Chart, Crossed, Curve, Dot, Panel};
 use super::input::FigureInput;
 use super::style::Style;
-use crate::analysis::counted;
-use crate::analysis::provenance;
-use crate::analysis::{compiling, Estimate, Group, Measurements};
+use crate::analysis::{compiling, counted, provenance, Estimate, Group, Measurements};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
 use crate::model::capacity;

@@ -17,8 +17,7 @@ use crate::cost::Step;
 use crate::error::Result;
 use crate::record::{Metric, Run};
 use crate::strategy::Strategy;
-use crate::units::interval;
-use crate::units::Quantity;
+use crate::units::{interval, Quantity};
 
 pub struct Figure {
     /// `latency-transformer-toy-cpu-b1`

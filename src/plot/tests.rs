@@ -1,7 +1,6 @@
 use super::*;
 use crate::analysis::Analysis;
-use crate::record::synthetic;
-use crate::record::Metric;
+use crate::record::{synthetic, Metric};
 
 /// Everything of `<text ..>..</text>`.
 fn texts(svg: &str) -> Vec<String> {

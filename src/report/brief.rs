@@ -7,18 +7,16 @@ use super::headline::sentence;
 use super::{comparison, introduction};
 use crate::analysis::{findings, summary, Analysis, Comparison, Question, Summary, SummaryRow};
 use crate::error::{Error, Result};
-use crate::record::Run;
 use crate::strategy::Strategy;
 use crate::units::Quantity;
 
 /// The strategies that the question names.
 const ASKED: [Strategy; 3] = [Strategy::Naive, Strategy::Concat, Strategy::Padded];
 
-pub(super) fn brief(run: &Run) -> Result<String> {
-    let analysis = Analysis::of(run);
-    let findings = findings(&analysis);
+pub(super) fn brief(analysis: &Analysis<'_>) -> Result<String> {
+    let (run, findings) = (analysis.run, findings(analysis));
     let mut text = String::new();
-    for summary in summary(&analysis) {
+    for summary in summary(analysis) {
         let rows = rows(&summary);
         if rows.is_empty() {
             continue;

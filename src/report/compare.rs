@@ -1,5 +1,6 @@
 //! Comparisons as a table, as Markdown, as CSV, as JSON: the same rows each time, rounded in the first two.
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::cells::TextTable;
@@ -10,15 +11,15 @@ use crate::record::{Metric, Unit};
 use crate::units::Quantity;
 
 /// What a comparison is written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Aligned, for a terminal.
+    /// Aligned, for a terminal
     Table,
-    /// For a page.
+    /// For a page
     Markdown,
-    /// Without rounding, for a spreadsheet.
+    /// Without rounding, for a spreadsheet
     Csv,
-    /// Without rounding, for a program.
+    /// Without rounding, for a program
     Json,
 }
 

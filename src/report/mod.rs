@@ -12,7 +12,7 @@ mod headline;
 mod html;
 mod reordering;
 
-use std::fmt::Write;
+use clap::ValueEnum;
 
 pub use headline::sentence;
 pub use html::html;
@@ -21,7 +21,7 @@ use cells::TextTable;
 
 use crate::analysis::{
     findings, is_headline, provenance, summary, Analysis, Arithmetic, Comparison, Crossing, CrossingLine,
-    Estimate, Finding, Group, Pairing, Summary, SummaryRow, Verdict,
+    Estimate, Finding, Pairing, Summary, SummaryRow, Verdict,
 };
 use crate::error::{Error, Result};
 use crate::record::{Metric, Run};
@@ -29,20 +29,29 @@ use crate::units::{interval, Quantity};
 
 /// The run's tables as Markdown.
 pub fn markdown(run: &Run) -> String {
-    let sections = [Section::Steps, Section::Compile, Section::Reorders];
-    format!("{}\n{}", introduction(run), sections.map(|section| body(run, section)).concat())
+    format!("{}\n{}", introduction(run), tables(run, Style::Markdown))
+}
+
+/// The same for a terminal.
+pub fn table(run: &Run) -> String {
+    format!("{}\n{}", introduction(run).replace('`', ""), tables(run, Style::Terminal))
+}
+
+fn tables(run: &Run, style: Style) -> String {
+    let analysis = &Analysis::of(run);
+    steps(analysis, style) + &compile_times(analysis, style) + &reorders(analysis, style)
 }
 
 /// A part of what a run says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Section {
-    /// Concat and padded where the sequence is short and where it is long: six rows a model.
+    /// Naive, concat and padded, at a short and a long position
     Brief,
-    /// Findings, and a table of steps for each model.
+    /// Findings, and a table of steps for each model
     Steps,
-    /// What compiling every shape costs.
+    /// Compile times of every shape
     Compile,
-    /// What it costs to reorder beams.
+    /// Reorders of a beam search
     Reorders,
 }
 
@@ -51,9 +60,12 @@ pub enum Section {
 /// # Errors
 /// When the run has nothing of it.
 pub fn section(run: &Run, section: Section) -> Result<String> {
+    let analysis = &Analysis::of(run);
     let text = match section {
-        Section::Brief => return brief::brief(run),
-        section => body(run, section),
+        Section::Brief => return brief::brief(analysis),
+        Section::Steps => steps(analysis, Style::Markdown),
+        Section::Compile => compile_times(analysis, Style::Markdown),
+        Section::Reorders => reorders(analysis, Style::Markdown),
     };
     if text.trim().is_empty() {
         return Err(Error::file(&run.path, "the run has no samples of this section"));
@@ -61,55 +73,40 @@ pub fn section(run: &Run, section: Section) -> Result<String> {
     Ok(format!("{}\n{text}", introduction(run)))
 }
 
-fn body(run: &Run, section: Section) -> String {
-    let analysis = &Analysis::of(run);
-    match section {
-        Section::Brief => unreachable!("a section by itself"),
-        Section::Steps => {
-            let mut text = headlines(analysis);
-            for summary in summary(analysis) {
-                let _ = write!(text, "\n**{}**\n\n{}", summary.group, cells(&summary).markdown());
-                let notes = notes(run, &summary).map(|line| format!("- {line}\n"));
-                let _ = write!(text, "\n{}", notes.collect::<String>());
-            }
-            text
-        }
-        Section::Compile => {
-            let table = |(group, cells, notes): (Group, TextTable, Vec<String>)| {
-                let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
-                format!("\n**{group}: compiling**\n\n{}\n{notes}", cells.markdown())
-            };
-            compiling::tables(analysis).into_iter().map(table).collect()
-        }
-        Section::Reorders => {
-            let tables = reordering::tables(analysis).into_iter();
-            tables
-                .map(|(title, cells, note)| format!("\n**{title}**\n\n{}\n- {note}\n", cells.markdown()))
-                .collect()
-        }
+/// Where a table is shown.
+#[derive(Clone, Copy)]
+enum Style {
+    Markdown,
+    Terminal,
+}
+
+impl Style {
+    /// A table with its title and the notes below it.
+    fn table(self, title: &str, cells: &TextTable, notes: impl IntoIterator<Item = String>) -> String {
+        let (title, cells, mark) = match self {
+            Style::Markdown => (format!("**{title}**"), cells.markdown(), "-"),
+            Style::Terminal => (title.to_string(), cells.aligned(), " "),
+        };
+        let notes: String = notes.into_iter().map(|note| format!("{mark} {note}\n")).collect();
+        format!("\n{title}\n\n{cells}\n{notes}")
     }
 }
 
-/// The same for a terminal.
-pub fn table(run: &Run) -> String {
-    let analysis = &Analysis::of(run);
-    let mut text = format!("{}\n{}", introduction(run).replace('`', ""), headlines(analysis));
-    for summary in summary(analysis) {
-        let _ = write!(text, "\n{}\n\n{}", summary.group, cells(&summary).aligned());
-        let notes = notes(run, &summary).map(|line| format!("  {line}\n"));
-        let _ = write!(text, "\n{}", notes.collect::<String>());
-    }
-    for (group, cells, notes) in compiling::tables(analysis) {
-        let notes: String = notes.iter().map(|note| format!("  {note}\n")).collect();
-        let _ = write!(text, "\n{group}: compiling\n\n{}\n{notes}", cells.aligned());
-    }
-    text + &reordering(run)
+fn steps(analysis: &Analysis<'_>, style: Style) -> String {
+    let table = |summary: &Summary| {
+        style.table(&summary.group.to_string(), &cells(summary), notes(analysis.run, summary))
+    };
+    headlines(analysis) + &summary(analysis).iter().map(table).collect::<String>()
 }
 
-/// The tables of reorders alone, for a terminal.
-fn reordering(run: &Run) -> String {
-    let tables = reordering::tables(&Analysis::of(run)).into_iter();
-    tables.map(|(title, cells, note)| format!("\n{title}\n\n{}\n  {note}\n", cells.aligned())).collect()
+fn compile_times(analysis: &Analysis<'_>, style: Style) -> String {
+    let tables = compiling::tables(analysis).into_iter();
+    tables.map(|(group, cells, notes)| style.table(&format!("{group}: compiling"), &cells, notes)).collect()
+}
+
+fn reorders(analysis: &Analysis<'_>, style: Style) -> String {
+    let tables = reordering::tables(analysis).into_iter();
+    tables.map(|(title, cells, note)| style.table(&title, &cells, [note.to_string()])).collect()
 }
 
 /// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.

@@ -1,6 +1,11 @@
 use super::*;
 use crate::record::synthetic;
 
+/// The tables of reorders alone, for a terminal.
+fn reordering(run: &Run) -> String {
+    reorders(&Analysis::of(run), Style::Terminal)
+}
+
 #[test]
 fn the_table_says_what_was_measured_and_on_what() {
     let text = markdown(&synthetic::run(12));

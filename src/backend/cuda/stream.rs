@@ -9,8 +9,7 @@ use std::time::Instant;
 use cudarc::driver::{result, sys, CudaGraph, CudaStream};
 
 use super::device::{broken, Device};
-use super::driver::Pointer;
-use super::driver::{self, Function};
+use super::driver::{self, Function, Pointer};
 use super::failed;
 use super::kernels::MOST_LENGTHS;
 use crate::backend::CaptureTimes;
