@@ -177,16 +177,24 @@ fn random(state: &mut u64) -> u64 {
     *state >> 33
 }
 
-/// Kills that come at any moment: before the folder is there, while it is read again, within a row.
+/// Two runs at once, for a machine has two cores at least.
 #[test]
 fn two_hundred_kills_lose_no_finished_sample() {
-    if !common::revision_is_known() {
-        return;
+    if common::revision_is_known() {
+        std::thread::scope(|scope| {
+            for seed in [1, 2] {
+                scope.spawn(move || a_hundred_kills(seed));
+            }
+        });
     }
-    const KILLS: usize = 200;
-    const ROUNDS: u32 = 120;
+}
+
+/// Kills that come at any moment: before the folder is there, while it is read again, within a row.
+fn a_hundred_kills(seed: u64) {
+    const KILLS: usize = 100;
+    const ROUNDS: u32 = 60;
     let results = tempfile::tempdir().unwrap();
-    let (mut state, mut kept, mut grown, mut waits) = (1, String::new(), 0, 0);
+    let (mut state, mut kept, mut grown, mut waits) = (seed, String::new(), 0, 0);
     let go_on = || {
         let mut command = trace(results.path(), ROUNDS);
         if let Some(folder) = begun(results.path()) {

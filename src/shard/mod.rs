@@ -55,11 +55,10 @@ impl Plan {
     /// # Errors
     /// When a shard would be left without work.
     pub fn new(filter: Option<&str>, shards: usize) -> Result<Plan> {
-        let cases = suite::select(filter)?;
-        let mut groups = Vec::new();
-        for fixture in cases.chunk_by(suite::same_fixture) {
-            groups.extend(groups_of(fixture)?);
-        }
+        Plan::deal(&groups_of(&suite::select(filter)?)?, shards)
+    }
+
+    fn deal(groups: &[CaseGroup], shards: usize) -> Result<Plan> {
         if !(1..=groups.len()).contains(&shards) {
             let most = groups.len();
             return Err(Error::Input(format!(
@@ -107,7 +106,15 @@ impl Plan {
     }
 }
 
-fn groups_of(fixture: &[Case]) -> Result<Vec<CaseGroup>> {
+fn groups_of(cases: &[Case]) -> Result<Vec<CaseGroup>> {
+    let mut groups = Vec::new();
+    for fixture in cases.chunk_by(suite::same_fixture) {
+        groups.extend(groups_of_fixture(fixture)?);
+    }
+    Ok(groups)
+}
+
+fn groups_of_fixture(fixture: &[Case]) -> Result<Vec<CaseGroup>> {
     let one_sentence: Vec<Case> = fixture.iter().copied().filter(|case| case.batch == 1).collect();
     let length = suite::decode_length(fixture[0].shape, fixture[0].backend);
     let mut decodes: Vec<Case> = length
@@ -166,9 +173,14 @@ mod tests {
         for filter in [None, Some("/cpu/"), Some("tiny/.*/cpu"), Some("gpt2/(concat|padded)")] {
             let cases = suite::select(filter).unwrap();
             let most = cases.chunk_by(suite::side_by_side).count();
+            let dealt = groups_of(&cases).unwrap();
+            assert_eq!(
+                Plan::new(filter, most).unwrap(),
+                Plan::deal(&dealt, most).unwrap(),
+                "always the same"
+            );
             for shards in 1..=most {
-                let plan = Plan::new(filter, shards).unwrap();
-                assert_eq!(plan, Plan::new(filter, shards).unwrap(), "always the same");
+                let plan = Plan::deal(&dealt, shards).unwrap();
                 let groups: Vec<&CaseGroup> = (1..=shards).flat_map(|shard| plan.groups(shard)).collect();
                 assert!((1..=shards).all(|shard| !plan.groups(shard).is_empty()), "{filter:?} {shards}");
                 assert_eq!(groups.len(), most, "compared cases are together");
