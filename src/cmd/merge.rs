@@ -1,5 +1,6 @@
 //! `merge`: one run out of a plan's shards.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use decode_bench::error::{Error, Result};
@@ -34,7 +35,10 @@ pub fn run(args: Args) -> Result<()> {
     if before.is_some() && runs[0].environment.merged.is_none() {
         return Err(Error::file(&args.out, "a run that was not merged is there; nothing was written"));
     }
-    let Merge { environment, samples, equality, ledger, missing } = merge(&runs)?;
+    let Merge { environment, samples, equality, ledger, missing, notes } = merge(&runs)?;
+    for note in notes {
+        let _ = writeln!(std::io::stderr(), "note: {note}");
+    }
     print(&missing.iter().map(|what| format!("missing: {what}\n")).collect::<String>())?;
     if let (Some(first), false) = (missing.first(), args.partial) {
         return Err(Error::Differs(format!(

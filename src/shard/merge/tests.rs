@@ -30,7 +30,7 @@ fn attempt_with(
     let place = Place { shard, of: SHARDS }.to_string();
     let mut environment = Environment::collect(1, 1);
     (environment.git_revision, environment.git_dirty) = (Some("4567".into()), Some(false));
-    environment.cpu_model = Some("one".into());
+    (environment.cpu_model, environment.allocator) = (Some("one".into()), Some("one".into()));
     environment.started_utc = format!("2026-01-01T00:0{attempt}:0{shard}Z");
     environment.sharding =
         Some(Sharding { shard: place, attempt, plan: plan.id(), filter: Some(FILTER.into()) });
@@ -200,7 +200,7 @@ fn runs_that_are_not_comparable_are_refused_by_what_differs() {
         ("CPU: ", |e| e.cpu_model = Some("another".into())),
         ("tool version: ", |e| e.tool_version = "9.9.9".into()),
         ("plan: ", |e| e.sharding.as_mut().unwrap().plan = "0".into()),
-        ("emulated device", |e| e.emulated = true),
+        ("emulated device: no, now yes", |e| e.emulated = true),
         ("no part of a plan", |e| e.sharding = None),
         ("of none of the parts it names", |e| {
             let Sharding { plan, filter, .. } = e.sharding.clone().unwrap();
