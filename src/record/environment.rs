@@ -43,8 +43,11 @@ pub struct Environment {
     pub target_features: Vec<String>,
     /// Cargo's: `release`.
     pub profile: Option<String>,
-    /// As the processor calls itself.
+    /// As the processor calls itself; of Arm's, which do not, as its makers call it.
     pub cpu_model: Option<String>,
+    /// Of Arm's, each kind of core: `implementer 0x41, part 0xd40`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu_parts: Vec<String>,
     /// Vector extensions the kernel reports.
     pub cpu_features: Vec<String>,
     /// Without hyper-threads.
@@ -289,6 +292,7 @@ impl Environment {
                 env!("DECODE_BENCH_OPT_LEVEL")
             )),
             cpu_model: cpu.model,
+            cpu_parts: cpu.parts,
             cpu_features: cpu.features,
             physical_cores: machine::physical_cores().map(|n| n as u64),
             logical_cores: machine::logical_cores(),

@@ -12,6 +12,7 @@
 //! A row is one line, appended by one write. Killing the program can at worst leave a last line
 //! without its end: [`Run::open`] leaves it out and says so, [`RunWriter::resume`] cuts it off.
 
+mod arm;
 mod checkout;
 mod conditions;
 mod environment;

@@ -67,11 +67,20 @@ impl Found<'_> {
     }
 }
 
+const NO_SAMPLES: &str = "the run has no samples";
+
 /// # Errors
-/// When a run is no shard's, or differs from the others in what makes numbers comparable: names what.
+/// When a run is no shard's, has no samples although it ended, or differs from the others in what makes numbers comparable: names what.
 pub fn merge(runs: &[Run]) -> Result<Merge> {
     let parts = runs.iter().map(parts).collect::<Result<Vec<_>>>()?;
-    let notes = comparable(runs)?;
+    let mut notes = comparable(runs)?;
+    // one that was killed at once holds nothing yet; one that ended holds less than it did
+    for Run { path, environment, .. } in runs.iter().filter(|run| run.samples.is_empty()) {
+        match environment.finished_utc {
+            Some(_) => return Err(Error::file(path, NO_SAMPLES)),
+            None => notes.push(format!("{}: {NO_SAMPLES}", path.display())),
+        }
+    }
     let mut units: BTreeMap<UnitOfWork, Vec<Found<'_>>> = BTreeMap::new();
     for (given, (run, parts)) in runs.iter().zip(&parts).enumerate() {
         for (sample, part) in run.samples.iter().zip(origins(run, parts)?) {
@@ -96,6 +105,9 @@ pub fn merge(runs: &[Run]) -> Result<Merge> {
         }));
         equality.extend(run.equality.iter().filter(|row| unit(&row.case, Round::Single) == unit_of).cloned());
         ledger.extend(run.ledger.iter().filter(|row| unit(&row.case, Round::Single) == unit_of).cloned());
+    }
+    if samples.is_empty() {
+        return Err(Error::file(&runs[0].path, NO_SAMPLES));
     }
     let (plan, merged) = plan(runs, parts.concat())?;
     let missing = missing(&plan, &samples);
@@ -139,13 +151,14 @@ fn comparable(runs: &[Run]) -> Result<Vec<String>> {
     let Some((first, others)) = runs.split_first() else {
         return Err(Error::Input("no run to merge".into()));
     };
-    // shards without a case on a GPU name none, and agree with every one that does
-    let gpu = runs.iter().find_map(|run| run.environment.gpu.as_ref());
     let mut notes = Vec::new();
-    for run in others {
-        let mut was = first.environment.clone();
-        was.gpu = run.environment.gpu.as_ref().and(gpu).cloned();
-        let unmet = differences(Use::Merge, Origin { environment: &was, samples: &first.samples }, run);
+    for (earlier, run) in (1..).zip(others) {
+        let (mut was, mut now) = (first.environment.clone(), run.environment.clone());
+        // shards without a case on a GPU name none, and agree with every one that does
+        was.gpu = now.gpu.as_ref().and(runs[..earlier].iter().find_map(|run| run.environment.gpu.clone()));
+        now.gpu = was.gpu.as_ref().and(now.gpu);
+        let was = Origin { environment: &was, samples: &first.samples };
+        let unmet = differences(Use::Merge, was, Origin { environment: &now, samples: &run.samples });
         let [mut refused, said] = refused_and_said(&unmet);
         let (was, now) = (plan_of(first), plan_of(run));
         if was != now {

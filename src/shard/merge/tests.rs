@@ -192,7 +192,11 @@ fn of_unfinished_attempts_each_group_is_taken_from_one() {
 #[test]
 fn runs_that_are_not_comparable_are_refused_by_what_differs() {
     type Change = fn(&mut Environment);
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Change); 14] = [
+        ("cores: ", |e| e.physical_cores = Some(96)),
+        ("kernel: ", |e| e.kernel = Some("3.10.0".into())),
+        ("compiler: ", |e| e.rustc = Some("rustc 1.70.0".into())),
+        ("memory: ", |e| e.memory_bytes = Some(1 << 30)),
         ("revision: ", |e| e.git_revision = Some("0123".into())),
         ("uncommitted changes: none, now some", |e| e.git_dirty = Some(true)),
         ("seed: 1, now 2", |e| e.seed = 2),
@@ -216,7 +220,9 @@ fn runs_that_are_not_comparable_are_refused_by_what_differs() {
         let error = merged(&parts).map(|_| ()).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains(wanted), "{error} should say {wanted}");
     }
-    let unknown: [(&str, Change); 3] = [
+    let unknown: [(&str, Change); 5] = [
+        ("kernel: unknown, now unknown", |e| e.kernel = None),
+        ("memory: unknown, now unknown", |e| e.memory_bytes = None),
         ("revision: unknown, now unknown", |e| e.git_revision = None),
         ("uncommitted changes: unknown, now unknown", |e| e.git_dirty = None),
         ("CPU: unknown, now unknown", |e| e.cpu_model = None),
