@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use decode_bench::analysis::{
-    against, gaps, weights_differ, Base, Gap, Side, Verdict, Versus, Wanting, MIN_ROUNDS,
+    against, gaps, weights_differ, Base, Gap, Verdict, Versus, Wanting, MIN_ROUNDS,
 };
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{differences, Answer, Condition, Metric, Protocol, Run, Unmet, Use, CONDITIONS};
@@ -131,8 +131,8 @@ fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Compared<'a>> {
     let ratio = |versus: &Versus<'_>| versus.comparison.map_or(f64::INFINITY, |c| c.ratio.value);
     if !args.every_step && found.iter().any(|versus| versus.protocol != Protocol::Decode) {
         found.retain(|versus| versus.protocol != Protocol::Decode);
-        let of_decode = |side: &Side<'_>| side.protocol == Some(Protocol::Decode);
-        gaps.retain(|gap| !of_decode(&gap.one) && !of_decode(&gap.base));
+        let protocols = |gap: &Gap<'_>| [gap.one.protocol, gap.base.protocol].into_iter().flatten();
+        gaps.retain(|gap| protocols(gap).min() != Some(Protocol::Decode));
     }
     match args.sort {
         Sort::Case => found.sort_by_key(|versus| versus.one.case),
@@ -172,11 +172,8 @@ fn conditions(args: &Args, found: &[Versus<'_>]) -> Result<Vec<String>> {
             format!("{} differs from {} in {}", run.path.display(), base.path.display(), words.join("; "))
         };
         if !words.is_empty() {
-            let what = format!(
-                "{}; --allow-different {} compares them all the same",
-                differ(&words),
-                names.join(",")
-            );
+            let names = names.join(","); // before the words, which are cut where they are too many
+            let what = format!("not compared without --allow-different {names}; {}", differ(&words));
             return Err(Error::Input(what));
         }
         let said: Vec<String> = all.iter().map(Unmet::to_string).collect();
