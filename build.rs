@@ -4,6 +4,7 @@
 mod git;
 
 use std::env::var;
+use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,6 +18,7 @@ fn main() {
         println!("cargo::rerun-if-changed={}", path.display());
     }
     let Git { revision, dirty } = Git::of(&checkout);
+    let changed = dirty.filter(|dirty| *dirty).and_then(|_| changes(&checkout));
     let facts = [
         ("RUSTC", rustc),
         ("TARGET", var("TARGET").unwrap_or_default()),
@@ -25,10 +27,23 @@ fn main() {
         ("OPT_LEVEL", var("OPT_LEVEL").unwrap_or_default()),
         ("REVISION", revision.unwrap_or_default()),
         ("DIRTY", dirty.map(|dirty| dirty.to_string()).unwrap_or_default()),
+        ("CHANGES", changed.unwrap_or_default()),
     ];
     for (name, value) in facts {
         println!("cargo::rustc-env=DECODE_BENCH_{name}={value}");
     }
+}
+
+/// A name for what differs from the revision: the same for the same changes.
+fn changes(checkout: &Path) -> Option<String> {
+    let of_sources = |arguments: &[&str]| ask(checkout, &[arguments, SOURCES.as_slice()].concat());
+    let mut hasher = DefaultHasher::new();
+    hasher.write(of_sources(&["diff", "HEAD", "--binary", "--"])?.as_bytes());
+    for new in of_sources(&["ls-files", "--others", "--exclude-standard", "--"])?.lines() {
+        hasher.write(new.as_bytes());
+        hasher.write(&std::fs::read(checkout.join(new)).ok()?);
+    }
+    Some(format!("{:016x}", hasher.finish()))
 }
 
 /// What the stamp follows from: the sources, and where HEAD is. The index is not in it: staging changes no file

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use decode_bench::record::{Checkout, Environment, Run};
+use common::{known_environment, CHANGES};
+use decode_bench::record::{differences, unfit, Answer, Checkout, Environment, Run, Unmet, Use, CONDITIONS};
 use tempfile::{tempdir, TempDir};
 
 const CASE: &str = "transformer-tiny/concat/cpu/b1/t8";
@@ -239,4 +240,170 @@ fn a_program_that_was_carried_elsewhere_is_known_by_its_stamp() {
         true => assert!(!noted.contains("note: ") && cite(&run, &[]).status.success(), "{noted}"),
         false => assert!(noted.contains("is unknown") && cite(&run, &[]).status.code() == Some(2), "{noted}"),
     }
+}
+
+// ---- what must be equal
+
+const USES: [Use; 4] = [Use::Resume, Use::Merge, Use::Compare, Use::Gate];
+
+/// Names and answers of what the table does not ignore.
+fn named(found: &[Unmet]) -> Vec<(&'static str, Answer)> {
+    found.iter().map(|unmet| (unmet.condition.name, unmet.answer)).collect()
+}
+
+fn expected(conditions: &[&str], of: Use) -> Vec<(&'static str, Answer)> {
+    let those = CONDITIONS.iter().filter(|condition| conditions.contains(&condition.name));
+    let answers = those.map(|condition| (condition.name, condition.answer(of)));
+    answers.filter(|(_, answer)| *answer > Answer::Ignored).collect()
+}
+
+#[test]
+fn every_field_of_the_environment_is_a_condition_or_known_to_be_none() {
+    const NO_CONDITION: [&str; 26] = [
+        "format_version",
+        "git_changes",
+        "command_line",
+        "cpu_parts",
+        "os",
+        "read_bandwidth",
+        "peak_flops",
+        "timer_resolution_ns",
+        "timer_overhead_ns",
+        "sampling",
+        "started_utc",
+        "sharding",
+        "merged",
+        "gpu",
+        // of the GPU: it follows from its name or its driver, is measured, or is of a moment
+        "compute_capability",
+        "pci_bus_id",
+        "cuda",
+        "nvrtc_place",
+        "sm_clock_mhz",
+        "sm_clock_most_mhz",
+        "throttle_reasons",
+        "memory_clock_mhz",
+        "l2_bytes",
+        "launch_ns",
+        "graph_node_ns",
+        "left_out",
+    ];
+    let json = serde_json::to_value(known_environment()).unwrap();
+    let fields = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    for field in fields(&json).into_iter().chain(fields(&json["gpu"])) {
+        let decides = CHANGES.iter().any(|change| change.name() == field);
+        assert!(decides != NO_CONDITION.contains(&field.as_str()), "`{field}`");
+    }
+    let decided: Vec<&str> =
+        CHANGES.iter().map(|change| change.condition).chain(["throttled samples"]).collect();
+    assert!(
+        CONDITIONS.iter().all(|condition| decided.contains(&condition.name))
+            && decided.len() == CONDITIONS.len()
+    );
+}
+
+/// Each field, changed and forgotten alone and with others at random: each use answers as the table says.
+#[test]
+fn whatever_differs_is_answered_as_the_table_says() {
+    let known = known_environment();
+    for of in USES {
+        assert_eq!(named(&differences(of, &known, &known)), [], "{of:?}");
+    }
+    assert_eq!(named(&unfit(&known)), []);
+    let (mut state, mut tried) = (1u64, 0);
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for pair in 0..2000 {
+        let count = if pair < CHANGES.len() { 1 } else { 1 + random(4) };
+        let (mut was, mut now, mut touched) = (known.clone(), known.clone(), Vec::new());
+        for nth in 0..count {
+            let at = if pair < CHANGES.len() { pair } else { random(CHANGES.len()) };
+            let change = &CHANGES[at];
+            // without its revision or the GPU other things are unknown too, or none
+            let alone =
+                ["revision", "uncommitted changes", "GPU", "emulated device"].contains(&change.condition);
+            if touched.contains(&change.condition) || alone && nth > 0 {
+                continue;
+            }
+            touched.push(change.condition);
+            match random(3) {
+                0 if change.may_be_unknown => (was, now) = (change.forgotten(&was), change.forgotten(&now)),
+                1 if change.may_be_unknown => was = change.forgotten(&was),
+                _ => now = change.applied(&now),
+            }
+            if alone {
+                break;
+            }
+        }
+        for of in USES {
+            let mut wanted = expected(&touched, of);
+            // an emulated device has no driver; an unknown revision contradicts its checkout
+            let found: Vec<_> = named(&differences(of, &was, &now));
+            let follows = |name: &str| match touched[0] {
+                "emulated device" => name == "GPU driver",
+                "revision" | "uncommitted changes" => name == "checkout",
+                _ => false,
+            };
+            wanted.extend(found.iter().filter(|(name, _)| follows(name) && !touched.contains(name)));
+            wanted.sort();
+            let mut found = found;
+            found.sort();
+            assert_eq!(found, wanted, "{of:?}: {touched:?}");
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 8000);
+}
+
+#[test]
+fn what_a_figure_must_not_come_from_is_named() {
+    let known = known_environment();
+    for change in &CHANGES {
+        let wanted =
+            ["revision", "uncommitted changes", "checkout", "profile", "emulated device", "finished"];
+        let found = named(&unfit(&change.applied(&known)));
+        let refused =
+            found.iter().any(|(name, answer)| *name == change.condition && *answer == Answer::Refused);
+        assert_eq!(
+            refused,
+            wanted.contains(&change.condition) && change.condition != "revision",
+            "{}",
+            change.condition
+        );
+        if change.may_be_unknown {
+            let found = named(&unfit(&change.forgotten(&known)));
+            assert_eq!(
+                found.contains(&(change.condition, Answer::Refused)),
+                wanted.contains(&change.condition)
+            );
+        }
+    }
+}
+
+/// What the kernel keeps to itself is not the same after every start.
+#[test]
+fn a_hundredth_of_the_memory_is_no_other_machine() {
+    let known = known_environment();
+    let with = |mebibytes: u64| Environment { memory_bytes: Some(mebibytes << 20), ..known.clone() };
+    for (one, other, same) in
+        [(24_576, 24_570, true), (24_576, 24_400, true), (24_576, 24_000, false), (0, 0, true), (1, 2, false)]
+    {
+        let found = named(&differences(Use::Resume, &with(one), &with(other)));
+        assert_eq!(found.is_empty(), same, "{one} and {other}: {found:?}");
+    }
+}
+
+/// A program with uncommitted changes is the same program only where the changes are the same.
+#[test]
+fn uncommitted_changes_are_known_by_their_name() {
+    let changed = |name: Option<&str>| Environment {
+        git_dirty: Some(true),
+        git_changes: name.map(String::from),
+        ..known_environment()
+    };
+    let same = |one, other| named(&differences(Use::Resume, &changed(one), &changed(other))).is_empty();
+    assert!(same(Some("12"), Some("12")));
+    assert!(!same(Some("12"), Some("34")) && !same(None, None) && !same(Some("12"), None));
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use decode_bench::record::{Metric, Run};
+use common::CHANGES;
+use decode_bench::record::{differences, Answer, Environment, Metric, Run, Use, CONDITIONS};
 
 const CASES: &str = "transformer-tiny/(naive|concat|padded)/cpu/b1/t16";
 
@@ -133,6 +134,43 @@ fn a_run_begun_otherwise_is_not_resumed() {
         Run::open(&folder).unwrap().samples.iter().filter(|s| s.metric == Metric::DecodeNs).count(),
         3
     );
+}
+
+/// Every condition of the machine and the program, changed or forgotten in the run; what is refused is left as it was.
+#[test]
+fn a_run_of_other_conditions_is_not_resumed() {
+    let results = tempfile::tempdir().unwrap();
+    output(trace(results.path(), 1));
+    let folder = only_folder(results.path());
+    let begun = Run::open(&folder).unwrap().environment;
+    if !differences(Use::Resume, &begun, &begun).is_empty() {
+        return eprintln!("skipped: not everything is known of this program on this machine");
+    }
+    let refused = |name: &str, environment: &Environment| {
+        let text = serde_json::to_string(environment).unwrap();
+        fs::write(folder.join("environment.json"), &text).unwrap();
+        let output = trace(results.path(), 1).arg("--resume").arg(&folder).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(&format!("{name}: ")) && said.lines().count() == 1, "{name}: {said}");
+        assert_eq!(fs::read_to_string(folder.join("environment.json")).unwrap(), text, "{name}");
+    };
+    let asked = |name| CONDITIONS.iter().any(|c| c.name == name && c.answer(Use::Resume) == Answer::Refused);
+    for change in CHANGES.iter().filter(|change| asked(change.condition) && !change.is_of_gpu()) {
+        let differs = change.applied(&begun);
+        if !differences(Use::Resume, &differs, &begun).is_empty() {
+            refused(change.condition, &differs); // this machine may be the other one
+        }
+        if change.may_be_unknown {
+            refused(change.condition, &change.forgotten(&begun));
+        }
+    }
+    let unfinished = Environment { finished_utc: None, ..begun };
+    fs::write(folder.join("environment.json"), serde_json::to_string(&unfinished).unwrap()).unwrap();
+    let mut again = trace(results.path(), 1);
+    again.arg("--resume").arg(&folder);
+    output(again);
+    assert!(Run::open(&folder).unwrap().environment.finished_utc.is_some());
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn shards_are_measured_each_by_itself_and_merged_into_one_run() {
     assert_eq!(code, Some(0), "{text}");
 
     shard(&parts, "2/2", "0");
+    torn_and_emptied(&here.path().join("damaged"), &folders(&parts));
     shard(&parts, "2/2", "1");
     let (code, text) = merge(&out, &folders(&parts), &[]);
     assert_eq!(code, Some(0), "{text}");
@@ -84,6 +85,29 @@ fn shards_are_measured_each_by_itself_and_merged_into_one_run() {
         "{}",
         said(&table)
     );
+}
+
+/// A line without an end is said, as reports say it; a finished part without a row is refused.
+fn torn_and_emptied(copies: &Path, parts: &[PathBuf]) {
+    let copied = |part: &PathBuf, samples: &[u8]| {
+        let copy = copies.join(part.file_name().unwrap());
+        std::fs::create_dir_all(&copy).unwrap();
+        for name in ["environment.json", "equality.csv", "ledger.csv"] {
+            std::fs::copy(part.join(name), copy.join(name)).unwrap();
+        }
+        std::fs::write(copy.join("samples.csv"), samples).unwrap();
+        copy
+    };
+    let whole = std::fs::read(parts[1].join("samples.csv")).unwrap();
+    let [torn, empty] =
+        [&whole[..whole.len() - 5], &whole[..whole.iter().position(|b| *b == b'\n').unwrap() + 1]];
+    let (_, text) = merge(&copies.join("torn"), &[parts[0].clone(), copied(&parts[1], torn)], &[]);
+    assert!(text.contains("note: ") && text.contains("is unfinished and left out"), "{text}");
+    for more in [[].as_slice(), &["--partial"]] {
+        let out = copies.join("empty");
+        let (code, text) = merge(&out, &[parts[0].clone(), copied(&parts[1], empty)], more);
+        assert!(code == Some(2) && text.contains("the run has no samples") && !out.exists(), "{text}");
+    }
 }
 
 #[test]

@@ -227,6 +227,11 @@ impl Measurements {
         self.series.keys().filter(move |(_, m)| *m == metric).map(|(case, _)| *case)
     }
 
+    /// The cases that have, or failed to have, values of this metric.
+    pub(super) fn known(&self, metric: Metric) -> impl Iterator<Item = Case> + '_ {
+        self.keys().filter(move |(_, m)| *m == metric).map(|(case, _)| *case)
+    }
+
     fn keys(&self) -> impl Iterator<Item = &(Case, Metric)> {
         self.series.keys().chain(self.errors.keys())
     }

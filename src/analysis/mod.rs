@@ -39,7 +39,7 @@ pub use measurements::{rows, Analysis, Group, Measurements, Series};
 pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
 pub use summary::{summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};
-pub use versus::{against, weights_differ, Base, Measured, Versus};
+pub use versus::{against, gaps, weights_differ, Base, Gap, Measured, Side, Versus, Wanting};
 
 #[cfg(test)]
 mod simulation;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::record::Environment;
+use crate::record::{differences, Environment, Run, Use};
 
 /// Two lines under a figure: on what, and with what.
 pub fn provenance(environment: &Environment) -> Vec<String> {
@@ -20,7 +20,18 @@ pub fn provenance(environment: &Environment) -> Vec<String> {
 
 /// What a file says, as words on one line: no control characters, no markup, no more than a name needs.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || "<>`|".contains(c) { ' ' } else { c }).take(80).collect()
+    harmless(text).take(80).collect()
+}
+
+fn harmless(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().map(|c| if c.is_control() || "<>`|".contains(c) { ' ' } else { c })
+}
+
+/// In what the runs of two figures differ, `profile: debug, opt-level 0, now release, opt-level 3; ..`, or nothing.
+pub(crate) fn differing(was: &Run, now: &Run) -> String {
+    let differences = differences(Use::Compare, was, now);
+    let words: Vec<String> = differences.iter().map(|what| harmless(&what.to_string()).collect()).collect();
+    words.join("; ")
 }
 
 pub(crate) fn hardware(environment: &Environment) -> String {

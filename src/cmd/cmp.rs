@@ -1,24 +1,26 @@
 //! `cmp`: cases against each other, within a run or across runs.
 
-use std::collections::BTreeSet;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use decode_bench::analysis::{against, weights_differ, Base, Verdict, Versus, MIN_ROUNDS};
+use decode_bench::analysis::{
+    against, gaps, weights_differ, Base, Gap, Verdict, Versus, Wanting, MIN_ROUNDS,
+};
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{Metric, Protocol, Run};
+use decode_bench::record::{differences, Answer, Condition, Metric, Protocol, Run, Unmet, Use, CONDITIONS};
 use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
 
-use super::{open_run, print};
+use super::{note, open_run, print};
 
 /// Compare strategies within a run, or the same cases across runs, machines and backends.
 ///
 /// Within a run, ratios are formed in each round and compared with the A/A band; between runs they are ratios of
-/// medians (†), compared with the wider of both runs' bands.
+/// medians (†), compared with the wider of both runs' bands. Cases without a counterpart, and conditions in which
+/// runs differ, are named; --fail-if-slower fails for them.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,6 +52,12 @@ pub struct Args {
     /// Exit with 1 if a case is slower and its whole interval is beyond this
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     fail_if_slower: Option<f64>,
+    /// Judge although cases are missing, failed or have too few rounds on one side
+    #[arg(long, requires = "fail_if_slower")]
+    allow_missing: bool,
+    /// Compare although the runs differ in these conditions, as messages name them
+    #[arg(long, value_name = "CONDITION", value_delimiter = ',')]
+    allow_different: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -68,9 +76,14 @@ enum Sort {
 
 pub fn run(args: Args) -> Result<()> {
     let runs = opened(&args)?;
-    let found = compared(&args, &runs)?;
-    print(&comparisons(&found, args.format)?)?;
-    args.fail_if_slower.map_or(Ok(()), |limit| fail_if_slower(&found, limit))
+    let Compared { found, gaps } = compared(&args, &runs)?;
+    let conditions = conditions(&args, &found)?;
+    if !args.fails_on_gaps() {
+        wanting(&gaps).iter().for_each(|what| note(what));
+    }
+    conditions.iter().for_each(|what| note(what));
+    print(&comparisons(&found, &gaps, args.format)?)?;
+    args.fail_if_slower.map_or(Ok(()), |limit| fail_if_slower(&args, &found, &gaps, limit))
 }
 
 /// What `run` prints.
@@ -81,38 +94,130 @@ pub fn text(args: &Args) -> Result<String> {
     if args.format != Format::Markdown {
         return Err(Error::Input("a table of a page is Markdown: --format markdown".into()));
     }
-    comparisons(&compared(args, &opened(args)?)?, args.format)
+    let runs = opened(args)?;
+    let Compared { found, gaps } = compared(args, &runs)?;
+    conditions(args, &found)?;
+    comparisons(&found, &gaps, args.format)
 }
 
 fn opened(args: &Args) -> Result<Vec<Run>> {
     args.runs.iter().map(|run| open_run(run)).collect()
 }
 
-fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Vec<Versus<'a>>> {
+struct Compared<'a> {
+    found: Vec<Versus<'a>>,
+    gaps: Vec<Gap<'a>>,
+}
+
+fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Compared<'a>> {
     same_weights(runs)?;
-    let mut found = against(runs, base(args)?, args.metric);
+    let base = base(args)?;
+    let mut found = against(runs, base, args.metric);
+    let mut gaps = gaps(runs, base, args.metric, &found);
     if found.is_empty() {
         let what = format!("nothing to compare: no case has {} on both sides", args.metric);
         return Err(Error::Input(what));
     }
     if let Some(filter) = &args.filter {
         let wanted = suite::matcher(filter)?;
-        let known = found.iter().map(|versus| versus.one.case.to_string()).collect();
+        let cases = found.iter().map(|versus| versus.one.case).chain(gaps.iter().map(|gap| gap.one.case));
+        let known = cases.map(|case| case.to_string()).collect();
         found.retain(|versus| wanted(&versus.one.case));
-        if found.is_empty() {
+        gaps.retain(|gap| wanted(&gap.one.case));
+        if found.is_empty() && gaps.is_empty() {
             return Err(Error::NoMatch { filter: filter.clone(), known });
         }
     }
     let ratio = |versus: &Versus<'_>| versus.comparison.map_or(f64::INFINITY, |c| c.ratio.value);
     if !args.every_step && found.iter().any(|versus| versus.protocol != Protocol::Decode) {
         found.retain(|versus| versus.protocol != Protocol::Decode);
+        let protocols = |gap: &Gap<'_>| [gap.one.protocol, gap.base.protocol].into_iter().flatten();
+        gaps.retain(|gap| protocols(gap).min() != Some(Protocol::Decode));
     }
     match args.sort {
         Sort::Case => found.sort_by_key(|versus| versus.one.case),
         Sort::Ratio => found.sort_by(|a, b| ratio(a).total_cmp(&ratio(b))),
         Sort::Time => found.sort_by(|a, b| a.one.value.value.total_cmp(&b.one.value.value)),
     }
-    Ok(found)
+    Ok(Compared { found, gaps })
+}
+
+impl Args {
+    fn fails_on_gaps(&self) -> bool {
+        self.fail_if_slower.is_some() && !self.allow_missing
+    }
+}
+
+/// In what the runs differ that are compared, in words.
+///
+/// # Errors
+/// When that is refused and was not asked for.
+fn conditions(args: &Args, found: &[Versus<'_>]) -> Result<Vec<String>> {
+    let allowed = args.allow_different.iter().map(|name| condition(name)).collect::<Result<Vec<_>>>()?;
+    let (mut notes, mut seen) = (Vec::new(), Vec::new());
+    for (run, base) in found.iter().map(|versus| (versus.one.run, versus.base.run)) {
+        let paths = (&run.path, &base.path);
+        if std::ptr::eq(run, base) || seen.contains(&paths) {
+            continue;
+        }
+        seen.push(paths);
+        let of = if args.fail_if_slower.is_some() { Use::Gate } else { Use::Compare };
+        let all = differences(of, base, run);
+        let refused = all
+            .iter()
+            .filter(|what| what.answer == Answer::Refused && !allowed.contains(&what.condition.name));
+        let (words, names): (Vec<String>, Vec<String>) =
+            refused.map(|what| (what.to_string(), what.condition.option())).unzip();
+        let differ = |words: &[String]| {
+            format!("{} differs from {} in {}", run.path.display(), base.path.display(), words.join("; "))
+        };
+        if !words.is_empty() {
+            let names = names.join(","); // before the words, which are cut where they are too many
+            let what = format!("not compared without --allow-different {names}; {}", differ(&words));
+            return Err(Error::Input(what));
+        }
+        let said: Vec<String> = all.iter().map(Unmet::to_string).collect();
+        notes.extend(Some(differ(&said)).filter(|_| !said.is_empty()));
+    }
+    Ok(notes)
+}
+
+/// The name of a condition that differs, in either spelling.
+fn condition(name: &str) -> Result<&'static str> {
+    let wanted = |condition: &&Condition| {
+        [condition.option(), condition.name.to_lowercase()].contains(&name.to_lowercase())
+    };
+    let found = CONDITIONS.iter().find(wanted).map(|condition| condition.name);
+    found.ok_or_else(|| {
+        let known = CONDITIONS.iter().map(Condition::option).collect();
+        Error::Unknown { kind: "condition", name: name.into(), known }
+    })
+}
+
+/// Which cases have no counterpart, in words, for each run.
+fn wanting(gaps: &[Gap<'_>]) -> Vec<String> {
+    let mut all: BTreeMap<(&Path, &str), Vec<String>> = BTreeMap::new();
+    for side in gaps.iter().flat_map(|gap| [&gap.one, &gap.base]) {
+        let (what, case) = match &side.found {
+            Ok(_) => continue,
+            Err(Wanting::Missing) => ("has no", side.case.to_string()),
+            Err(Wanting::Failed(error)) => ("failed at", format!("{} ({error})", side.case)),
+            Err(Wanting::Otherwise) => ("sampled by another protocol", side.case.to_string()),
+        };
+        let cases = all.entry((&side.run.path, what)).or_default();
+        cases.extend(Some(case).filter(|case| !cases.contains(case)));
+    }
+    all.into_iter().map(|((run, what), cases)| format!("{} {what} {}", run.display(), some(&cases))).collect()
+}
+
+/// The first of them, and how many more there are; the table has all.
+fn some(names: &[String]) -> String {
+    const MOST: usize = 10;
+    let shown = names[..names.len().min(MOST)].join(", ");
+    match names.len().saturating_sub(MOST) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn same_weights(runs: &[Run]) -> Result<()> {
@@ -148,23 +253,24 @@ fn base(args: &Args) -> Result<Base> {
     }
 }
 
-fn fail_if_slower(found: &[Versus<'_>], limit: f64) -> Result<()> {
+fn fail_if_slower(args: &Args, found: &[Versus<'_>], gaps: &[Gap<'_>], limit: f64) -> Result<()> {
     let judged = |versus: &&Versus<'_>| {
         versus
             .comparison
             .is_some_and(|c| c.aa_band.is_some() && (c.ratio.n >= MIN_ROUNDS || c.ratio.confidence == 1.0))
     };
-    let silent = found.len() - found.iter().filter(judged).count();
-    if silent == found.len() {
+    let silent: Vec<String> =
+        found.iter().filter(|versus| !judged(versus)).map(|versus| versus.one.case.to_string()).collect();
+    if silent.len() == found.len() && (gaps.is_empty() || args.allow_missing) {
         return Err(Error::Input(format!(
             "nothing can be said to be slower or not: no comparison has {MIN_ROUNDS} rounds, or samples, on both sides"
         )));
     }
-    if silent > 0 {
-        let _ = writeln!(
-            io::stderr(),
-            "note: {silent} of {} comparisons have too few rounds to judge",
-            found.len()
+    if found.iter().any(|versus| !std::ptr::eq(versus.one.run, versus.base.run)) {
+        note(
+            "each side is one run: runs of one machine differ by more than the rounds within them show, so that a \
+             case may be called slower and is not; measure several runs of each side, and believe what is slower in \
+             every pair",
         );
     }
     let slower = found.iter().filter_map(|versus| {
@@ -172,16 +278,25 @@ fn fail_if_slower(found: &[Versus<'_>], limit: f64) -> Result<()> {
         Some(format!("{} by {:.3} [{:.3}, {:.3}]", versus.one.case, c.ratio.value, c.ratio.lo, c.ratio.hi))
     });
     let slower: BTreeSet<String> = slower.collect();
-    match slower.len() {
-        0 => Ok(()),
-        n => {
-            let named: Vec<&str> = slower.iter().map(String::as_str).collect();
-            let (all, percent) = (found.len(), limit * 100.0);
-            Err(Error::Differs(format!(
-                "{n} of {all} are slower by more than {percent} %: {}",
-                named.join("; ")
-            )))
-        }
+    let mut failed = Vec::new();
+    if !slower.is_empty() {
+        let named: Vec<&str> = slower.iter().map(String::as_str).collect();
+        let (n, all, percent) = (slower.len(), found.len(), limit * 100.0);
+        failed.push(format!("{n} of {all} are slower by more than {percent} %: {}", named.join("; ")));
+    }
+    let few = format!("too few rounds, or none, to judge {}", some(&silent));
+    let few = (!silent.is_empty()).then_some(few);
+    if args.fails_on_gaps() {
+        let open: Vec<String> = wanting(gaps).into_iter().chain(few).collect();
+        failed.extend(
+            (!open.is_empty()).then(|| format!("{} (--allow-missing judges the others)", open.join("; "))),
+        );
+    } else if let Some(few) = few {
+        note(&few);
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Differs(failed.join("; "))),
     }
 }
 

@@ -23,10 +23,11 @@ pub fn run(_: Args) -> Result<()> {
 }
 
 fn cpu() -> String {
-    let Environment { cpu_model, physical_cores, logical_cores, .. } = Environment::collect(1, 0);
+    let Environment { cpu_model, cpu_parts, physical_cores, logical_cores, .. } = Environment::collect(1, 0);
     let counted = |n: Option<u64>, what| n.map_or(format!(", unknown {what}"), |n| format!(", {what} {n}"));
     let model = cpu_model.unwrap_or_else(|| "unknown model".into());
-    format!("{model}{}{}", counted(physical_cores, "cores"), counted(logical_cores, "threads"))
+    let parts = cpu_parts.iter().map(|part| format!(" ({part})")).collect::<String>();
+    format!("{model}{parts}{}{}", counted(physical_cores, "cores"), counted(logical_cores, "threads"))
 }
 
 /// A line for each device, or one for all that says why there are none.

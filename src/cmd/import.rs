@@ -1,13 +1,12 @@
 //! `import`: a run from someone else.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::PathBuf;
 
 use decode_bench::error::Result;
 use decode_bench::record::{self, Imported, Run};
 
-use super::print;
+use super::{print, say_notes};
 
 /// Validate a run folder or archive, and copy it into results/.
 ///
@@ -34,9 +33,7 @@ pub fn run(args: Args) -> Result<()> {
         Imported::New(run) => (run, "imported to"),
         Imported::Known(run) => (run, "already there, identical:"),
     };
-    for note in &run.notes {
-        let _ = writeln!(std::io::stderr(), "note: {note}");
-    }
+    say_notes(&run);
     print(&format!("{how} {}: {}\n", run.path.display(), described(&run)))
 }
 

@@ -6,7 +6,7 @@ use decode_bench::error::{Error, Result};
 use decode_bench::record::{write_merged, Run};
 use decode_bench::shard::merge::{merge, Merge};
 
-use super::print;
+use super::{note, print, say_notes};
 
 /// Make one run out of the runs of a plan's shards.
 ///
@@ -31,10 +31,12 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let before = args.out.exists().then_some(&args.out);
     let runs = before.into_iter().chain(&args.runs).map(|run| Run::open(run)).collect::<Result<Vec<_>>>()?;
+    runs.iter().for_each(say_notes);
     if before.is_some() && runs[0].environment.merged.is_none() {
         return Err(Error::file(&args.out, "a run that was not merged is there; nothing was written"));
     }
-    let Merge { environment, samples, equality, ledger, missing } = merge(&runs)?;
+    let Merge { environment, samples, equality, ledger, missing, notes } = merge(&runs)?;
+    notes.iter().for_each(|what| note(what));
     print(&missing.iter().map(|what| format!("missing: {what}\n")).collect::<String>())?;
     if let (Some(first), false) = (missing.first(), args.partial) {
         return Err(Error::Differs(format!(

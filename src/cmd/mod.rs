@@ -29,7 +29,7 @@ use std::path::Path;
 
 use clap::{Parser, Subcommand};
 
-use decode_bench::error::{Error, Result};
+use decode_bench::error::{one_line, Error, Result};
 use decode_bench::record::Run;
 
 /// Measures what a cache buys in autoregressive decoding, and which kind of cache.
@@ -115,10 +115,17 @@ fn open_run(folder: &Path) -> Result<Run> {
     if run.samples.is_empty() {
         return Err(Error::file(folder, "the run has no samples"));
     }
-    for note in &run.notes {
-        let _ = writeln!(io::stderr(), "note: {note}");
-    }
+    say_notes(&run);
     Ok(run)
+}
+
+/// What a run's reader should know, on standard error.
+fn say_notes(run: &Run) {
+    run.notes.iter().for_each(|what| note(&format!("{}: {what}", run.path.display())));
+}
+
+fn note(what: &str) {
+    let _ = writeln!(io::stderr(), "note: {}", one_line(what));
 }
 
 /// The runs in a folder, the newest first. One that cannot be read is passed over, and said.

@@ -92,7 +92,7 @@ pub fn environment(compiler: &Compiler, seed: u64) -> Environment {
         nvrtc_cache_disabled: Some(compiler.nvrtc.has_cache_option()),
         ..Gpu::default()
     };
-    Environment { gpu: Some(gpu), allocator: keep_freed_memory(), ..Environment::collect(1, seed) }
+    Environment { gpu: Some(gpu), allocator: Some(keep_freed_memory()), ..Environment::collect(1, seed) }
 }
 
 /// Compiles every shape of every plan once in each round, strategies in turn, but for those that the

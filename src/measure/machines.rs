@@ -105,7 +105,7 @@ impl Machines {
     /// Where the numbers of these cases will come from.
     pub fn environment(&self, cases: &[Case]) -> Environment {
         let mut environment = Environment::collect(self.threads, self.seed);
-        environment.allocator = keep_freed_memory();
+        environment.allocator = Some(keep_freed_memory());
         environment.sampling = Some(self.stop.to_string());
         if let Some(Ok(device)) = self.gpu.get().filter(|_| cases.iter().any(|case| case.backend.is_cuda())) {
             environment.emulated = device.info.emulated;

@@ -7,7 +7,7 @@ use super::watch::Watch;
 use super::{Budget, Settings};
 use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::record::{Environment, Round, Run, RunWriter, Sample};
+use crate::record::{differences, refused_and_said, Environment, Round, Run, RunWriter, Sample, Use};
 
 /// A run that is being written, beside what disturbs the machine meanwhile.
 pub struct Record {
@@ -35,12 +35,15 @@ impl Record {
     /// When the run was begun by another program or on another machine: its numbers would not be
     /// comparable with those it lacks.
     fn resume(path: &Path, here: &Environment) -> Result<Record> {
-        let writer = RunWriter::resume(path)?;
-        let differences = writer.environment().differences(here);
-        match differences.is_empty() {
-            true => Record::of(writer),
-            false => Err(Error::file(path, format!("cannot be completed here: {}", differences.join("; ")))),
+        let begun = Environment::read(path)?;
+        let [refused, said] = refused_and_said(&differences(Use::Resume, &begun, here));
+        if !refused.is_empty() {
+            return Err(Error::file(path, format!("cannot be completed here: {}", refused.join("; "))));
         }
+        for what in said {
+            eprintln!("note: {}: {what}", path.display());
+        }
+        Record::of(RunWriter::resume(path)?)
     }
 
     fn of(writer: RunWriter) -> Result<Record> {

@@ -37,9 +37,9 @@ fn is_checkout(folder: &Path) -> bool {
     folder.join(".git").exists() && manifest.lines().any(|line| line == ours)
 }
 
-/// The revision that this program was built from, and whether its sources differed.
-pub(super) fn of_the_build() -> Git {
+/// The revision that this program was built from, whether its sources differed, and a name for how.
+pub(super) fn of_the_build() -> (Git, Option<String>) {
     let stamp = |text: &str| Some(text.to_string()).filter(|text| !text.is_empty());
     let dirty = stamp(env!("DECODE_BENCH_DIRTY")).map(|dirty| dirty == "true");
-    Git { revision: stamp(env!("DECODE_BENCH_REVISION")), dirty }
+    (Git { revision: stamp(env!("DECODE_BENCH_REVISION")), dirty }, stamp(env!("DECODE_BENCH_CHANGES")))
 }

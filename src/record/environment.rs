@@ -27,6 +27,9 @@ pub struct Environment {
     pub git_revision: Option<String>,
     /// Whether a file that the program was built from differed from that revision.
     pub git_dirty: Option<bool>,
+    /// A name for how they differed: the same for the same changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git_changes: Option<String>,
     /// That the program runs in; `null`: in none, or the run is older than this field.
     #[serde(default)]
     pub checkout: Option<Checkout>,
@@ -40,8 +43,11 @@ pub struct Environment {
     pub target_features: Vec<String>,
     /// Cargo's: `release`.
     pub profile: Option<String>,
-    /// As the processor calls itself.
+    /// As the processor calls itself; of Arm's, which do not, as its makers call it.
     pub cpu_model: Option<String>,
+    /// Of Arm's, each kind of core: `implementer 0x41, part 0xd40`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu_parts: Vec<String>,
     /// Vector extensions the kernel reports.
     pub cpu_features: Vec<String>,
     /// Without hyper-threads.
@@ -267,13 +273,14 @@ impl Environment {
     /// This program on this machine, now. Measuring adds ceilings and GPU.
     pub fn collect(threads: usize, seed: u64) -> Environment {
         let cpu = machine::Cpu::read();
-        let built = checkout::of_the_build();
+        let (built, git_changes) = checkout::of_the_build();
         let clock = machine::Clock::measure();
         Environment {
             format_version: FORMAT_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),
             git_revision: built.revision,
             git_dirty: built.dirty,
+            git_changes,
             checkout: Checkout::of_this_program(),
             command_line: machine::command_line(),
             rustc: known(env!("DECODE_BENCH_RUSTC")),
@@ -285,6 +292,7 @@ impl Environment {
                 env!("DECODE_BENCH_OPT_LEVEL")
             )),
             cpu_model: cpu.model,
+            cpu_parts: cpu.parts,
             cpu_features: cpu.features,
             physical_cores: machine::physical_cores().map(|n| n as u64),
             logical_cores: machine::logical_cores(),
@@ -400,31 +408,6 @@ impl Environment {
             BackendName::CudaGraph => Some(launch? + kernels * node?),
             BackendName::Outside(_) => None,
         }
-    }
-
-    /// What a resumed run may not change, as `threads: 1, now 2`; empty when it may go on. What both do not know
-    /// is not the same.
-    pub fn differences(&self, now: &Environment) -> Vec<String> {
-        let shown = |x: &Option<String>| x.clone().unwrap_or_else(|| "unknown".into());
-        let dirty =
-            |e: &Environment| e.git_dirty.map(|dirty| if dirty { "some" } else { "none" }.to_string());
-        let gpu = |e: &Environment| e.gpu.as_ref().and_then(|gpu| gpu.name.clone()).unwrap_or("none".into());
-        let nvrtc = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.nvrtc.clone()));
-        let target = |e: &Environment| shown(&e.gpu.as_ref().and_then(|gpu| gpu.kernel_target.clone()));
-        let pairs = [
-            ("CPU", self.cpu_model.clone(), now.cpu_model.clone()),
-            ("GPU", Some(gpu(self)), Some(gpu(now))),
-            ("NVRTC", Some(nvrtc(self)), Some(nvrtc(now))),
-            ("kernels' target", Some(target(self)), Some(target(now))),
-            ("threads", Some(self.threads.to_string()), Some(now.threads.to_string())),
-            ("seed", Some(self.seed.to_string()), Some(now.seed.to_string())),
-            ("tool version", Some(self.tool_version.clone()), Some(now.tool_version.clone())),
-            ("revision", self.git_revision.clone(), now.git_revision.clone()),
-            ("uncommitted changes", dirty(self), dirty(now)),
-            ("profile", self.profile.clone(), now.profile.clone()),
-        ];
-        let differing = pairs.into_iter().filter(|(_, was, is)| was != is || was.is_none());
-        differing.map(|(what, was, is)| format!("{what}: {}, now {}", shown(&was), shown(&is))).collect()
     }
 
     /// What the run's folder is made as: `<UTC date-time>-<hardware>`, and of shards, many of which may

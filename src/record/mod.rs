@@ -12,7 +12,9 @@
 //! A row is one line, appended by one write. Killing the program can at worst leave a last line
 //! without its end: [`Run::open`] leaves it out and says so, [`RunWriter::resume`] cuts it off.
 
+mod arm;
 mod checkout;
+mod conditions;
 mod environment;
 mod git;
 mod import;
@@ -28,6 +30,9 @@ mod whole;
 mod writer;
 
 pub use checkout::Checkout;
+pub use conditions::{
+    differences, refused_and_said, unfit, Answer, Condition, Origin, Unmet, Use, CONDITIONS,
+};
 pub use environment::{Bandwidth, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding};
 pub use import::{import, Imported};
 pub use machine::{physical_cores, CpuCache};

@@ -3,11 +3,12 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::cells::TextTable;
-use crate::analysis::provenance::{clean, hardware, revision};
-use crate::analysis::{Measured, Pairing, Verdict, Versus};
+use super::cells::{escape, TextTable};
+use crate::analysis::provenance::{clean, differing, hardware, revision};
+use crate::analysis::{Estimate, Gap, Measured, Pairing, Side, Verdict, Versus, Wanting};
+use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::record::{Metric, Unit};
+use crate::record::{Metric, Run, Unit};
 use crate::units::Quantity;
 
 /// What a comparison is written as.
@@ -23,18 +24,29 @@ pub enum Format {
     Json,
 }
 
-/// One row per comparison.
-pub fn comparisons(found: &[Versus<'_>], format: Format) -> Result<String> {
+/// One row per comparison and per gap, and in what runs differ that are compared.
+pub fn comparisons(found: &[Versus<'_>], gaps: &[Gap<'_>], format: Format) -> Result<String> {
+    let rows: Vec<Row> = found.iter().map(row).chain(gaps.iter().map(gap)).collect();
     match format {
-        Format::Table => Ok(cells(found).aligned()),
-        Format::Markdown => Ok(cells(found).markdown()),
-        Format::Csv => csv(found),
+        Format::Table => Ok(cells(found, gaps).aligned() + &differences(&rows, "  ", "")),
+        Format::Markdown => Ok(cells(found, gaps).markdown() + &differences(&rows, "\n", "`")),
+        Format::Csv => csv(rows),
         Format::Json => {
-            let rows: Vec<Row> = found.iter().map(row).collect();
             let json = serde_json::to_string_pretty(&rows).map_err(|e| Error::Input(e.to_string()))?;
             Ok(json + "\n")
         }
     }
+}
+
+/// A line for each two runs.
+fn differences(rows: &[Row], before: &str, quote: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for Row { run, base_run, differences, .. } in rows.iter().filter(|row| !row.differences.is_empty()) {
+        let (run, base_run) = (format!("{quote}{run}{quote}"), format!("{quote}{base_run}{quote}"));
+        let line = format!("{before}{run} differs from {base_run} in {}\n", escape(differences));
+        lines.extend(Some(line).filter(|line| !lines.contains(line)));
+    }
+    lines.concat()
 }
 
 /// The word for what came out: times are faster or slower, bytes and counts less or more.
@@ -47,8 +59,9 @@ pub fn verdict(metric: Metric, verdict: Verdict) -> &'static str {
     }
 }
 
-/// One comparison without rounding, in the metric's unit. The base's columns begin with `base_`.
-#[derive(Serialize)]
+/// One comparison without rounding, in the metric's unit; of a gap, what there is. The base's columns begin with
+/// `base_`.
+#[derive(Default, Serialize)]
 struct Row {
     case: String,
     metric: &'static str,
@@ -56,20 +69,20 @@ struct Row {
     hardware: String,
     threads: u64,
     revision: String,
-    value: f64,
-    lo: f64,
-    hi: f64,
-    n: usize,
+    value: Option<f64>,
+    lo: Option<f64>,
+    hi: Option<f64>,
+    n: Option<usize>,
     floor_multiple: Option<f64>,
     base_case: String,
     base_run: String,
     base_hardware: String,
     base_threads: u64,
     base_revision: String,
-    base_value: f64,
-    base_lo: f64,
-    base_hi: f64,
-    base_n: usize,
+    base_value: Option<f64>,
+    base_lo: Option<f64>,
+    base_hi: Option<f64>,
+    base_n: Option<usize>,
     base_floor_multiple: Option<f64>,
     ratio: Option<f64>,
     ratio_lo: Option<f64>,
@@ -79,32 +92,20 @@ struct Row {
     paired: Option<bool>,
     aa_band: Option<f64>,
     verdict: Option<&'static str>,
+    /// Why the case has no value, and why its base has none.
+    wanting: String,
+    base_wanting: String,
+    /// Conditions in which the two runs differ.
+    differences: String,
 }
 
 fn row(found: &Versus<'_>) -> Row {
     let Versus { metric, one, base, comparison, .. } = found;
     let ratio = comparison.map(|c| c.ratio);
+    let sides =
+        sides(*metric, (one.run, &one.case, Some(one.value)), (base.run, &base.case, Some(base.value)));
     Row {
-        case: one.case.to_string(),
-        metric: metric.name(),
-        run: name(one),
-        hardware: hardware(&one.run.environment),
-        threads: one.run.environment.threads,
-        revision: revision(&one.run.environment),
-        value: one.value.value,
-        lo: one.value.lo,
-        hi: one.value.hi,
-        n: one.value.n,
         floor_multiple: one.floor_multiple,
-        base_case: base.case.to_string(),
-        base_run: name(base),
-        base_hardware: hardware(&base.run.environment),
-        base_threads: base.run.environment.threads,
-        base_revision: revision(&base.run.environment),
-        base_value: base.value.value,
-        base_lo: base.value.lo,
-        base_hi: base.value.hi,
-        base_n: base.value.n,
         base_floor_multiple: base.floor_multiple,
         ratio: ratio.map(|ratio| ratio.value),
         ratio_lo: ratio.map(|ratio| ratio.lo),
@@ -113,18 +114,62 @@ fn row(found: &Versus<'_>) -> Row {
         paired: comparison.map(|c| c.pairing == Pairing::Rounds),
         aa_band: comparison.and_then(|c| c.aa_band),
         verdict: comparison.map(|c| verdict(*metric, c.verdict)),
+        ..sides
     }
 }
 
-fn name(measured: &Measured<'_>) -> String {
-    clean(&measured.run.name())
+fn gap(Gap { metric, one, base }: &Gap<'_>) -> Row {
+    let value = |side: &Side<'_>| side.found.as_ref().ok().copied();
+    let wanting = |side: &Side<'_>| side.found.as_ref().err().map(wanting).unwrap_or_default();
+    let sides = sides(*metric, (one.run, &one.case, value(one)), (base.run, &base.case, value(base)));
+    Row { wanting: wanting(one), base_wanting: wanting(base), ..sides }
 }
 
-fn csv(found: &[Versus<'_>]) -> Result<String> {
+/// What is known of both sides without comparing them.
+fn sides(
+    metric: Metric,
+    (run, case, value): (&Run, &Case, Option<Estimate>),
+    (base_run, base_case, base): (&Run, &Case, Option<Estimate>),
+) -> Row {
+    let (environment, base_environment) = (&run.environment, &base_run.environment);
+    Row {
+        case: case.to_string(),
+        metric: metric.name(),
+        run: clean(&run.name()),
+        hardware: hardware(environment),
+        threads: environment.threads,
+        revision: revision(environment),
+        value: value.map(|value| value.value),
+        lo: value.map(|value| value.lo),
+        hi: value.map(|value| value.hi),
+        n: value.map(|value| value.n),
+        base_case: base_case.to_string(),
+        base_run: clean(&base_run.name()),
+        base_hardware: hardware(base_environment),
+        base_threads: base_environment.threads,
+        base_revision: revision(base_environment),
+        base_value: base.map(|base| base.value),
+        base_lo: base.map(|base| base.lo),
+        base_hi: base.map(|base| base.hi),
+        base_n: base.map(|base| base.n),
+        differences: if std::ptr::eq(run, base_run) { String::new() } else { differing(base_run, run) },
+        ..Row::default()
+    }
+}
+
+/// `missing`, `failed: out of memory`
+fn wanting(wanting: &Wanting) -> String {
+    match wanting {
+        Wanting::Missing => "missing".into(),
+        Wanting::Failed(error) => format!("failed: {}", clean(error)),
+        Wanting::Otherwise => "of another protocol".into(),
+    }
+}
+
+fn csv(rows: Vec<Row>) -> Result<String> {
     let failed = |e: String| Error::Input(format!("the comparison cannot be written as CSV: {e}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
-    for found in found {
-        let mut row = row(found);
+    for mut row in rows {
         let texts = [
             &mut row.run,
             &mut row.hardware,
@@ -132,6 +177,9 @@ fn csv(found: &[Versus<'_>]) -> Result<String> {
             &mut row.base_run,
             &mut row.base_hardware,
             &mut row.base_revision,
+            &mut row.wanting,
+            &mut row.base_wanting,
+            &mut row.differences,
         ];
         texts.into_iter().for_each(|text| *text = harmless(text));
         writer.serialize(row).map_err(|e| failed(e.to_string()))?;
@@ -150,7 +198,7 @@ fn harmless(text: &str) -> String {
     }
 }
 
-fn cells(found: &[Versus<'_>]) -> TextTable {
+fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>]) -> TextTable {
     let header = vec![
         "case",
         "value",
@@ -169,36 +217,44 @@ fn cells(found: &[Versus<'_>]) -> TextTable {
         "its hardware",
         "its revision",
     ];
-    let across = found.iter().any(|v| !std::ptr::eq(v.one.run, v.base.run));
+    let compared = found.iter().map(|v| (v.one.run, v.base.run));
+    let mut pairs = compared.chain(gaps.iter().map(|gap| (gap.one.run, gap.base.run)));
+    let across = pairs.any(|(one, base)| !std::ptr::eq(one, base));
     let shown = if across { header.len() } else { header.len() - 3 };
-    let rows = found.iter().map(|v| human(v)[..shown].to_vec()).collect();
+    let rows = found.iter().map(human).chain(gaps.iter().map(human_gap));
+    let rows = rows.map(|row| row[..shown].to_vec()).collect();
     TextTable { header: header[..shown].to_vec(), rows, words: &[0, 1, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15] }
 }
 
 fn human(found: &Versus<'_>) -> Vec<String> {
     let Versus { metric, one, base, comparison, .. } = found;
-    let value = |m: &Measured<'_>| Quantity::of(metric.unit()).show_estimate(m.value);
-    let floor = |m: &Measured<'_>| m.floor_multiple.map(|x| Quantity::Tokens.show(x)).unwrap_or_default();
+    let side = |m: &Measured<'_>| {
+        let floor = m.floor_multiple.map(|x| Quantity::Tokens.show(x)).unwrap_or_default();
+        [m.case.to_string(), Quantity::of(metric.unit()).show_estimate(m.value), m.value.n.to_string(), floor]
+    };
     let ratio = comparison.map(|c| {
         let mark = if c.pairing == Pairing::Unpaired { " †" } else { "" };
         format!("{}{mark}", Quantity::Tokens.show_estimate(c.ratio))
     });
-    let origin = |m: &Measured<'_>| [name(m), hardware(&m.run.environment), revision(&m.run.environment)];
-    let mut cells = vec![
-        one.case.to_string(),
-        value(one),
-        one.value.n.to_string(),
-        floor(one),
-        base.case.to_string(),
-        value(base),
-        base.value.n.to_string(),
-        floor(base),
-        ratio.unwrap_or_default(),
-        comparison.map(|c| verdict(*metric, c.verdict).to_string()).unwrap_or_default(),
-    ];
-    cells.extend(origin(one));
-    cells.extend(origin(base));
-    cells
+    let verdict = comparison.map(|c| verdict(*metric, c.verdict).to_string());
+    let judged = [ratio.unwrap_or_default(), verdict.unwrap_or_default()];
+    [&side(one)[..], &side(base), &judged, &origin(one.run), &origin(base.run)].concat()
+}
+
+fn human_gap(Gap { metric, one, base }: &Gap<'_>) -> Vec<String> {
+    let side = |side: &Side<'_>| {
+        let (value, n) = match &side.found {
+            Ok(value) => (Quantity::of(metric.unit()).show_estimate(*value), value.n.to_string()),
+            Err(why) => (wanting(why), String::new()),
+        };
+        [side.case.to_string(), value, n, String::new()]
+    };
+    let judged = [String::new(), "not compared".into()];
+    [&side(one)[..], &side(base), &judged, &origin(one.run), &origin(base.run)].concat()
+}
+
+fn origin(run: &Run) -> [String; 3] {
+    [clean(&run.name()), hardware(&run.environment), revision(&run.environment)]
 }
 
 #[cfg(test)]

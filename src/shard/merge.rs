@@ -14,7 +14,8 @@ use crate::analysis::MIN_ROUNDS;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{
-    Bandwidth, Environment, EqualityRow, LedgerRow, Merged, MergedSample, Metric, Part, Round, Run, Sample,
+    differences, refused_and_said, Bandwidth, Environment, EqualityRow, LedgerRow, Merged, MergedSample,
+    Metric, Origin, Part, Round, Run, Sample, Use,
 };
 use crate::strategy::Strategy;
 
@@ -30,6 +31,8 @@ pub struct Merge {
     pub ledger: Vec<LedgerRow>,
     /// What was planned and is not there, in words.
     pub missing: Vec<String>,
+    /// In what the parts differ besides, in words.
+    pub notes: Vec<String>,
 }
 
 /// What is taken from one attempt as a whole: the case that stands for it, at position 0 for whole decodes.
@@ -64,11 +67,20 @@ impl Found<'_> {
     }
 }
 
+const NO_SAMPLES: &str = "the run has no samples";
+
 /// # Errors
-/// When a run is no shard's, or differs from the others in what makes numbers comparable: names what.
+/// When a run is no shard's, has no samples although it ended, or differs from the others in what makes numbers comparable: names what.
 pub fn merge(runs: &[Run]) -> Result<Merge> {
     let parts = runs.iter().map(parts).collect::<Result<Vec<_>>>()?;
-    comparable(runs)?;
+    let mut notes = comparable(runs)?;
+    // one that was killed at once holds nothing yet; one that ended holds less than it did
+    for Run { path, environment, .. } in runs.iter().filter(|run| run.samples.is_empty()) {
+        match environment.finished_utc {
+            Some(_) => return Err(Error::file(path, NO_SAMPLES)),
+            None => notes.push(format!("{}: {NO_SAMPLES}", path.display())),
+        }
+    }
     let mut units: BTreeMap<UnitOfWork, Vec<Found<'_>>> = BTreeMap::new();
     for (given, (run, parts)) in runs.iter().zip(&parts).enumerate() {
         for (sample, part) in run.samples.iter().zip(origins(run, parts)?) {
@@ -94,10 +106,13 @@ pub fn merge(runs: &[Run]) -> Result<Merge> {
         equality.extend(run.equality.iter().filter(|row| unit(&row.case, Round::Single) == unit_of).cloned());
         ledger.extend(run.ledger.iter().filter(|row| unit(&row.case, Round::Single) == unit_of).cloned());
     }
+    if samples.is_empty() {
+        return Err(Error::file(&runs[0].path, NO_SAMPLES));
+    }
     let (plan, merged) = plan(runs, parts.concat())?;
     let missing = missing(&plan, &samples);
     let environment = environment(runs, merged, missing.is_empty());
-    Ok(Merge { environment, samples, equality, ledger, missing })
+    Ok(Merge { environment, samples, equality, ledger, missing, notes })
 }
 
 /// The parts that a run holds: itself, or those it was merged from.
@@ -131,33 +146,31 @@ fn origins<'a>(run: &Run, parts: &'a [Part]) -> Result<Vec<&'a Part>> {
     })
 }
 
-/// What makes numbers comparable is the same in all.
-fn comparable(runs: &[Run]) -> Result<()> {
+/// What makes numbers comparable is the same in all; returns what else differs.
+fn comparable(runs: &[Run]) -> Result<Vec<String>> {
     let Some((first, others)) = runs.split_first() else {
         return Err(Error::Input("no run to merge".into()));
     };
-    let known = |e: &Environment| e.gpu.is_some();
-    // shards without a case on a GPU name none, and agree with every one that does
-    let gpu = runs.iter().find(|run| known(&run.environment));
-    for run in others {
-        let mut was = first.environment.clone();
-        let mut now = run.environment.clone();
-        was.gpu = gpu.and_then(|gpu| gpu.environment.gpu.clone());
-        now.gpu = now.gpu.or(was.gpu.clone());
-        let mut differences = was.differences(&now);
-        if was.emulated != now.emulated {
-            differences.push("an emulated device in one of them only".into());
-        }
+    let mut notes = Vec::new();
+    for (earlier, run) in (1..).zip(others) {
+        let (mut was, mut now) = (first.environment.clone(), run.environment.clone());
+        // shards without a case on a GPU name none, and agree with every one that does
+        was.gpu = now.gpu.as_ref().and(runs[..earlier].iter().find_map(|run| run.environment.gpu.clone()));
+        now.gpu = was.gpu.as_ref().and(now.gpu);
+        let was = Origin { environment: &was, samples: &first.samples };
+        let unmet = differences(Use::Merge, was, Origin { environment: &now, samples: &run.samples });
+        let [mut refused, said] = refused_and_said(&unmet);
         let (was, now) = (plan_of(first), plan_of(run));
         if was != now {
-            differences.push(format!("plan: {}, now {}", was.0, now.0));
+            refused.push(format!("plan: {}, now {}", was.0, now.0));
         }
-        if !differences.is_empty() {
-            let what = format!("cannot be merged with {}: {}", first.path.display(), differences.join("; "));
+        if !refused.is_empty() {
+            let what = format!("cannot be merged with {}: {}", first.path.display(), refused.join("; "));
             return Err(Error::file(&run.path, what));
         }
+        notes.extend(said.iter().map(|said| format!("{}: {said}", run.path.display())));
     }
-    Ok(())
+    Ok(notes)
 }
 
 /// The plan's name and its filter.

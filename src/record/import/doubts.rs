@@ -25,6 +25,9 @@ pub(super) fn check(source: &Path, files: &Files) -> Result<()> {
         cells(&source.join(name), bytes)?;
     }
     let run = Run::of_files(source, files)?;
+    if run.samples.is_empty() {
+        return Err(Error::file(source, "the run has no samples"));
+    }
     let json = serde_json::to_value(&run.environment).expect("it was read from JSON");
     texts("", &json).and_then(|()| provenance(&run.environment)).map_err(of_file(environment::FILE))?;
     run.samples.iter().try_for_each(sample).map_err(of_file(Sample::FILE))?;

@@ -186,6 +186,20 @@ fn a_torn_line_is_left_out_and_said() {
     assert!(fs::read(run.path.join(SAMPLES)).unwrap().ends_with(b"\n"));
 }
 
+/// Without a table, without a row, and with the line ends of an old Macintosh, whose rows are none here.
+#[test]
+fn a_run_without_samples_is_refused() {
+    refuses("the run has no samples", |files| drop(files.remove(SAMPLES)));
+    for end in ["", "\n", "\r"] {
+        refuses("the run has no samples", |files| {
+            let text = String::from_utf8(files[SAMPLES].clone()).unwrap();
+            let header = text.lines().next().unwrap().to_string();
+            let text = if end == "\r" { text.replace('\n', "\r") } else { header + end };
+            files.insert(SAMPLES, text.into_bytes());
+        });
+    }
+}
+
 #[test]
 fn a_run_without_provenance_is_refused() {
     refuses("no environment.json in it", |files| drop(files.remove(ENVIRONMENT)));

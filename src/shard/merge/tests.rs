@@ -30,7 +30,7 @@ fn attempt_with(
     let place = Place { shard, of: SHARDS }.to_string();
     let mut environment = Environment::collect(1, 1);
     (environment.git_revision, environment.git_dirty) = (Some("4567".into()), Some(false));
-    environment.cpu_model = Some("one".into());
+    (environment.cpu_model, environment.allocator) = (Some("one".into()), Some("one".into()));
     environment.started_utc = format!("2026-01-01T00:0{attempt}:0{shard}Z");
     environment.sharding =
         Some(Sharding { shard: place, attempt, plan: plan.id(), filter: Some(FILTER.into()) });
@@ -192,7 +192,11 @@ fn of_unfinished_attempts_each_group_is_taken_from_one() {
 #[test]
 fn runs_that_are_not_comparable_are_refused_by_what_differs() {
     type Change = fn(&mut Environment);
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Change); 14] = [
+        ("cores: ", |e| e.physical_cores = Some(96)),
+        ("kernel: ", |e| e.kernel = Some("3.10.0".into())),
+        ("compiler: ", |e| e.rustc = Some("rustc 1.70.0".into())),
+        ("memory: ", |e| e.memory_bytes = Some(1 << 30)),
         ("revision: ", |e| e.git_revision = Some("0123".into())),
         ("uncommitted changes: none, now some", |e| e.git_dirty = Some(true)),
         ("seed: 1, now 2", |e| e.seed = 2),
@@ -200,7 +204,7 @@ fn runs_that_are_not_comparable_are_refused_by_what_differs() {
         ("CPU: ", |e| e.cpu_model = Some("another".into())),
         ("tool version: ", |e| e.tool_version = "9.9.9".into()),
         ("plan: ", |e| e.sharding.as_mut().unwrap().plan = "0".into()),
-        ("emulated device", |e| e.emulated = true),
+        ("emulated device: no, now yes", |e| e.emulated = true),
         ("no part of a plan", |e| e.sharding = None),
         ("of none of the parts it names", |e| {
             let Sharding { plan, filter, .. } = e.sharding.clone().unwrap();
@@ -216,7 +220,9 @@ fn runs_that_are_not_comparable_are_refused_by_what_differs() {
         let error = merged(&parts).map(|_| ()).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains(wanted), "{error} should say {wanted}");
     }
-    let unknown: [(&str, Change); 3] = [
+    let unknown: [(&str, Change); 5] = [
+        ("kernel: unknown, now unknown", |e| e.kernel = None),
+        ("memory: unknown, now unknown", |e| e.memory_bytes = None),
         ("revision: unknown, now unknown", |e| e.git_revision = None),
         ("uncommitted changes: unknown, now unknown", |e| e.git_dirty = None),
         ("CPU: unknown, now unknown", |e| e.cpu_model = None),
