@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use decode_bench::error::Result;
+use decode_bench::harmless;
 use decode_bench::record::{self, Imported, Run};
 
 use super::print;
@@ -37,7 +38,7 @@ pub fn run(args: Args) -> Result<()> {
     for note in &run.notes {
         let _ = writeln!(std::io::stderr(), "note: {note}");
     }
-    print(&format!("{how} {}: {}\n", run.path.display(), described(&run)))
+    print(&format!("{how} {}: {}\n", harmless::path(&run.path), described(&run)))
 }
 
 fn described(run: &Run) -> String {

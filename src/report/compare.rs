@@ -4,9 +4,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::cells::TextTable;
-use crate::analysis::provenance::{clean, hardware, revision};
+use crate::analysis::provenance::{hardware, revision};
 use crate::analysis::{Measured, Pairing, Verdict, Versus};
 use crate::error::{Error, Result};
+use crate::harmless;
 use crate::record::{Metric, Unit};
 use crate::units::Quantity;
 
@@ -117,7 +118,7 @@ fn row(found: &Versus<'_>) -> Row {
 }
 
 fn name(measured: &Measured<'_>) -> String {
-    clean(&measured.run.name())
+    harmless::name(&measured.run.name())
 }
 
 fn csv(found: &[Versus<'_>]) -> Result<String> {
@@ -133,21 +134,11 @@ fn csv(found: &[Versus<'_>]) -> Result<String> {
             &mut row.base_hardware,
             &mut row.base_revision,
         ];
-        texts.into_iter().for_each(|text| *text = harmless(text));
+        texts.into_iter().for_each(|text| *text = harmless::spreadsheet_cell(text));
         writer.serialize(row).map_err(|e| failed(e.to_string()))?;
     }
     let bytes = writer.into_inner().map_err(|e| failed(e.to_string()))?;
     String::from_utf8(bytes).map_err(|e| failed(e.to_string()))
-}
-
-/// A spreadsheet takes a cell that begins like this for a formula, and would run what a file from
-/// elsewhere says; an apostrophe makes it text.
-fn harmless(text: &str) -> String {
-    let text = text.trim_start();
-    match text.starts_with(['=', '+', '-', '@']) {
-        true => format!("'{text}"),
-        false => text.to_string(),
-    }
 }
 
 fn cells(found: &[Versus<'_>]) -> TextTable {
@@ -199,17 +190,4 @@ fn human(found: &Versus<'_>) -> Vec<String> {
     cells.extend(origin(one));
     cells.extend(origin(base));
     cells
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    proptest::proptest! {
-        #[test]
-        fn no_cell_begins_a_formula(text in "[=+@ \t-]{0,4}.{0,8}") {
-            let cell = harmless(&clean(&text));
-            proptest::prop_assert!(!cell.trim_start().starts_with(['=', '+', '-', '@']), "{cell:?}");
-        }
-    }
 }
