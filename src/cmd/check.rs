@@ -213,7 +213,7 @@ fn check(page: &str, quote: &Quote, runs: &[Hashed<'_>], results: &Path) -> Resu
         let both = other.as_ref().map(|other| format!("+{other}")).unwrap_or_default();
         let results = results.display();
         let what = format!(
-            "no run in {results} has the rows sha256:{hash}{both}: it is not here, or its rows were changed"
+            "no run has the rows sha256:{hash}{both}: it is not in {results}, or its rows were changed"
         );
         Error::file(format!("{page}:{line}"), what)
     })
