@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::harmless::acts;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -116,8 +118,8 @@ pub fn one_line(message: &str) -> String {
 }
 
 fn shown(c: char) -> impl Iterator<Item = char> {
-    let escaped = c.is_control().then(|| c.escape_default());
-    let plain = (!c.is_control()).then_some(c);
+    let escaped = acts(c).then(|| c.escape_default());
+    let plain = (!acts(c)).then_some(c);
     escaped.into_iter().flatten().chain(plain)
 }
 

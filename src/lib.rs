@@ -75,7 +75,7 @@
 //! so, and no two files of one folder need each other.
 //!
 //! ```text
-//! error, files                 errors, whole files
+//! harmless, error, files       what others wrote, made safe to show; errors, whole files
 //! strategy, case               the names of what is compared
 //! backend                      the operations: cpu, cuda
 //! cache                        the state that layers keep, under each strategy
@@ -100,6 +100,7 @@ pub mod cost;
 pub mod decoding;
 pub mod error;
 pub mod files;
+pub mod harmless;
 pub mod layer;
 pub mod measure;
 pub mod model;

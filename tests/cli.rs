@@ -966,6 +966,7 @@ fn a_run_to_set_against_another_must_be_one() {
     let folder = run_folder();
     let run = folder.path().to_str().unwrap();
     refused(&["plot", run, "--with", "no/such/run"], &["no/such/run: no results folder"]);
+    refused(&["plot", run, "--with", run], &["no run of `compile`: it has no compile times"]);
 }
 
 #[test]

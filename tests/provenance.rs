@@ -168,7 +168,7 @@ fn decode(checkout: &Path, results: &Path, change: impl FnOnce(&mut Command)) ->
 
 fn cite(run: &Run, more: &[&str]) -> Output {
     let mut command = Command::new(common::program());
-    command.args(["cite", CASE, "--run"]).arg(&run.path).arg("--allow-dirty").args(more);
+    command.args(["cite", CASE, "--run"]).arg(&run.path).args(["--allow-dirty", "--allow-debug"]).args(more);
     command.output().unwrap()
 }
 

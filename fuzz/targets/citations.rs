@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use decode_bench::analysis::{citation, rows, Citation};
+use decode_bench::analysis::{citation, rows};
 use decode_bench::record::Run;
-use decode_bench::report::check::{claims, quotes};
+use decode_bench::report::check::{quotes, unfinished, Forms};
 use libfuzzer_sys::fuzz_target;
 
 static RUN: LazyLock<Run> = LazyLock::new(|| {
@@ -14,13 +14,14 @@ static RUN: LazyLock<Run> = LazyLock::new(|| {
     Run::open(&results.join("2026-11-22T08-26-48Z-intel-xeon-2c")).expect("a committed run")
 });
 
-static CITATION: LazyLock<Citation<'static>> = LazyLock::new(|| {
+static FORMS: LazyLock<Forms> = LazyLock::new(|| {
     let of = |(case, metric)| citation(&RUN, case, metric, None).ok();
-    rows(&RUN).into_keys().find_map(of).expect("a figure in the run")
+    Forms::of(&rows(&RUN).into_keys().find_map(of).expect("a figure in the run"))
 });
 
 fuzz_target!(|text: &str| {
     for quote in &quotes(text) {
-        claims(quote, &CITATION);
+        FORMS.faults(quote);
     }
+    unfinished(text);
 });

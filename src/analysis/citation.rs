@@ -21,7 +21,6 @@ pub struct Citation<'a> {
     pub metric: Metric,
     /// One repetition, in the metric's unit.
     pub value: Estimate,
-    /// Whether it is a step of whole decodes, and not one from a copy of a session.
     /// How the samples were taken.
     pub protocol: Protocol,
     /// [`rows_hash`] of the rows behind the figure: 16 hexadecimal digits.
@@ -42,10 +41,12 @@ pub struct Other {
 }
 
 /// # Errors
-/// When the run has no such case, naming the nearest; when no ratio can be formed.
+/// When the run has no such case, naming the nearest; when a sample of it failed, or its logits are not naive's; when
+/// no ratio can be formed.
 pub fn citation<'a>(run: &'a Run, case: Case, metric: Metric, other: Option<Case>) -> Result<Citation<'a>> {
     let all = rows(run);
     let samples = |case: Case| {
+        sound(run, &case, metric)?;
         all.get(&(case, metric)).ok_or_else(|| {
             let known = all.keys().filter(|(_, m)| *m == metric).map(|(case, _)| case.to_string());
             Error::Unknown { kind: "case", name: case.to_string(), known: known.collect() }
@@ -69,6 +70,30 @@ pub fn citation<'a>(run: &'a Run, case: Case, metric: Metric, other: Option<Case
     let value = series.median().ok_or_else(|| Error::file(&run.path, "no samples"))?;
     let (protocol, hash) = (series.protocol(), rows_hash(run, mine));
     Ok(Citation { run, case, metric, value, protocol, hash, other: other.map(against).transpose()? })
+}
+
+/// # Errors
+/// When the run itself says that the case has no figure.
+fn sound(run: &Run, case: &Case, metric: Metric) -> Result<()> {
+    let refused = |what: String| Err(Error::file(&run.path, format!("{case} has no figure to cite: {what}")));
+    let failed = run.samples.iter().filter(|sample| sample.case == *case && sample.metric == metric);
+    if let Some(error) = failed.filter_map(|sample| sample.error.as_ref()).next() {
+        return refused(format!("a sample of its {metric} failed: {error}"));
+    }
+    let mut compared = run.equality.iter().filter(|row| row.case.at(1) == case.at(1));
+    let unequal = compared
+        .find(|row| row.error.is_some() || row.max_rel.is_some_and(|difference| difference > row.tolerance));
+    match unequal {
+        None => Ok(()),
+        Some(row) => {
+            let larger = || format!("they differ by more than {:e} of the largest", row.tolerance);
+            let how = row.error.clone().unwrap_or_else(larger);
+            refused(format!(
+                "its logits at position {} are not known to be naive's: {how}",
+                row.case.position
+            ))
+        }
+    }
 }
 
 fn series(rows: &[&Sample]) -> Series {
@@ -108,7 +133,8 @@ pub fn rows_hash(run: &Run, rows: &[&Sample]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::synthetic;
+    use crate::record::{synthetic, Round};
+    use crate::strategy::Strategy;
 
     #[test]
     fn another_row_or_another_origin_is_another_hash() {
@@ -129,5 +155,44 @@ mod tests {
         }
         elsewhere.environment.git_dirty = Some(true);
         assert_ne!(hash(&elsewhere), same);
+    }
+
+    #[test]
+    fn what_failed_or_differs_has_no_figure() {
+        let case: Case = "transformer-toy/padded/cpu/b1/t256".parse().unwrap();
+        let sound = synthetic::run(6);
+        let refused = |change: &dyn Fn(&mut Run)| {
+            let mut run = sound.clone();
+            change(&mut run);
+            let alone = citation(&run, case, Metric::StepNs, None);
+            let beside = citation(&run, case.under(Strategy::Concat), Metric::StepNs, Some(case));
+            assert_eq!(alone.as_ref().err().map(Error::to_string), beside.err().map(|e| e.to_string()));
+            alone.err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refused(&|_| {}), "");
+        let failed = |run: &mut Run| {
+            run.samples.push(Sample::failed(case, Metric::StepNs, Round::Interleaved(3), "no memory"));
+        };
+        assert!(refused(&failed).ends_with("a sample of its step_ns failed: no memory"));
+        let row = |run: &Run, at: usize| run.equality.iter().position(|row| row.case == case.at(at)).unwrap();
+        for at in [256, 64] {
+            let differs = |run: &mut Run| {
+                let row = row(run, at);
+                run.equality[row].error = Some("entry 0 logit 1 is 2 and naive's is 3".into());
+            };
+            assert!(
+                refused(&differs).contains(&format!("position {at} are not known to be naive's: entry 0"))
+            );
+            let large = |run: &mut Run| {
+                let row = row(run, at);
+                run.equality[row].max_rel = Some(2e-4);
+            };
+            assert!(refused(&large).ends_with("they differ by more than 1e-4 of the largest"));
+        }
+        let other = |run: &mut Run| {
+            let concat = run.equality.iter_mut().find(|row| row.case.strategy == Strategy::Bounded);
+            concat.unwrap().error = Some("of another strategy".into());
+        };
+        assert_eq!(refused(&other), "");
     }
 }

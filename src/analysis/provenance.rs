@@ -2,40 +2,32 @@
 
 use std::fmt::Write;
 
+use crate::harmless::{name, words};
 use crate::record::{differences, Environment, Run, Use};
 
 /// Two lines under a figure: on what, and with what.
 pub fn provenance(environment: &Environment) -> Vec<String> {
     let Environment { tool_version, seed, started_utc, .. } = environment;
-    let date = clean(&started_utc.replace('T', " ").replace('Z', " UTC"));
+    let date = name(&started_utc.replace('T', " ").replace('Z', " UTC"));
     vec![
         hardware(environment),
         format!(
             "decode-bench {}, {}; {date}; weights from seed {seed}",
-            clean(tool_version),
+            name(tool_version),
             revision(environment)
         ),
     ]
 }
 
-/// What a file says, as words on one line: no control characters, no markup, no more than a name needs.
-pub(crate) fn clean(text: &str) -> String {
-    harmless(text).take(80).collect()
-}
-
-fn harmless(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.chars().map(|c| if c.is_control() || "<>`|".contains(c) { ' ' } else { c })
-}
-
 /// In what the runs of two figures differ, `profile: debug, opt-level 0, now release, opt-level 3; ..`, or nothing.
 pub(crate) fn differing(was: &Run, now: &Run) -> String {
     let differences = differences(Use::Compare, was, now);
-    let words: Vec<String> = differences.iter().map(|what| harmless(&what.to_string()).collect()).collect();
-    words.join("; ")
+    let all: Vec<String> = differences.iter().map(|what| words(&what.to_string())).collect();
+    all.join("; ")
 }
 
 pub(crate) fn hardware(environment: &Environment) -> String {
-    let mut text = clean(environment.cpu_model.as_deref().unwrap_or("unknown CPU"));
+    let mut text = name(environment.cpu_model.as_deref().unwrap_or("unknown CPU"));
     if let Some(cores) = environment.physical_cores {
         let _ = write!(text, ", {}", counted(cores, "core"));
     }
@@ -48,18 +40,20 @@ pub(crate) fn hardware(environment: &Environment) -> String {
     }
     let gpu = environment.gpu.as_ref();
     match gpu.map(|gpu| (&gpu.name, &gpu.nvrtc)) {
-        Some((Some(gpu), _)) => format!("{text}; {}", clean(gpu)),
-        Some((None, Some(nvrtc))) => format!("{text}; NVRTC {}, no GPU", clean(nvrtc)),
+        Some((Some(gpu), _)) => format!("{text}; {}", name(gpu)),
+        Some((None, Some(nvrtc))) => format!("{text}; NVRTC {}, no GPU", name(nvrtc)),
         _ => text,
     }
 }
 
 pub(crate) fn revision(environment: &Environment) -> String {
-    let revision = environment.git_revision.as_deref().map(|r| clean(r).chars().take(12).collect::<String>());
-    let Some(revision) = revision else { return "unknown revision".into() };
+    let revision = environment.git_revision.as_deref().map(|r| name(r).chars().take(12).collect::<String>());
+    let built = environment.unoptimised().map(|profile| format!(", NOT OPTIMISED ({})", name(profile)));
+    let built = built.unwrap_or_default();
+    let Some(revision) = revision else { return format!("unknown revision{built}") };
     let dirty = if environment.git_dirty == Some(true) { " with uncommitted changes" } else { "" };
     let doubt = environment.doubtful_revision().map_or("", |_| " (in doubt)");
-    format!("revision {revision}{dirty}{doubt}")
+    format!("revision {revision}{dirty}{doubt}{built}")
 }
 
 /// `1 core`, `2 cores`

@@ -11,9 +11,10 @@ use decode_bench::analysis::{citation, rows, rows_hash, Citation};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::files::write_atomically;
+use decode_bench::harmless;
 use decode_bench::record::{Metric, Run};
 use decode_bench::report::blocks::{blocks, replace, Block};
-use decode_bench::report::check::{claims, quotes, Quote};
+use decode_bench::report::check::{quotes, unfinished, Fault, Forms, Quote};
 use decode_bench::report::cite::sentence;
 
 use super::{print, runs_under, Cli, Verb};
@@ -26,7 +27,8 @@ use super::{print, runs_under, Cli, Verb};
 ///   <!-- decode-bench:end -->
 ///
 /// It is made again and compared as a whole. Of a citation, as `cite` prints it, the samples are found again by
-/// their hash, and each number is compared. Exits with 1 if something does not follow, with 2 if a run is missing.
+/// their hash; from these the citation is made again and compared as a whole, too: white space is free, a figure may
+/// be rounded further. Exits with 1 if something does not follow, with 2 if a run is missing.
 #[derive(clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -43,43 +45,50 @@ pub struct Args {
     /// Make the tables of these files again and write them into the files
     #[arg(long)]
     update: bool,
-    /// Folder of the runs that are cited
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    results: PathBuf,
+    /// Folder of the runs; a run that a table names is then the one of its name in there, wherever the table has it
+    /// [default: results for citations, and for tables what they say]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
 }
 
 /// The largest text that is read.
 const MOST_BYTES: u64 = 16 << 20;
 
 pub fn run(args: Args) -> Result<()> {
+    let folder = args.results.as_deref();
     if args.update {
         // all are made before one is written
-        let pages = args.texts.iter().map(|path| updated(Path::new(path))).collect::<Result<Vec<_>>>()?;
+        let pages =
+            args.texts.iter().map(|path| updated(Path::new(path), folder)).collect::<Result<Vec<_>>>()?;
         return pages.into_iter().flatten().try_for_each(|(path, page)| {
             write_atomically(&path, page.as_bytes())?;
-            print(&format!("{}: updated\n", path.display()))
+            print(&format!("{}: updated\n", harmless::path(&path)))
         });
     }
     let texts =
         args.texts.iter().map(|argument| Ok((argument, text(argument)?))).collect::<Result<Vec<_>>>()?;
     let cites = texts.iter().any(|(_, text)| !quotes(text).is_empty());
-    let runs = if cites { runs_under(&args.results)? } else { Vec::new() };
+    let results = folder.unwrap_or(Path::new("results"));
+    let runs = if cites { runs_under(results)? } else { Vec::new() };
     let hashed: Vec<Hashed<'_>> = runs.iter().map(Hashed::of).collect();
     let mut wrong = Vec::new();
     for (argument, text) in &texts {
         let (quotes, blocks) = (quotes(text), blocks(text).map_err(|e| Error::file(argument, e))?);
-        if quotes.is_empty() && blocks.is_empty() {
+        let unfinished = unfinished(text);
+        if quotes.is_empty() && blocks.is_empty() && unfinished.is_empty() {
             let what = format!(
                 "{argument}: no table and no citation: nothing like sha256:0123456789abcdef is in it"
             );
             return Err(Error::Input(what));
         }
         for block in &blocks {
-            wrong.extend(check_table(argument, block)?);
+            wrong.extend(check_table(argument, block, folder)?);
         }
+        let page = if text == *argument { "the text".into() } else { harmless::line(argument) };
         for quote in &quotes {
-            wrong.extend(check(quote, &hashed, &args.results)?);
+            wrong.extend(said(&page, &check(&page, quote, &hashed, results)?)?);
         }
+        wrong.extend(said(&page, &unfinished)?);
     }
     match wrong.is_empty() {
         true => Ok(()),
@@ -92,23 +101,23 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// Says whether the table follows; returns what does not.
-fn check_table(page: &str, block: &Block) -> Result<Option<String>> {
-    let made = made(page, block)?;
+fn check_table(page: &str, block: &Block, folder: Option<&Path>) -> Result<Option<String>> {
+    let made = made(page, block, folder)?;
     let place = format!("{page}:{}", block.line);
     let (made, stands) = (made.trim(), block.content.as_str());
     if made == stands {
-        print(&format!("{place}: the table follows from `{}`\n", block.command))?;
+        print(&format!("{place}: the table follows from `{}`\n", harmless::line(&block.command)))?;
         return Ok(None);
     }
     let same = made.lines().zip(stands.lines()).take_while(|(made, stands)| made == stands).count();
     let [made, stands] = [made, stands].map(|text| text.lines().nth(same).unwrap_or("nothing"));
-    let said = format!("{place}: `{stands}`, and `{}` says `{made}`", block.command);
+    let said = harmless::line(&format!("{place}: `{stands}`, and `{}` says `{made}`", block.command));
     print(&format!("{said}\n"))?;
     Ok(Some(said))
 }
 
-/// What the block's command prints now.
-fn made(page: &str, block: &Block) -> Result<String> {
+/// What the block's command prints now, with the runs of a folder or with those that it names.
+fn made(page: &str, block: &Block, folder: Option<&Path>) -> Result<String> {
     let wrong = |what: &dyn std::fmt::Display| {
         Error::file(
             page,
@@ -118,22 +127,22 @@ fn made(page: &str, block: &Block) -> Result<String> {
     let words = shlex::split(&block.command).ok_or_else(|| wrong(&"a quote is not closed"))?;
     let line = std::iter::once("decode-bench".to_string()).chain(words);
     let made = match Cli::try_parse_from(line).map_err(|e| wrong(&e))?.verb {
-        Verb::Report(args) => super::report::text(&args),
-        Verb::Cmp(args) => super::cmp::text(&args),
+        Verb::Report(args) => super::report::text(&args.of_runs_in(folder)),
+        Verb::Cmp(args) => super::cmp::text(&args.of_runs_in(folder)),
         _ => Err(Error::Input("a table is made by `report` or `cmp`".into())),
     };
     made.map_err(|e| wrong(&e))
 }
 
 /// The page with what its commands print now, if that differs.
-fn updated(path: &Path) -> Result<Option<(PathBuf, String)>> {
+fn updated(path: &Path, folder: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
     let name = path.display().to_string();
     let page = read(path)?;
     let found = blocks(&page).map_err(|e| Error::file(path, e))?;
     if found.is_empty() {
         return Err(Error::file(path, "no table: no line begins with <!-- decode-bench:begin"));
     }
-    let contents = found.iter().map(|block| made(&name, block)).collect::<Result<Vec<_>>>()?;
+    let contents = found.iter().map(|block| made(&name, block, folder)).collect::<Result<Vec<_>>>()?;
     let mut new = replace(&page, &contents)?;
     if page.contains("\r\n") {
         new = new.replace('\n', "\r\n");
@@ -183,31 +192,39 @@ fn bounded(from: impl Read, path: &Path) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
-/// Prints what the quote says and whether it follows; returns what does not.
-fn check(quote: &Quote, runs: &[Hashed<'_>], results: &Path) -> Result<Vec<String>> {
-    let found = runs.iter().find_map(|run| run.find(quote));
-    let citation = found.ok_or_else(|| {
-        let Quote { hash, other, .. } = quote;
+/// In what the quote is not what follows from its rows; if it is, that is printed.
+fn check(page: &str, quote: &Quote, runs: &[Hashed<'_>], results: &Path) -> Result<Vec<Fault>> {
+    let Quote { hash, other, line, .. } = quote;
+    let found = runs.iter().filter_map(|run| run.find(quote)).collect::<Result<Vec<_>>>()?;
+    let alone = quote.text.trim().is_empty();
+    let mut nearest = None;
+    // the same rows may be there under several names
+    for citation in &found {
+        let faults = if alone { Vec::new() } else { Forms::of(citation).faults(quote) };
+        if faults.is_empty() {
+            let what = if alone { sentence(citation) } else { "the citation follows".into() };
+            let (case, run) = (citation.case, harmless::path(&citation.run.path));
+            print(&format!("{page}:{line}: sha256:{hash}: {case} of {run}: {what}\n"))?;
+            return Ok(faults);
+        }
+        nearest.get_or_insert(faults);
+    }
+    nearest.ok_or_else(|| {
         let both = other.as_ref().map(|other| format!("+{other}")).unwrap_or_default();
-        let what =
-            format!("no run has the rows sha256:{hash}{both}: it is not here, or its rows were changed");
-        Error::file(results, what)
-    })??;
-    print(&format!("sha256:{}: {} of {}\n", quote.hash, citation.case, citation.run.path.display()))?;
-    if quote.text.trim().is_empty() {
-        print(&format!("  {}\n", sentence(&citation)))?;
-        return Ok(Vec::new());
-    }
-    let mut wrong = Vec::new();
-    for claim in claims(quote, &citation) {
-        let said = match claim.follows {
-            true => format!("{}: {} follows", claim.what, claim.quoted),
-            false => format!("{}: {}, and the rows say {}", claim.what, claim.quoted, claim.computed),
-        };
-        print(&format!("  {said}\n"))?;
-        wrong.extend((!claim.follows).then_some(said));
-    }
-    Ok(wrong)
+        let results = results.display();
+        let what = format!(
+            "no run has the rows sha256:{hash}{both}: it is not in {results}, or its rows were changed"
+        );
+        Error::file(format!("{page}:{line}"), what)
+    })
+}
+
+/// Prints what does not follow, with its place.
+fn said(page: &str, faults: &[Fault]) -> Result<Vec<String>> {
+    let said = |fault: &Fault| harmless::line(&format!("{page}:{}: {}", fault.line, fault.what));
+    let said: Vec<String> = faults.iter().map(said).collect();
+    print(&said.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    Ok(said)
 }
 
 /// A run, and what its rows are named by.

@@ -41,6 +41,9 @@ pub struct Args {
     /// Cite a run of a program whose revision is unknown, or not that of its checkout, and say so
     #[arg(long)]
     allow_unknown_revision: bool,
+    /// Cite a run of a program that was built without optimisation, and say so
+    #[arg(long)]
+    allow_debug: bool,
     /// Cite a run whose GPU was emulated in software, and say so
     #[arg(long)]
     allow_emulated: bool,
@@ -52,7 +55,7 @@ pub fn run(args: Args) -> Result<()> {
         None => newest(&args)?,
     };
     citable(&run, &args)?;
-    let known: Vec<String> = known(&run, args.metric);
+    let known = ids(&run, |sample| sample.metric == args.metric);
     let case = |id: &String| named(id, &known);
     let other = args.vs.as_ref().map(case).transpose()?;
     let cases = args.cases.iter().map(case).collect::<Result<Vec<Case>>>()?;
@@ -68,23 +71,26 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// The newest run that has all the cases as tables show them, and not only as steps of whole decodes; or else the
-/// newest that has them at all. If none has, the error names the nearest that there are.
+/// newest that has them at all, or in which they failed. If none has, the error names the nearest that there are.
 fn newest(args: &Args) -> Result<Run> {
     let wanted: Vec<&String> = args.cases.iter().chain(&args.vs).collect();
+    let tabled = |sample: &Sample| sample.value.is_some() && !sample.round.is_decode();
+    let measured = |sample: &Sample| sample.value.is_some();
+    let kinds: [&dyn Fn(&Sample) -> bool; 3] = [&tabled, &measured, &|_| true];
     let mut all = Vec::new();
-    let mut decoded = None;
+    let mut found: [Option<Run>; 3] = [None, None, None];
     for run in runs_under(&args.results)? {
-        let known = known(&run, args.metric);
-        if wanted.iter().all(|id| known.contains(id)) {
-            let tabled = ids(&run, |sample| sample.metric == args.metric && !sample.round.is_decode());
-            if wanted.iter().all(|id| tabled.contains(id)) {
-                return Ok(run);
-            }
-            decoded.get_or_insert(run);
+        let of_kind = |kind: &dyn Fn(&Sample) -> bool| ids(&run, |s| s.metric == args.metric && kind(s));
+        let place = kinds.iter().position(|kind| {
+            let ids = of_kind(kind);
+            wanted.iter().all(|id| ids.contains(id))
+        });
+        all.extend(of_kind(&|_| true));
+        if let Some(place) = place {
+            found[place].get_or_insert(run);
         }
-        all.extend(known);
     }
-    if let Some(run) = decoded {
+    if let Some(run) = found.into_iter().flatten().next() {
         return Ok(run);
     }
     for id in &wanted {
@@ -92,10 +98,6 @@ fn newest(args: &Args) -> Result<Run> {
     }
     let what = format!("no run has all of these cases with {}; cite them one by one", args.metric);
     Err(Error::file(&args.results, what))
-}
-
-fn known(run: &Run, metric: Metric) -> Vec<String> {
-    ids(run, |sample| sample.metric == metric && sample.value.is_some())
 }
 
 /// The cases that have such samples.
@@ -120,6 +122,13 @@ fn citable(run: &Run, args: &Args) -> Result<()> {
     }
     if let Some(doubt) = run.environment.doubtful_revision().filter(|_| !args.allow_unknown_revision) {
         let what = format!("{doubt}; --allow-unknown-revision cites it, and says so");
+        return Err(Error::file(&run.path, what));
+    }
+    if let Some(profile) = run.environment.unoptimised().filter(|_| !args.allow_debug) {
+        let what = format!(
+            "measured by a program without optimisation ({profile}): build it with --release; --allow-debug cites it, \
+             and says so"
+        );
         return Err(Error::file(&run.path, what));
     }
     match args.allow_emulated {

@@ -14,7 +14,7 @@ use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
 
-use super::{note, open_run, print};
+use super::{note, open_run, print, run_in};
 
 /// Compare strategies within a run, or the same cases across runs, machines and backends.
 ///
@@ -72,6 +72,13 @@ enum Sort {
     Ratio,
     Case,
     Time,
+}
+
+impl Args {
+    /// The same with the runs of their names in this folder, if one is given.
+    pub fn of_runs_in(self, folder: Option<&Path>) -> Args {
+        Args { runs: self.runs.into_iter().map(|run| run_in(folder, run)).collect(), ..self }
+    }
 }
 
 pub fn run(args: Args) -> Result<()> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use decode_bench::error::Result;
+use decode_bench::harmless;
 use decode_bench::record::{self, Imported, Run};
 
 use super::{print, say_notes};
@@ -34,7 +35,7 @@ pub fn run(args: Args) -> Result<()> {
         Imported::Known(run) => (run, "already there, identical:"),
     };
     say_notes(&run);
-    print(&format!("{how} {}: {}\n", run.path.display(), described(&run)))
+    print(&format!("{how} {}: {}\n", harmless::path(&run.path), described(&run)))
 }
 
 fn described(run: &Run) -> String {

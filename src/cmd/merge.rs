@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use decode_bench::error::{Error, Result};
+use decode_bench::harmless;
 use decode_bench::record::{write_merged, Run};
 use decode_bench::shard::merge::{merge, Merge};
 
@@ -47,5 +48,9 @@ pub fn run(args: Args) -> Result<()> {
     let written = write_merged(&args.out, &environment, &samples, &equality, &ledger)?;
     let how = if written { "written to" } else { "unchanged:" };
     let parts = environment.merged.map_or(0, |merged| merged.parts.len());
-    print(&format!("{how} {}: {} samples, {parts} runs of shards\n", args.out.display(), samples.len()))
+    print(&format!(
+        "{how} {}: {} samples, {parts} runs of shards\n",
+        harmless::path(&args.out),
+        samples.len()
+    ))
 }

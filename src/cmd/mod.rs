@@ -25,7 +25,7 @@ mod trace;
 mod verify;
 
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -126,6 +126,14 @@ fn say_notes(run: &Run) {
 
 fn note(what: &str) {
     let _ = writeln!(io::stderr(), "note: {}", one_line(what));
+}
+
+/// A run's folder, or the one of its name in another folder.
+fn run_in(folder: Option<&Path>, run: PathBuf) -> PathBuf {
+    match (folder, run.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => run,
+    }
 }
 
 /// The runs in a folder, the newest first. One that cannot be read is passed over, and said.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use decode_bench::error::Result;
+use decode_bench::harmless;
 use decode_bench::plot;
 
 use super::{open_run, print};
@@ -29,5 +30,5 @@ pub fn run(args: Args) -> Result<()> {
     let steps = args.with.as_deref().map(open_run).transpose()?;
     let folder = args.out.unwrap_or_else(|| args.run.join("plots"));
     let files = plot::draw_with(&run, steps.as_ref(), &folder)?;
-    print(&files.iter().map(|file| format!("{}\n", file.display())).collect::<String>())
+    print(&files.iter().map(|file| format!("{}\n", harmless::path(file))).collect::<String>())
 }

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use decode_bench::case::BackendName;
 use decode_bench::error::{Error, Result};
+use decode_bench::harmless;
 use decode_bench::record::{Metric, Run, Sample};
 use decode_bench::report::{self, Section};
 use decode_bench::suite;
 
 use super::output::Output;
-use super::{open_run, print};
+use super::{open_run, print, run_in};
 
 /// Print a run's tables as Markdown, or write all of it as one HTML page.
 #[derive(clap::Args)]
@@ -38,6 +39,13 @@ pub struct Args {
     /// Write all of it as one HTML file, with interactive plots, and print nothing
     #[arg(long, value_name = "FILE", conflicts_with = "section")]
     html: Option<PathBuf>,
+}
+
+impl Args {
+    /// The same with the runs of their names in this folder, if one is given.
+    pub fn of_runs_in(self, folder: Option<&Path>) -> Args {
+        Args { run: run_in(folder, self.run), with: self.with.map(|run| run_in(folder, run)), ..self }
+    }
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -93,7 +101,7 @@ fn add_compile_times(run: &mut Run, with: Run) -> Result<()> {
         matches!(sample.metric, Metric::CompileNs | Metric::Compiles | Metric::CompiledKernels)
             && matches!(sample.case.backend, BackendName::Outside(_))
     };
-    let (path, name, before) = (with.path.clone(), with.name(), run.samples.len());
+    let (path, name, before) = (with.path.clone(), harmless::name(&with.name()), run.samples.len());
     run.samples.extend(with.samples.into_iter().filter(is_compiler));
     if run.samples.len() == before {
         return Err(Error::file(path, "no run of `compile`: it has no compile times"));

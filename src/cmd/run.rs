@@ -6,6 +6,7 @@ use std::time::Duration;
 use decode_bench::bench::{finish, shard};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
+use decode_bench::harmless;
 use decode_bench::measure::{default_threads, Machines, Record, Settings, StopRule};
 use decode_bench::record::Sharding;
 use decode_bench::shard::{CaseGroup, Place, Plan};
@@ -100,7 +101,7 @@ fn run_shard(place: Place, args: Args, settings: &Settings, machines: &Machines)
     let path = record.writer.path().to_path_buf();
     shard::measure(groups, machines, settings, &mut record, None)?;
     record.writer.finish()?;
-    print(&format!("written to {}\n", path.display()))
+    print(&format!("written to {}\n", harmless::path(&path)))
 }
 
 fn cases(groups: &[CaseGroup]) -> Vec<Case> {

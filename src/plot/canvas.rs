@@ -12,6 +12,8 @@ use plotters::style::{Color as _, FontDesc, FontFamily, FontStyle, FontTransform
 
 pub use plotters::style::{RGBColor as Color, WHITE};
 
+use crate::harmless::xml;
+
 const FINE: f64 = 8.0;
 const FONT: &str = "DejaVu Sans, Verdana, sans-serif";
 /// plotters divides a font's size by this before it writes it.
@@ -73,7 +75,7 @@ impl Canvas {
 
     /// What is said where the pointer rests on the group that this begins.
     pub fn title(&mut self, text: &str) {
-        self.put(format_args!("<title>{}</title>", escape(text)));
+        self.put(format_args!("<title>{}</title>", xml(text)));
     }
 
     pub fn line(&mut self, points: &[Point], color: Color, width: f64) {
@@ -175,11 +177,7 @@ fn units(points: &[Point]) -> Vec<(i32, i32)> {
 
 /// ` class="curve" data-names="concat"`
 fn attributes(data: &[(&str, &str)]) -> String {
-    data.iter().map(|(name, value)| format!(" {name}=\"{}\"", escape(value))).collect()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    data.iter().map(|(name, value)| format!(" {name}=\"{}\"", xml(value))).collect()
 }
 
 /// The pieces of a line that a dash pattern leaves.

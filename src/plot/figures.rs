@@ -14,7 +14,7 @@ use crate::analysis::{
 };
 use crate::case::Case;
 use crate::cost::Step;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::record::{Metric, Run};
 use crate::strategy::Strategy;
 use crate::units::{interval, Quantity};
@@ -30,19 +30,25 @@ pub struct Figure {
 
 const POSITION: &str = "position (tokens in the sequence when the step is done)";
 
+/// # Errors
+/// When steps were given, and there is nothing compiled, or of other decodes, that they could be set against.
 pub fn figures(analysis: &Analysis<'_>, steps: Option<&Run>) -> Result<Vec<Figure>> {
     let source = FigureInput::of(analysis, steps);
     let summaries = summary(analysis);
-    let mut figures = Vec::new();
+    let (mut figures, mut compiled) = (Vec::new(), false);
     for group in source.found.groups() {
         let summary = summaries.iter().find(|s| s.group == group);
         let compiling = compiling::chart(&source, group)?.map(|chart| ("compile", chart));
+        compiled |= compiling.is_some();
         let charts = source.charts(group, summary).into_iter().chain(compiling);
         figures.extend(charts.map(|(name, chart)| Figure::of_chart(name, group, chart)));
         let startup = startup::svg(&source, group);
         figures.extend(startup.map(|svg| Figure::new("startup", group, svg, Vec::new())));
     }
-    Ok(figures)
+    match source.steps.is_some() && !compiled {
+        true => Err(Error::file(&analysis.run.path, "no run of `compile`: it has no compile times")),
+        false => Ok(figures),
+    }
 }
 
 impl Figure {

@@ -10,6 +10,7 @@ use super::machine::CpuCache;
 use super::{machine, time};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
+use crate::harmless;
 
 /// Of all files of a run. Raised when an older reader would misunderstand them.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -335,7 +336,8 @@ impl Environment {
 
     /// The version is looked at before anything else, for the rest may have changed with it.
     pub(super) fn parse(text: &[u8]) -> Result<Environment, String> {
-        let json: serde_json::Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        let mut json: serde_json::Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        harmless::lines_of(&mut json);
         let version = json.get("format_version").and_then(serde_json::Value::as_u64);
         let Some(version) = version else {
             return Err("`format_version` is missing or no whole number".into());

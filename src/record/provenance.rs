@@ -29,6 +29,17 @@ impl Environment {
             ),
         }
     }
+
+    /// The profile that the program was built with, if that was none which times can be taken with: `debug, opt-level
+    /// 1`; or that it is unknown.
+    pub fn unoptimised(&self) -> Option<&str> {
+        let Some(profile) = self.profile.as_deref() else { return Some("unknown profile") };
+        let optimised = match profile.split_once(", opt-level ") {
+            Some((name, level)) => name == "release" && ["2", "3"].contains(&level),
+            None => profile == "release",
+        };
+        (!optimised).then_some(profile)
+    }
 }
 
 #[cfg(test)]
@@ -62,6 +73,23 @@ mod tests {
         ] {
             let found = doubt(revision, dirty, checkout).unwrap();
             assert!(found.contains(said), "{found}");
+        }
+    }
+
+    #[test]
+    fn only_an_optimised_build_is_one_to_take_times_with() {
+        for (profile, said) in [
+            (Some("release, opt-level 3"), None),
+            (Some("release, opt-level 2"), None),
+            (Some("release"), None),
+            (Some("release, opt-level 1"), Some("release, opt-level 1")),
+            (Some("release, opt-level s"), Some("release, opt-level s")),
+            (Some("debug, opt-level 3"), Some("debug, opt-level 3")), // its assertions are on
+            (None, Some("unknown profile")),
+        ] {
+            let environment =
+                Environment { profile: profile.map(String::from), ..Environment::collect(1, 1) };
+            assert_eq!(environment.unoptimised(), said);
         }
     }
 }

@@ -4,6 +4,7 @@ use super::metric::Metric;
 use super::round::{Protocol, Round};
 use super::table::{Bad, CsvCells, Row};
 use crate::case::Case;
+use crate::harmless::line;
 
 /// One measurement.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,7 +177,7 @@ impl Row for EqualityRow {
             case: cells.parse("case")?,
             max_abs: cells.optional("max_abs", CsvCells::number)?,
             max_rel: cells.optional("max_rel", CsvCells::number)?,
-            place: cells.text("place").into(),
+            place: line(cells.text("place")),
             tolerance: cells.number("tolerance")?,
             error: text(cells, "error"),
         })
@@ -208,9 +209,9 @@ fn or_empty(value: Option<impl ToString>) -> String {
 
 /// A row is one line whatever an error says.
 fn one_line(text: Option<&str>) -> String {
-    text.unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    line(text.unwrap_or_default())
 }
 
 fn text(cells: &CsvCells<'_>, column: &'static str) -> Option<String> {
-    Some(cells.text(column)).filter(|t| !t.is_empty()).map(String::from)
+    Some(cells.text(column)).filter(|t| !t.is_empty()).map(line)
 }

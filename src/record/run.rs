@@ -9,6 +9,7 @@ use super::Round;
 use super::{environment, Environment, Metric, Unit};
 use crate::case::Case;
 use crate::error::{Error, Result};
+use crate::harmless;
 
 /// All that a run's files say.
 #[derive(Clone, Debug)]
@@ -65,10 +66,10 @@ impl Run {
         })
     }
 
-    /// The folder's name.
+    /// The folder's name, as one line.
     pub fn name(&self) -> String {
         let folder = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        folder.file_name().map(|name| harmless::line(&name.to_string_lossy())).unwrap_or_default()
     }
 
     /// # Errors

@@ -136,6 +136,7 @@ fn environment() -> Environment {
         git_revision: Some("0123456789abcdef0123456789abcdef01234567".into()),
         git_dirty: Some(false),
         checkout: None,
+        profile: Some("release, opt-level 3".into()),
         started_utc: "2026-11-21T12:00:00Z".into(),
         finished_utc: Some("2026-11-21T12:09:00Z".into()),
         physical_cores: Some(2),

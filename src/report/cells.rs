@@ -1,5 +1,7 @@
 //! A table of words and numbers, for Markdown or a terminal.
 
+use crate::harmless::markdown_cell;
+
 pub struct TextTable {
     pub header: Vec<&'static str>,
     pub rows: Vec<Vec<String>>,
@@ -10,7 +12,7 @@ pub struct TextTable {
 impl TextTable {
     pub fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-        let escaped = |row: &Vec<String>| row.iter().map(|cell| escape(cell)).collect();
+        let escaped = |row: &Vec<String>| row.iter().map(|cell| markdown_cell(cell)).collect();
         let header = self.header.iter().map(|cell| cell.to_string()).collect();
         let rule = (0..self.header.len())
             .map(|i| if self.words.contains(&i) { ":--" } else { "--:" }.to_string())
@@ -38,17 +40,4 @@ impl TextTable {
         let header: Vec<String> = self.header.iter().map(|cell| cell.to_string()).collect();
         line(&header) + &self.rows.iter().map(|row| line(row)).collect::<String>()
     }
-}
-
-/// Text from a file as the content of a Markdown cell.
-pub fn escape(cell: &str) -> String {
-    let mut text = String::new();
-    for c in cell.chars() {
-        match c {
-            '|' | '\\' | '`' | '*' | '<' => text.extend(['\\', c]),
-            c if c.is_control() => text.push(' '),
-            c => text.push(c),
-        }
-    }
-    text
 }

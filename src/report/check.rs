@@ -1,17 +1,23 @@
-//! Citations read back: which rows they name, and whether their numbers follow from these.
+//! Citations read back: each is made again from the rows that its hash names, in every form that `cite` prints, and
+//! compared as a whole, token by token.
 //!
-//! A number follows if it is the computed one rounded to the digits that it shows. So `0.41 ms` follows
-//! from 406 412 ns, and `0.42 ms` or `406 ms` do not.
+//! White space between tokens is free, and so are backticks, which say nothing, and the `>` of a quoted block.
+//! A figure with its interval is one token, and may be rounded further: each number must be the exact one rounded to
+//! the digits that it shows. So `0.41 ms` follows from 406 412 ns, and `0.42 ms` or `406 ms` do not. All else must be
+//! what the rows say.
+//!
+//! A citation ends with its hash. Words that begin one without a hash behind them are said, too.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
-use super::cite::date;
-use super::compare::verdict;
-use crate::analysis::provenance::revision;
+use super::cite::{bibtex, sentence, table};
 use crate::analysis::{Citation, Estimate};
+use crate::case::ModelKind;
+use crate::harmless;
+use crate::record::Metric;
 use crate::units::Quantity;
 
 /// One citation in a text.
@@ -23,127 +29,243 @@ pub struct Quote {
     pub other: Option<String>,
     /// The text up to the hash, from the hash before it on.
     pub text: String,
+    /// The line that `text` begins in, from 1 on.
+    pub begins: usize,
+    /// The line of the hash.
+    pub line: usize,
 }
 
-/// One thing that a citation says.
+/// Something that does not follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// As `value` or `threads`.
-    pub what: &'static str,
-    /// As the citation has it.
-    pub quoted: String,
-    /// What follows from the rows.
-    pub computed: String,
-    /// Whether the two agree.
-    pub follows: bool,
+pub struct Fault {
+    /// Of the text, from 1 on.
+    pub line: usize,
+    /// What is written, and what follows from the rows.
+    pub what: String,
 }
 
-/// The citations in a text, in their order; a hash alone is one, too.
+/// The citations of a text in their order; a hash alone is one, too.
 pub fn quotes(text: &str) -> Vec<Quote> {
-    let bare = pattern("^(?:sha256:)?([0-9a-f]{16})(?:[+]([0-9a-f]{16}))?$");
-    let named = pattern("sha256:([0-9a-f]{16})(?:[+]([0-9a-f]{16}))?");
-    // as LaTeX and Markdown write them
-    let text = text.replace('\\', "");
-    let (found, text) = match bare.captures(text.trim()) {
-        Some(found) => (vec![found], text.trim()),
-        None => (named.captures_iter(&text).collect(), &text[..]),
+    hashed(text).0
+}
+
+/// What begins a citation behind the text's last hash.
+pub fn unfinished(text: &str) -> Vec<Fault> {
+    let end = hashed(text).1;
+    beginnings(&blank(&text[end..]), line_of(text, end))
+}
+
+/// And where the last hash ends.
+fn hashed(text: &str) -> (Vec<Quote>, usize) {
+    static BARE: LazyLock<Regex> =
+        LazyLock::new(|| regex("^\\s*(?:sha256:)?([0-9a-f]{16})(?:[+]([0-9a-f]{16}))?()\\s*$"));
+    static NAMED: LazyLock<Regex> =
+        LazyLock::new(|| regex("sha256:([0-9a-f]{16})(?:[+]([0-9a-f]{16}))?([0-9A-Za-z]*)"));
+    let found: Vec<Captures<'_>> = match BARE.captures(text) {
+        Some(found) => vec![found],
+        None => NAMED.captures_iter(text).collect(),
     };
     let mut from = 0;
-    let quote = |found: regex::Captures<'_>| {
+    let quote = |found: Captures<'_>| {
         let whole = found.get(0).expect("a match has a whole");
-        let before = &text[from..whole.start()];
+        if !found[3].is_empty() {
+            return None; // a hash of something else
+        }
+        let (begins, text) = (line_of(text, from), text[from..whole.start()].to_string());
         from = whole.end();
         let other = found.get(2).map(|other| other.as_str().to_string());
-        Quote { hash: found[1].to_string(), other, text: before.to_string() }
+        let line = begins + text.matches('\n').count();
+        Some(Quote { hash: found[1].to_string(), other, text, begins, line })
     };
-    found.into_iter().map(quote).collect()
+    (found.into_iter().filter_map(quote).collect(), from)
 }
 
-/// What the quote says of the figure: its value, interval and n always, all else where it is said.
-pub fn claims(quote: &Quote, citation: &Citation<'_>) -> Vec<Claim> {
-    let text = &quote.text;
-    let estimates: Vec<Quoted<'_>> = quoted_estimates(text);
-    let value = estimates.iter().rfind(|quoted| quoted.unit != "×");
-    let names = ["value", "lower end of the interval", "upper end of the interval", "n"];
-    let mut claims = of_estimate(names, value, text, citation.value, Quantity::of(citation.metric.unit()));
-    let (before, after) =
-        value.map_or((&text[..], ""), |quoted| (&text[..quoted.start], &text[quoted.end..]));
-    let case = pattern("[a-z0-9-]+-[a-z0-9]+/[a-z0-9-]+/[a-z0-9_-]+/b[0-9]+/t[0-9]+");
-    let said = case.find_iter(before).last().map(|found| found.as_str());
-    claims.extend(word("case", said, &citation.case.to_string()));
-    claims.extend(word("metric", first(after, "^ ?[(]([a-z_]+),"), citation.metric.name()));
-    if let Some(other) = &citation.other {
-        let ratio = estimates.iter().rfind(|quoted| quoted.unit == "×");
-        let names = ["ratio", "lower end of its interval", "upper end of its interval", "n of the ratio"];
-        let found = &other.comparison;
-        claims.extend(of_estimate(names, ratio, text, found.ratio, Quantity::Multiple));
-        let after = ratio.map_or("", |quoted| &text[quoted.end..]);
-        let computed = verdict(citation.metric, found.verdict);
-        claims.extend(word("verdict", first(after, "^ ?[(]([a-z ]+),"), computed));
-        let said = case.find(after).map(|found| found.as_str());
-        claims.extend(word("case compared with", said, &other.case.to_string()));
+/// A citation in every form that `cite` prints.
+pub struct Forms {
+    sentence: Form,
+    /// A table with its header; rows of the same table need no other.
+    table: Form,
+    row: Form,
+    /// From its title on: the key of a BibTeX entry says nothing.
+    entry: Form,
+    figures: Vec<(Estimate, Quantity)>,
+}
+
+/// A text up to its hash.
+struct Form {
+    text: String,
+    tokens: Vec<Token>,
+}
+
+impl Forms {
+    /// Made from the rows.
+    pub fn of(citation: &Citation<'_>) -> Forms {
+        let value = (citation.value, Quantity::of(citation.metric.unit()));
+        let ratio = citation.other.as_ref().map(|other| (other.comparison.ratio, Quantity::Multiple));
+        let figures: Vec<_> = [value].into_iter().chain(ratio).collect();
+        let form = |text: &str| {
+            let text = text[..text.rfind("sha256:").unwrap_or(text.len())].to_string();
+            Form { tokens: tokens(&blank(&text), &figures), text }
+        };
+        let table = table(std::slice::from_ref(citation));
+        let entry = bibtex(citation);
+        Forms {
+            sentence: form(&sentence(citation)),
+            row: form(table.lines().last().unwrap_or_default()),
+            table: form(&table),
+            entry: form(entry.split_once('\n').map_or(&entry[..], |(_, fields)| fields)),
+            figures,
+        }
     }
-    let environment = &citation.run.environment;
-    claims.extend(word("threads", first(after, "([0-9]+) threads? used"), &environment.threads.to_string()));
-    let computed = revision(environment);
-    let computed = computed.split(' ').nth(1).unwrap_or_default();
-    claims.extend(word("revision", first(after, "revision ([0-9a-f]+)"), computed));
-    claims.extend(word("date", first(after, "([0-9]{4}-[0-9]{2}-[0-9]{2})"), &date(citation)));
-    claims
+
+    /// In what the quote is not the citation. Text before it that begins no citation is none of its business.
+    pub fn faults(&self, quote: &Quote) -> Vec<Fault> {
+        let plain = blank(&quote.text);
+        let written = tokens(&plain, &self.figures);
+        let before = |form: &Form| {
+            let start = written.len().checked_sub(form.tokens.len())?;
+            same(&form.tokens, &written[start..]).then_some(start)
+        };
+        let continues = |start: &usize| written[..*start].iter().all(|token| token.text == "|") && *start < 2;
+        let whole = [&self.sentence, &self.table, &self.entry].into_iter().find_map(before);
+        let start = whole.or_else(|| before(&self.row).filter(continues));
+        let (start, different) = match start {
+            Some(start) => (start, None),
+            None => {
+                let forms = [&self.sentence, &self.table, &self.entry].map(|form| form.against(&written));
+                let nearest = forms.into_iter().min_by_key(|found| found.unlike).expect("there are three");
+                (nearest.start, Some(self.said(quote, &written, &nearest)))
+            }
+        };
+        let strays = &plain[..written.get(start).map_or(plain.len(), |token| token.at.start)];
+        beginnings(strays, quote.begins).into_iter().chain(different).collect()
+    }
+
+    fn said(&self, quote: &Quote, written: &[Token], found: &Alignment<'_>) -> Fault {
+        let (ours, theirs) = (found.expected.clone(), found.written.clone());
+        let form = &found.form;
+        if ours.len() + MARGIN > form.tokens.len() {
+            let what = format!(
+                "before the hash {} there is not what `cite` prints: {}",
+                quote.hash, self.sentence.text
+            );
+            return Fault { line: quote.line, what };
+        }
+        let line = match written.get(theirs.start) {
+            Some(token) => quote.begins + quote.text[..token.at.start].matches('\n').count(),
+            None => quote.line,
+        };
+        let what = format!(
+            "`{}`, and the rows say `{}`",
+            excerpt(&quote.text, written, theirs),
+            excerpt(&form.text, &form.tokens, ours)
+        );
+        Fault { line, what }
+    }
 }
 
-/// `406 [380, 498] µs` in a text.
-struct Quoted<'a> {
-    numbers: [&'a str; 3],
-    unit: &'a str,
+/// Tokens beside a difference that are shown with it; fewer in common are none.
+const MARGIN: usize = 2;
+
+/// How a form and a text that ends with something like it go together: alike at both ends.
+struct Alignment<'a> {
+    form: &'a Form,
+    /// Where the text that is like the form begins.
     start: usize,
-    end: usize,
+    /// The tokens of each in which the two differ.
+    expected: Range<usize>,
+    written: Range<usize>,
+    /// How many tokens of the form have no like.
+    unlike: usize,
 }
 
-fn quoted_estimates(text: &str) -> Vec<Quoted<'_>> {
-    let number = "([0-9]+(?:[.][0-9]+)?(?:e-?[0-9]+)?)";
-    let estimate = pattern(&format!("{number} \\[{number}, {number}\\](?: ?([A-Za-zµμ×]+))?"));
-    let quoted = |found: regex::Captures<'_>| {
-        let group = |i: usize| found.get(i).map_or(0..0, |group| group.range());
-        let unit = &text[group(4)];
-        let numbers = [1, 2, 3].map(|i| &text[group(i)]);
-        Quoted { numbers, unit, start: group(0).start, end: group(0).end }
-    };
-    estimate.captures_iter(text).map(quoted).collect()
+impl Form {
+    fn against<'a>(&'a self, written: &[Token]) -> Alignment<'a> {
+        let form = &self.tokens;
+        let alike = |(a, b): &(&Token, &Token)| a.text == b.text;
+        let behind = form.iter().rev().zip(written.iter().rev()).take_while(alike).count();
+        let leading = |start: usize| {
+            let most = form.len().min(written.len() - start).saturating_sub(behind);
+            form[..most].iter().zip(&written[start..]).take_while(alike).count()
+        };
+        // of the places where it may begin, the one with the most in common, and of those the last
+        let from = written.len().saturating_sub(2 * form.len());
+        let begun = (from..written.len()).map(|start| (leading(start), start)).max();
+        let begun = begun.filter(|(alike, _)| *alike > MARGIN);
+        let (ahead, start) = begun.unwrap_or((0, written.len().saturating_sub(form.len())));
+        let expected = ahead..form.len() - behind;
+        let written = start + ahead..(written.len() - behind).max(start + ahead);
+        Alignment { form: self, start, unlike: expected.len(), expected, written }
+    }
 }
 
-fn of_estimate(
-    names: [&'static str; 4],
-    quoted: Option<&Quoted<'_>>,
-    text: &str,
-    computed: Estimate,
-    quantity: Quantity,
-) -> Vec<Claim> {
-    let ends = [computed.value, computed.lo, computed.hi];
-    let Some(quoted) = quoted else {
-        let missing = |(what, x)| claim(what, "nothing".into(), quantity.show(x), false);
-        return names.into_iter().zip(ends).map(missing).collect();
-    };
-    let size = size(quantity, quoted.unit);
-    let number = |((what, said), x): ((&'static str, &str), f64)| {
-        let follows = size.is_some_and(|size| rounds_to(x, said, size));
-        claim(what, format!("{said} {}", quoted.unit).trim_end().into(), quantity.show(x), follows)
-    };
-    let mut claims: Vec<Claim> = names.into_iter().zip(quoted.numbers).zip(ends).map(number).collect();
-    let n = first(&text[quoted.end..], "n = ([0-9]+)").unwrap_or("nothing");
-    claims.push(claim(names[3], n.into(), computed.n.to_string(), n == computed.n.to_string()));
-    claims
+/// Some tokens of a text as it has them, with those beside them.
+fn excerpt(text: &str, tokens: &[Token], different: Range<usize>) -> String {
+    const MOST: usize = 160;
+    let from = different.start.saturating_sub(MARGIN);
+    let to = (different.end + MARGIN).min(tokens.len());
+    let Some((first, last)) = tokens.get(from).zip(tokens[..to].last()) else { return "nothing".into() };
+    let text = text.get(first.at.start..last.at.end).unwrap_or_default().replace('`', "");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut text: String = words.join(" ").chars().take(MOST).collect();
+    if text.chars().count() == MOST {
+        text.push('…');
+    }
+    harmless::line(&text)
 }
 
-fn size(quantity: Quantity, unit: &str) -> Option<f64> {
-    let unit = match unit {
-        "us" | "μs" => "µs",
-        unit => unit,
+/// A figure with its interval, a number, a word, the rule below a table's header, or one other character.
+struct Token {
+    text: String,
+    /// In bytes.
+    at: Range<usize>,
+}
+
+fn same(a: &[Token], b: &[Token]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.text == b.text)
+}
+
+/// The text without what says nothing, byte for byte as long.
+fn blank(text: &str) -> String {
+    static NOTHING: LazyLock<Regex> = LazyLock::new(|| regex("`|&nbsp;|(?m:^)[ \\t]*>[ \\t>]*"));
+    NOTHING.replace_all(text, |found: &Captures<'_>| " ".repeat(found[0].len())).into_owned()
+}
+
+/// Of a text that is [`blank`]; figures that follow from the exact ones are written as `cite` writes them.
+fn tokens(plain: &str, figures: &[(Estimate, Quantity)]) -> Vec<Token> {
+    static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
+        let number = "((?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:e-?[0-9]+)?)";
+        let figure = format!(
+            "{number}\\s*\\[\\s*{number}\\s*,\\s*{number}\\s*\\](?:\\s*(ns|[µμ]s|ms|s|[KMG]iB|B|×))?"
+        );
+        let (rule, word) = (
+            "\\|(?:[^\\S\\n]*:?-+:?[^\\S\\n]*\\|)+",
+            "[\\p{L}\\p{M}\\p{N}]+(?:[.]\\p{N}[\\p{L}\\p{M}\\p{N}]*)*",
+        );
+        regex(&format!("{figure}|(?P<rule>{rule})|{word}|\\S"))
+    });
+    let token = |found: Captures<'_>| {
+        let whole = found.get(0).expect("a match has a whole");
+        let text = match (found.get(1), found.name("rule")) {
+            (Some(_), _) => rounded(&found, figures)
+                .unwrap_or_else(|| whole.as_str().split_whitespace().collect::<Vec<_>>().join(" ")),
+            (None, Some(_)) => "|---|".into(),
+            (None, None) => whole.as_str().into(),
+        };
+        Token { text, at: whole.range() }
     };
-    let units = quantity.units();
-    let found = units.iter().find(|(name, _)| *name == unit);
-    // a count has no unit, and any word may follow it
-    found.or(units.iter().find(|(name, _)| name.is_empty())).map(|(_, size)| *size)
+    TOKEN.captures_iter(plain).map(token).collect()
+}
+
+/// The figure that the written one is rounded from, as `cite` writes it.
+fn rounded(found: &Captures<'_>, figures: &[(Estimate, Quantity)]) -> Option<String> {
+    let unit = found.get(4).map_or("", |unit| unit.as_str()).replace('μ', "µ");
+    let follows = |(figure, quantity): &&(Estimate, Quantity)| {
+        let size = quantity.units().iter().find(|(name, _)| *name == unit).map(|(_, size)| *size);
+        let exact = [figure.value, figure.lo, figure.hi];
+        size.is_some_and(|size| (0..3).all(|i| rounds_to(exact[i], &found[i + 1], size)))
+    };
+    figures.iter().find(follows).map(|(figure, quantity)| quantity.show_estimate(*figure))
 }
 
 /// Whether `x` is `said`, a number of units of this size, to the digits it shows.
@@ -155,83 +277,126 @@ fn rounds_to(x: f64, said: &str, size: f64) -> bool {
     (number != 0.0 || x == 0.0) && (x / size - number).abs() <= half * (1.0 + 1e-9)
 }
 
-fn word(what: &'static str, said: Option<&str>, computed: &str) -> Option<Claim> {
-    said.map(|said| claim(what, said.into(), computed.into(), said == computed))
+/// Words that only a citation has: those that a sentence or an entry begins with, a table's header, a figure's name.
+fn beginnings(plain: &str, line: usize) -> Vec<Fault> {
+    static BEGINNING: LazyLock<Regex> = LazyLock::new(|| {
+        let models = ModelKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join("|");
+        let metrics = Metric::ALL.iter().map(|metric| metric.name()).collect::<Vec<_>>().join("|");
+        regex(&format!(
+            "decode-bench(?:\\s+[^\\s:]+)?\\s*:\\s*(?:{models})-[^\\s]*|\\|\\s*case\\s*\\|\\s*value\\s*\\|\\s*ratio\\s*\\||\\((?:{metrics}),\\s*n\\s*="
+        ))
+    });
+    let fault = |found: regex::Match<'_>| {
+        Fault {
+        line: line + plain[..found.start()].matches('\n').count(),
+        what: format!(
+            "`{}` begins a citation, and behind it the hash of its rows is missing, or something in it was changed",
+            harmless::line(found.as_str())
+        ),
+    }
+    };
+    BEGINNING.find_iter(plain).map(fault).collect()
 }
 
-fn claim(what: &'static str, quoted: String, computed: String, follows: bool) -> Claim {
-    Claim { what, quoted, computed, follows }
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text[..at].matches('\n').count()
 }
 
-/// What the pattern's first group is, where it first matches.
-fn first<'a>(text: &'a str, wanted: &str) -> Option<&'a str> {
-    pattern(wanted).captures(text)?.get(1).map(|group| group.as_str())
-}
-
-/// Compiled once, for a text may hold many citations.
-fn pattern(text: &str) -> Regex {
-    static COMPILED: Mutex<BTreeMap<String, Regex>> = Mutex::new(BTreeMap::new());
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    let new = || Regex::new(text).expect("the patterns of this file are valid");
-    compiled.entry(text.into()).or_insert_with(new).clone()
+fn regex(text: &str) -> Regex {
+    Regex::new(text).expect("the patterns of this file are valid")
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{prop_assert, proptest};
-
-    use super::super::cite;
     use super::*;
     use crate::analysis::citation;
-    use crate::record::{synthetic, Metric};
+    use crate::record::{synthetic, Run};
 
-    fn cited(metric: Metric) -> (String, Vec<Claim>, Vec<Claim>, Vec<Claim>) {
-        let run = synthetic::run(7);
-        let [one, other] =
+    /// A citation of a run that never happened, with a ratio or without.
+    struct Cited {
+        printed: [String; 3],
+        forms: Forms,
+    }
+
+    fn cited(run: &Run, metric: Metric, other: bool) -> Cited {
+        let [one, concat] =
             ["padded", "concat"].map(|s| format!("transformer-toy/{s}/cpu/b1/t512").parse().unwrap());
-        let citation = citation(&run, one, metric, Some(other)).unwrap();
-        let check = |text: &str| claims(&quotes(text)[0], &citation);
-        let sentence = cite::sentence(&citation);
-        let all = [sentence.clone(), cite::table(std::slice::from_ref(&citation)), cite::bibtex(&citation)];
-        let [a, b, c] = all.map(|text| check(&text));
-        (sentence, a, b, c)
+        let citation = citation(run, one, metric, other.then_some(concat)).unwrap();
+        let printed = [sentence(&citation), table(std::slice::from_ref(&citation)), bibtex(&citation)];
+        Cited { printed, forms: Forms::of(&citation) }
+    }
+
+    /// Of steps and of whole decodes, of what is counted, with a ratio and without.
+    fn kinds() -> Vec<Cited> {
+        let run = synthetic::run(7);
+        let metrics = [Metric::StepNs, Metric::DecodeNs, Metric::CacheAllocatedBytes];
+        metrics.into_iter().flat_map(|metric| [true, false].map(|other| cited(&run, metric, other))).collect()
+    }
+
+    /// What `check` does with a page: nothing is left to say, and there was a citation.
+    fn follows(forms: &Forms, page: &str) -> bool {
+        let quotes = quotes(page);
+        !quotes.is_empty() && unfinished(page).is_empty() && quotes.iter().all(|q| forms.faults(q).is_empty())
     }
 
     #[test]
-    fn what_is_written_is_read_back_whatever_it_is_written_as() {
-        for metric in [Metric::StepNs, Metric::DecodeNs, Metric::CacheAllocatedBytes] {
-            let (sentence, a, b, c) = cited(metric);
-            for claims in [a, b, c] {
-                let wrong: Vec<_> = claims.iter().filter(|claim| !claim.follows).collect();
-                assert!(wrong.is_empty() && claims.len() == 15, "{sentence}\n{wrong:?}");
+    fn what_is_printed_follows_in_every_form_and_layout() {
+        for Cited { printed, forms } in kinds() {
+            let rows = format!("{}{}", printed[1], printed[1].lines().last().unwrap());
+            let rule = printed[1].replace(":--", ":-------");
+            for text in printed.iter().chain([&rows, &rule, &printed.join("\n")]) {
+                assert!(follows(&forms, text), "{text}\n{:?}", forms.faults(&quotes(text)[0]));
+                let wrapped = text.replace("; ", ";\n> ").replace(", ", ",\r\n>   ");
+                for text in [
+                    wrapped,
+                    text.replace(' ', "\u{a0}"),
+                    text.replace(' ', "\u{202f}"),
+                    text.replace(" µs", "&nbsp;μs"),
+                ] {
+                    assert!(follows(&forms, &text), "{text}");
+                }
+                let around = format!("> **As we said: “{}”**", text.trim_end().replace('\n', "\n> "));
+                assert!(
+                    follows(&forms, &around) || text.starts_with('@') || text.starts_with('|'),
+                    "{around}"
+                );
             }
+            let plain = printed[0].replace('`', "");
+            assert!(follows(&forms, &plain), "{plain}");
         }
     }
 
-    proptest! {
-        /// Every digit that is a claim: those of the case, of the figures, of threads, revision and date.
-        #[test]
-        fn a_changed_digit_is_seen(place in 0usize..1000, add in 1u8..10) {
-            let run = synthetic::run(7);
-            let [one, other] =
-                ["padded", "concat"].map(|s| format!("transformer-toy/{s}/cpu/b1/t512").parse().unwrap());
-            let citation = citation(&run, one, Metric::StepNs, Some(other)).unwrap();
-            let sentence = cite::sentence(&citation);
-            let name = sentence.find('`').unwrap();
-            let skipped = [("95 %", 2), ("@ 2.30GHz", 9), ("2 cores", 1)]
-                .map(|(text, n)| sentence.find(text).map_or(0..0, |at| at..at + n));
-            let end = sentence.find(", weights from").unwrap();
-            let claimed = |at: &usize| {
-                sentence.as_bytes()[*at].is_ascii_digit() && !skipped.iter().any(|range| range.contains(at))
-            };
-            let digits: Vec<usize> = (name..end).filter(claimed).collect();
-            let at = digits[place % digits.len()];
-            let mut changed = sentence.clone().into_bytes();
-            changed[at] = b'0' + (changed[at] - b'0' + add) % 10;
-            let changed = String::from_utf8(changed).unwrap();
-            let claims = claims(&quotes(&changed)[0], &citation);
-            prop_assert!(claims.iter().any(|claim| !claim.follows), "{changed}");
+    #[test]
+    fn a_fault_says_what_is_written_and_what_follows_and_where() {
+        let run = synthetic::run(7);
+        let Cited { printed, forms } = cited(&run, Metric::StepNs, true);
+        let page = |is: &str, was: &str| {
+            assert!(printed[0].contains(is), "{is} {}", printed[0]);
+            let page = format!("# Page\n\n{}\n", printed[0].replacen(is, was, 1).replace(", on ", ",\non "));
+            let faults = forms.faults(&quotes(&page)[0]);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            format!("{}: {}", faults[0].line, faults[0].what)
+        };
+        for (is, was, said) in [
+            ("2 cores", "64 cores", "4: `2.30GHz, 64 cores,`, and the rows say `2.30GHz, 2 cores,`"),
+            (
+                " virtual machine;",
+                "",
+                "4: `threads used; revision`, and the rows say `threads used; virtual machine; revision`",
+            ),
+            ("seed 42;", "seed 43;", "4: `from seed 43; run`, and the rows say `from seed 42; run`"),
+            ("95 %", "99 %", "3: `with its 99 % interval`, and the rows say `with its 95 % interval`"),
+            ("--threads 2", "--threads 9", "4: `-threads 9 --`, and the rows say `-threads 2 --`"),
+        ] {
+            assert_eq!(page(is, was), said);
         }
+        let figure = page(" µs (step", "0 µs (step");
+        assert!(figure.starts_with("3: ") && figure.contains("µs"), "{figure}");
+        let alone = &quotes("Padded is faster (sha256:0123456789abcdef)")[0];
+        assert!(forms.faults(alone)[0].what.contains("there is not what `cite` prints: decode-bench "));
+        let second = format!("{}\n\n{}", &printed[0][..printed[0].find("; rows").unwrap()], printed[0]);
+        let strays: Vec<usize> = forms.faults(&quotes(&second)[0]).iter().map(|fault| fault.line).collect();
+        assert_eq!(strays, [1, 1], "its beginning, and its figure");
     }
 
     #[test]
@@ -257,8 +422,10 @@ mod tests {
         let (a, b) = ("0123456789abcdef", "fedcba9876543210");
         assert_eq!(quotes(&format!(" {a}\n")).len(), 1);
         assert_eq!(quotes(&format!("{a}+{b}"))[0].other.as_deref(), Some(b));
-        let found = quotes(&format!("one sha256:{a}, two sha256:{b}+{a}."));
-        assert_eq!((found[0].text.as_str(), found[1].text.as_str()), ("one ", ", two "));
+        let found = quotes(&format!("one sha256:{a},\ntwo sha256:{b}+{a}."));
+        assert_eq!((found[0].text.as_str(), found[1].text.as_str()), ("one ", ",\ntwo "));
+        assert_eq!((found[1].begins, found[1].line), (1, 2));
         assert!(quotes("no hash, or too short: sha256:0123").is_empty());
+        assert!(quotes(&format!("an image: sha256:{a}{b}{a}{b}")).is_empty());
     }
 }

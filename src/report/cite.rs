@@ -1,11 +1,12 @@
 //! A figure to paste into somebody else's text, with everything that is needed to find and to repeat it:
-//! as a sentence, as the row of a table, as BibTeX. [`super::check`] reads all three back.
+//! as a sentence, as the row of a table, as BibTeX. [`super::check`] makes all three again.
 
 use super::cells::TextTable;
 use super::compare::verdict;
-use crate::analysis::provenance::{clean, hardware, revision};
+use crate::analysis::provenance::{hardware, revision};
 use crate::analysis::Citation;
 use crate::case::Case;
+use crate::harmless::{name, words};
 use crate::record::Protocol;
 use crate::suite;
 use crate::units::Quantity;
@@ -23,13 +24,13 @@ pub fn sentence(citation: &Citation<'_>) -> String {
     format!(
         "decode-bench {}: `{case}` takes {}, {confidence}{}, on {on}; {}, {}, weights from seed {}; run `{}`; \
          again by `{}`; rows {}.",
-        clean(&run.environment.tool_version),
+        name(&run.environment.tool_version),
         measured(citation),
         ratio.unwrap_or_default(),
         revision(&run.environment),
         date(citation),
         run.environment.seed,
-        clean(&run.name()),
+        name(&run.name()),
         command(citation),
         hash(citation)
     )
@@ -58,7 +59,7 @@ pub fn table(citations: &[Citation<'_>]) -> String {
 
 /// The citation as an entry for BibTeX.
 pub fn bibtex(citation: &Citation<'_>) -> String {
-    let date = date(citation);
+    let date = day(citation);
     let mut parts = date.split('-');
     let (year, month) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     format!(
@@ -87,9 +88,15 @@ fn ratio(citation: &Citation<'_>) -> String {
     ratio.unwrap_or_default()
 }
 
-/// `2026-11-22`
-pub(super) fn date(citation: &Citation<'_>) -> String {
-    clean(&citation.run.environment.started_utc).chars().take(10).collect()
+/// `2026-11-22`; rows may follow in a run that is unfinished.
+fn date(citation: &Citation<'_>) -> String {
+    let environment = &citation.run.environment;
+    let unfinished = if environment.finished_utc.is_none() { " (unfinished run)" } else { "" };
+    format!("{}{unfinished}", day(citation))
+}
+
+fn day(citation: &Citation<'_>) -> String {
+    name(&citation.run.environment.started_utc).chars().take(10).collect()
 }
 
 fn hash(citation: &Citation<'_>) -> String {
@@ -110,9 +117,9 @@ fn command(citation: &Citation<'_>) -> String {
             let ids: Vec<String> = cases.iter().map(Case::to_string).collect();
             format!("cargo bench -- '^({})$'", ids.join("|"))
         }
-        () => return clean(&environment.command_line.join(" ")),
+        () => return words(&environment.command_line.join(" ")),
     };
-    let revision = environment.git_revision.as_deref().map(clean);
+    let revision = environment.git_revision.as_deref().map(name);
     let checkout = revision.map(|r| format!("git checkout {} && ", r.chars().take(12).collect::<String>()));
     let (threads, seed) = (environment.threads, environment.seed);
     format!("{}{measured} --threads {threads} --seed {seed}", checkout.unwrap_or_default())

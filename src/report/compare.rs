@@ -3,11 +3,12 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::cells::{escape, TextTable};
-use crate::analysis::provenance::{clean, differing, hardware, revision};
+use super::cells::TextTable;
+use crate::analysis::provenance::{differing, hardware, revision};
 use crate::analysis::{Estimate, Gap, Measured, Pairing, Side, Verdict, Versus, Wanting};
 use crate::case::Case;
 use crate::error::{Error, Result};
+use crate::harmless;
 use crate::record::{Metric, Run, Unit};
 use crate::units::Quantity;
 
@@ -43,7 +44,7 @@ fn differences(rows: &[Row], before: &str, quote: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for Row { run, base_run, differences, .. } in rows.iter().filter(|row| !row.differences.is_empty()) {
         let (run, base_run) = (format!("{quote}{run}{quote}"), format!("{quote}{base_run}{quote}"));
-        let line = format!("{before}{run} differs from {base_run} in {}\n", escape(differences));
+        let line = format!("{before}{run} differs from {base_run} in {}\n", differences);
         lines.extend(Some(line).filter(|line| !lines.contains(line)));
     }
     lines.concat()
@@ -135,7 +136,7 @@ fn sides(
     Row {
         case: case.to_string(),
         metric: metric.name(),
-        run: clean(&run.name()),
+        run: harmless::name(&run.name()),
         hardware: hardware(environment),
         threads: environment.threads,
         revision: revision(environment),
@@ -144,7 +145,7 @@ fn sides(
         hi: value.map(|value| value.hi),
         n: value.map(|value| value.n),
         base_case: base_case.to_string(),
-        base_run: clean(&base_run.name()),
+        base_run: harmless::name(&base_run.name()),
         base_hardware: hardware(base_environment),
         base_threads: base_environment.threads,
         base_revision: revision(base_environment),
@@ -161,7 +162,7 @@ fn sides(
 fn wanting(wanting: &Wanting) -> String {
     match wanting {
         Wanting::Missing => "missing".into(),
-        Wanting::Failed(error) => format!("failed: {}", clean(error)),
+        Wanting::Failed(error) => format!("failed: {}", harmless::name(error)),
         Wanting::Otherwise => "of another protocol".into(),
     }
 }
@@ -181,21 +182,11 @@ fn csv(rows: Vec<Row>) -> Result<String> {
             &mut row.base_wanting,
             &mut row.differences,
         ];
-        texts.into_iter().for_each(|text| *text = harmless(text));
+        texts.into_iter().for_each(|text| *text = harmless::spreadsheet_cell(text));
         writer.serialize(row).map_err(|e| failed(e.to_string()))?;
     }
     let bytes = writer.into_inner().map_err(|e| failed(e.to_string()))?;
     String::from_utf8(bytes).map_err(|e| failed(e.to_string()))
-}
-
-/// A spreadsheet takes a cell that begins like this for a formula, and would run what a file from
-/// elsewhere says; an apostrophe makes it text.
-fn harmless(text: &str) -> String {
-    let text = text.trim_start();
-    match text.starts_with(['=', '+', '-', '@']) {
-        true => format!("'{text}"),
-        false => text.to_string(),
-    }
 }
 
 fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>]) -> TextTable {
@@ -254,18 +245,5 @@ fn human_gap(Gap { metric, one, base }: &Gap<'_>) -> Vec<String> {
 }
 
 fn origin(run: &Run) -> [String; 3] {
-    [clean(&run.name()), hardware(&run.environment), revision(&run.environment)]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    proptest::proptest! {
-        #[test]
-        fn no_cell_begins_a_formula(text in "[=+@ \t-]{0,4}.{0,8}") {
-            let cell = harmless(&clean(&text));
-            proptest::prop_assert!(!cell.trim_start().starts_with(['=', '+', '-', '@']), "{cell:?}");
-        }
-    }
+    [harmless::name(&run.name()), hardware(&run.environment), revision(&run.environment)]
 }

@@ -24,6 +24,7 @@ use crate::analysis::{
     Estimate, Finding, Pairing, Summary, SummaryRow, Verdict,
 };
 use crate::error::{Error, Result};
+use crate::harmless;
 use crate::record::{Metric, Run};
 use crate::units::{interval, Quantity};
 
@@ -123,12 +124,12 @@ fn introduction(run: &Run) -> String {
     let [on, with] = &provenance(&run.environment)[..] else { return String::new() };
     let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
     // runs before there were marks do not say how they sampled
-    let clean = run.environment.sampling.iter().map(|_| run.noise_summary());
-    let notes: String = clean.chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
+    let noise = run.environment.sampling.iter().map(|_| harmless::words(&run.noise_summary()));
+    let notes: String = noise.chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
     format!(
         "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of rounds, or of samples where there are no rounds; \
          † a ratio of two cases that do not share rounds.{unfinished}{notes}",
-        run.name()
+        harmless::name(&run.name())
     )
 }
 

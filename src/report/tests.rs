@@ -45,11 +45,6 @@ fn the_brief_section_is_six_rows() {
 }
 
 #[test]
-fn cells_cannot_break_the_table() {
-    assert_eq!(cells::escape("a|b\n<i>"), "a\\|b \\<i>");
-}
-
-#[test]
 fn what_was_reordered_stands_beside_the_step_that_follows() {
     let run = synthetic::reordered(5); // so few that an interval is the whole range
     let text = markdown(&run);
