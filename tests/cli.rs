@@ -865,6 +865,59 @@ fn files_that_are_not_files_are_refused() {
     binary.refused(&["config.json", "UTF-8"]);
 }
 
+/// Nothing waits for a pipe, reads a device without an end, or takes a file of any size.
+#[cfg(unix)]
+#[test]
+fn readers_want_a_regular_file_of_some_size() {
+    let (folder, checkpoint) = (tempdir().unwrap(), gpt2());
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (pipe, run) = (place("pipe.zip"), place("run"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for no_file in ["/dev/zero", &pipe] {
+        let tokenizer = format!("{} --tokenizer {no_file}", checkpoint.line());
+        refused(&words(&tokenizer), &[no_file, "no regular file"]);
+        refused(&["check", no_file], &[no_file, "no regular file"]);
+        refused(&["import", no_file], &[no_file, "no regular file"]);
+    }
+    fs::create_dir(&run).unwrap();
+    std::os::unix::fs::symlink(&pipe, place("run/environment.json")).unwrap();
+    refused(&["report", &run], &["environment.json", "no regular file"]);
+
+    let hole = |name: &str, bytes: u64| {
+        File::create(place(name)).unwrap().set_len(bytes).unwrap();
+        place(name)
+    };
+    let tokenizer = format!("{} --tokenizer {}", checkpoint.line(), hole("tokenizer.json", 300_000_000));
+    refused(&words(&tokenizer), &["tokenizer.json", "300000000 bytes", "268435456"]);
+    refused(&["check", &hole("page.md", 20_000_000)], &["page.md", "20000000 bytes", "16777216"]);
+    let config = gpt2();
+    File::create(config.path("config.json")).unwrap().set_len(2_000_000).unwrap();
+    config.refused(&["config.json", "2000000 bytes", "1048576"]);
+}
+
+#[test]
+fn a_byte_order_mark_before_json_is_passed_over() {
+    let marked = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, format!("\u{feff}{text}")).unwrap();
+    };
+    let checkpoint = gpt2();
+    marked(&checkpoint.path("config.json"));
+    checkpoint.accepted();
+    let run = common::root().join("results/2026-11-22T01-31-31Z-intel-xeon-2c");
+    let folder = tempdir().unwrap();
+    for file in ["environment.json", "samples.csv", "equality.csv", "ledger.csv"] {
+        fs::copy(run.join(file), folder.path().join(file)).unwrap();
+        marked(&folder.path().join(file));
+    }
+    let brief = |run: &Path| program(&["report", "--section", "brief"]).arg(run).output().unwrap();
+    assert!(
+        brief(folder.path()).status.success(),
+        "{}",
+        String::from_utf8_lossy(&brief(folder.path()).stderr)
+    );
+}
+
 #[test]
 fn weights_that_are_no_numbers_are_noticed() {
     let poison = |tensors: &mut Tensors| {
