@@ -927,6 +927,78 @@ fn weights_that_are_no_numbers_are_noticed() {
     gpt2().tensors(poison).refused(&["token 0", "not a number"]);
 }
 
+/// The program where the system gives a process no more than so many KiB of addresses.
+#[cfg(target_os = "linux")]
+fn within(kib: usize, line: &str) -> std::process::Output {
+    let limited = format!("ulimit -v {kib}; exec \"$0\" \"$@\"");
+    let mut command = std::process::Command::new("bash");
+    command.arg("-c").arg(limited).arg(common::program()).args(words(line));
+    command.env("RUST_MIN_STACK", (64 << 20).to_string()).output().unwrap() // so that few threads fill it
+}
+
+#[cfg(target_os = "linux")]
+fn refused_within(kib: usize, line: &str, named: &[&str]) {
+    let output = within(kib, line);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.lines().count() == 1, "{line}: {said}");
+    assert!(named.iter().all(|name| said.contains(name)), "{line} should name {named:?}: {said}");
+}
+
+/// Buffers, rings and tables of positions have those of the call: a configuration that states a million costs
+/// nothing, and changes no bit of the logits.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_follows_the_call_and_not_the_configuration() {
+    let out = tempdir().unwrap();
+    for (model, start, strategies) in [
+        (
+            "llama",
+            "--prompt 1,2,3",
+            &["naive", "naive-padded", "concat", "padded", "bounded", "chunked-64", "onehot"][..],
+        ),
+        ("mistral", "--prompt 1,2,3", &["concat", "padded", "shift"]),
+        ("encoder-decoder", "--source 5,6,7,8,9 --prompt 1,2,3", &["concat", "padded", "reprojected"]),
+    ] {
+        let (kind, window) =
+            if model == "mistral" { ("llama", Value::from(1 << 20)) } else { (model, Value::Null) };
+        let mut checkpoint = Checkpoint::of(kind).set("sliding_window", window);
+        if model == "mistral" {
+            checkpoint = checkpoint.set("model_type", "mistral".into());
+        }
+        let decode = |checkpoint: &Checkpoint, strategy: &str, rest: &str| {
+            let (folder, logits) = (checkpoint.folder.path().display(), out.path().join("logits"));
+            let line = format!(
+                "decode --model {kind} --checkpoint {folder} --strategy {strategy} --threads 1 {start} --steps 4 --logits {} {rest}",
+                logits.display()
+            );
+            let output = within(300_000, &line);
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+            (json["capacity"].clone(), read_logits(&logits))
+        };
+        let whole: Vec<_> =
+            strategies.iter().map(|strategy| decode(&checkpoint, strategy, "--capacity 64").1).collect();
+        checkpoint = checkpoint.set("max_position_embeddings", (1 << 20).into());
+        for (strategy, whole) in strategies.iter().zip(whole) {
+            assert_eq!(decode(&checkpoint, strategy, ""), (7.into(), whole), "{model} {strategy}");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_system_does_not_give_is_one_line() {
+    let checkpoint = Checkpoint::of("llama").set("max_position_embeddings", (1 << 20).into());
+    let folder = checkpoint.folder.path().display();
+    let line = format!("decode --model llama --checkpoint {folder} --strategy padded --steps 2 --prompt 1,2");
+    refused_within(500_000, &format!("{line} --threads 64"), &["64 threads are wanted", "--threads"]);
+    let million = format!("{line} --threads 1 --capacity 1048576");
+    refused_within(200_000, &million, &["bytes of memory were asked for", "--capacity"]);
+    // more than any machine has, which is seen before anything is asked for
+    let many = format!("{million} --beam 90 {}", "--prompt 1,2 ".repeat(2000));
+    refused(&words(&many), &["bytes of memory, and", "are free", "--capacity"]);
+}
+
 /// Loading needs the weights once, and of the file never more than a tensor.
 #[test]
 #[cfg(target_os = "linux")]

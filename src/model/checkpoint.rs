@@ -31,7 +31,7 @@ pub fn open(model: ModelKind, directory: &Path) -> Result<(Config, Weights)> {
         return Err(Error::file(path, "the checkpoint is split over several files; merge them into one"));
     }
     let weights = Weights::map(&files::open(&path)?, path, config.prefix())?;
-    weights.check_others(&contents(&weights, |loader| config.load(loader))?)?;
+    weights.check_others(&contents(&weights, 0, |loader| config.load(loader))?)?;
     Ok((config, weights))
 }
 
