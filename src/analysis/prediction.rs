@@ -111,6 +111,14 @@ mod tests {
         assert_eq!(graph - bytes_alone, 2000.0 + 34.0 * 1300.0);
     }
 
+    /// However far a file's positions reach, a prediction of each ends with the model's.
+    #[test]
+    fn positions_that_a_model_does_not_have_are_not_predicted() {
+        let run = on_a_gpu("cuda", Some(2000), None);
+        assert!(predicted(&run, Strategy::Padded, 512).is_some());
+        assert_eq!(predicted(&run, Strategy::Padded, 513), None);
+    }
+
     /// A time without them would promise what no GPU does.
     #[test]
     fn without_the_cost_of_a_launch_nothing_is_predicted() {
