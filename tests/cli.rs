@@ -951,17 +951,13 @@ fn refused_within(kib: usize, line: &str, named: &[&str]) {
 fn memory_follows_the_call_and_not_the_configuration() {
     let out = tempdir().unwrap();
     let of_rows = &["naive", "naive-padded", "concat", "padded", "bounded", "chunked-64", "onehot"][..];
-    let source = "--source 5,6,7,8,9 --prompt 1,2,3";
     for (model, window, start, strategies) in [
         ("llama", Value::Null, "--prompt 1,2,3", of_rows),
         ("llama", Value::from(1 << 20), "--prompt 1,2,3", &["naive", "concat", "padded"]),
-        ("encoder-decoder", Value::Null, source, &["concat", "padded", "reprojected"]),
     ] {
         let kind = if window.is_null() { "llama" } else { "mistral" };
-        let mut checkpoint = Checkpoint::of(model);
-        if model == "llama" {
-            checkpoint = checkpoint.set("sliding_window", window).set("model_type", kind.into());
-        }
+        let mut checkpoint =
+            Checkpoint::of(model).set("sliding_window", window).set("model_type", kind.into());
         let decode = |checkpoint: &Checkpoint, strategy: &str, rest: &str| {
             let (folder, logits) = (checkpoint.folder.path().display(), out.path().join("logits"));
             let line = format!(
