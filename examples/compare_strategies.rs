@@ -24,7 +24,7 @@ use decode_bench::strategy::Strategy;
 use decode_bench::units::Quantity;
 
 fn main() -> Result<()> {
-    let (b, kind, capacity, steps) = (Cpu::new(1), ModelKind::Transformer, 512, 255);
+    let (b, kind, capacity, steps) = (Cpu::new(1)?, ModelKind::Transformer, 512, 255);
     let config = Config::named(kind, ShapeName::Toy)?;
     let model = AnyModel::load(&b, &config, &Weights::seeded(1))?;
     let mut expected: Option<Vec<f32>> = None;

@@ -27,7 +27,7 @@ impl<B: Backend> Layer<B> for LagAndAdd {
 }
 
 fn main() -> Result<()> {
-    let (b, width, position) = (Cpu::new(1), 256, 512);
+    let (b, width, position) = (Cpu::new(1)?, 256, 512);
     let lag = LagAndAdd { width };
     let twice = Sequential(vec![Box::new(lag.clone()), Box::new(Residual(lag))]);
     laws::hold(&b, &twice, width)?;

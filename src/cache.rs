@@ -8,6 +8,7 @@
 
 use std::rc::Rc;
 
+use crate::backend::cpu::room;
 use crate::backend::{whole, Backend, Call, Columns, Layout, View};
 use crate::error::{Error, Result};
 use crate::strategy::{Slot, Strategy};
@@ -59,7 +60,7 @@ impl<T> History<T> {
         let fixed = |layout, width| Ok(History::Fixed { rows: zeros(capacity, width)?, layout });
         let (width, taps) = match slot {
             Slot::Rows { width } => (width, None),
-            Slot::Window { width, rows } => (width, Some(rows)),
+            Slot::Window { width, rows } => (width, Some(rows.min(capacity))),
             Slot::State { rows, width } if strategy.remembers() => {
                 return Ok(History::State(zeros(rows, width)?));
             }
@@ -275,7 +276,7 @@ impl<B: Backend> Cache<B> {
         let new = |&slot: &Slot| History::new(b, strategy, slot, batch, capacity);
         let histories = slots.iter().map(new).collect::<Result<_>>()?;
         let longest = if strategy.remembers() { 1 } else { capacity };
-        let call = Call::new(Vec::with_capacity(batch * longest), batch, 0);
+        let call = Call::new(room(batch * longest)?, batch, 0);
         Ok(Cache { strategy, histories, encoder_output: None, call, batch, capacity, len: 0 })
     }
 
@@ -419,7 +420,7 @@ impl<B: Backend> Cache<B> {
     pub(crate) fn fork(&self, b: &B) -> Result<Cache<B>> {
         let histories =
             self.histories.iter().map(|h| h.map(|rows| b.duplicate(rows))).collect::<Result<_>>()?;
-        let mut call = Call::new(Vec::with_capacity(self.call.tokens.capacity()), self.batch, 0);
+        let mut call = Call::new(room(self.call.tokens.capacity())?, self.batch, 0);
         call.left_padding.clone_from(&self.call.left_padding);
         Ok(Cache { histories, encoder_output: self.encoder_output.clone(), call, ..*self })
     }

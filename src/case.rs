@@ -320,6 +320,8 @@ mod tests {
         for backend in ["", "Cuda", "9a", "a/b", "a,b", "=cmd", "a-name-longer-than-24-characters"] {
             assert!(backend.parse::<BackendName>().is_err(), "{backend}");
         }
+        let longest = |chunk: usize| format!("transformer-toy/chunked-{chunk}/cpu/b1/t64").parse::<Case>();
+        assert!(longest(1 << 20).is_ok() && longest((1 << 20) + 1).is_err(), "a cost of it would overflow");
         let toy = |numbers| format!("transformer-toy/naive/cpu/{numbers}");
         let numbers = ["b0/t1", "b1/x1", "b1/t064", "b+1/t64"].map(toy);
         for id in ["", "transformer-toy"].into_iter().chain(numbers.iter().map(String::as_str)) {

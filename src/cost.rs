@@ -27,9 +27,9 @@
 //! The most that concat keeps at once is `(2N + 1)·t - 1` rows: keys are freed before values grow,
 //! layer after layer, so only one tensor of the model is there twice at a time.
 
-use crate::backend::Work;
+use crate::backend::{Backend, Work};
 use crate::case::Case;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{capacity, source_rows, Config, Node};
 use crate::strategy::Strategy;
 
@@ -138,6 +138,11 @@ impl Step {
             kept = kept + memory.after - memory.before;
         }
         self.batch * S * most + self.source_bytes()
+    }
+
+    /// What a model takes, loaded for a session to this position.
+    fn loaded_bytes(&self) -> usize {
+        self.config.loaded_bytes(self.capacity.max(self.source))
     }
 
     /// What is kept of the source.
@@ -283,6 +288,7 @@ impl Step {
 
     /// Of the latest `taps` positions; `read` rows are read.
     fn window(&self, taps: usize, read: usize) -> Memory {
+        let taps = taps.min(self.capacity);
         let [before, after] = [self.position - 1, self.position].map(|t| t.min(taps));
         let fixed = Memory { copied: 1, read, before: taps, after: taps, live: after, ..Memory::default() };
         match self.strategy {
@@ -296,13 +302,26 @@ impl Step {
     }
 }
 
+/// That a model and a session of each of these, decoded to its last step, find room on a backend: where memory is
+/// promised and not there when it is used, no error is left to be had.
+///
+/// # Errors
+/// When they need more than is free.
+pub fn check_memory<B: Backend>(b: &B, sessions: &[Step]) -> Result<()> {
+    let bytes = sessions.iter().map(|last| last.loaded_bytes() + last.kept_peak_bytes()).sum();
+    match b.free_bytes()? {
+        Some(free) if bytes as u64 > free => Err(Error::TooLarge { bytes, free }),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::backend::cuda::{Cuda, Mode};
     use crate::backend::tests::device;
-    use crate::backend::{Backend, Metered, Tokens};
+    use crate::backend::{Metered, Tokens};
     use crate::case::{ModelKind, ShapeName};
     use crate::model::{AnyModel, Weights};
     use crate::session::Session;
@@ -311,7 +330,7 @@ mod tests {
     /// counted and not only the output compared.
     #[test]
     fn counted_work_is_the_closed_form() {
-        on_every_case(|| Cpu::new(1), 24);
+        on_every_case(|| Cpu::new(1).unwrap(), 24);
     }
 
     #[test]

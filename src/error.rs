@@ -22,6 +22,14 @@ pub enum Error {
     TooLong { prompt: usize, steps: usize, capacity: usize },
     #[error("token {id} is outside the vocabulary of {vocab} (ids 0 to {})", vocab - 1)]
     TokenRange { id: u32, vocab: usize },
+    /// Seen before anything is allocated.
+    #[error("weights, tables of positions and cache need {bytes} bytes of memory, and {free} are free; {LESS_MEMORY}")]
+    TooLarge { bytes: usize, free: u64 },
+    /// Refused by the system.
+    #[error("{bytes} bytes of memory were asked for, and the system has no more to give; {LESS_MEMORY}")]
+    NoMemory { bytes: usize },
+    #[error("{wanted} threads are wanted, and the system gives no more than {given} ({source}); ask for fewer with --threads")]
+    NoThreads { wanted: usize, given: usize, source: std::io::Error },
     /// A sentence that already says it all.
     #[error("{0}")]
     Input(String),
@@ -38,6 +46,9 @@ pub enum Error {
     #[error("{backend}: {what}")]
     Device { backend: &'static str, what: String },
 }
+
+/// What to do where memory is short.
+pub(crate) const LESS_MEMORY: &str = "take a smaller --capacity or batch, or a strategy that keeps less";
 
 impl Error {
     /// Something wrong in a file, in words.

@@ -48,7 +48,7 @@
 //! }
 //!
 //! // twice in a row, the second inside of a residual: two states
-//! let (b, lag) = (Cpu::new(1), LagAndAdd { width: 3 });
+//! let (b, lag) = (Cpu::new(1)?, LagAndAdd { width: 3 });
 //! let twice = Sequential(vec![Box::new(lag.clone()), Box::new(Residual(lag))]);
 //!
 //! // three rows at once and then one, with a cache made by a call of its own, are a forward pass of four

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crate::backend::cpu::room;
 use crate::backend::{Backend, Call, Tokens, NEXT};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
@@ -34,8 +35,8 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
             )));
         }
         let cache = Cache::new(b, strategy, &model.slots(), batch, capacity)?;
-        let seen = Tokens((0..batch).map(|_| Vec::with_capacity(capacity)).collect());
-        Ok(Session { b, model, cache, seen })
+        let seen = (0..batch).map(|_| room(capacity)).collect::<Result<_>>()?;
+        Ok(Session { b, model, cache, seen: Tokens(seen) })
     }
 
     /// An empty session that decodes from a source: `beams` neighbouring entries for each of its sentences,
@@ -49,7 +50,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         capacity: usize,
     ) -> Result<Self> {
         let mut session = Session::open(b, model, strategy, beams * source.0.len(), capacity)?;
-        let rows = source.0.iter().map(Vec::len).max().unwrap_or(0);
+        let rows = source.longest();
         if source.0.iter().any(Vec::is_empty) {
             return Err(Error::Input("a sentence of the source is empty".into()));
         }
@@ -198,7 +199,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
 
     /// The longest of the sentences; all are that long, unless they are the first.
     fn check(&self, new: &Tokens) -> Result<usize> {
-        let n = new.0.iter().map(Vec::len).max().unwrap_or(0);
+        let n = new.longest();
         let differ = new.0.iter().any(|sentence| sentence.len() != n);
         if new.0.len() != self.seen.0.len() || (differ && !self.is_empty()) {
             let sizes: Vec<usize> = new.0.iter().map(Vec::len).collect();
@@ -245,7 +246,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         }
         self.cache.reorder(self.b, order)?;
         let beams = order.iter().map(|&beam| roomy(&self.seen.0[beam], self.cache.capacity()));
-        self.seen = Tokens(beams.collect());
+        self.seen = Tokens(beams.collect::<Result<_>>()?);
         Ok(())
     }
 
@@ -263,7 +264,8 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
     /// changes its cache and so cannot be repeated.
     pub fn fork(&self) -> Result<Session<'a, B, M>> {
         let cache = self.cache.fork(self.b)?;
-        let seen = self.seen.0.iter().map(|sentence| roomy(sentence, cache.capacity())).collect();
+        let seen =
+            self.seen.0.iter().map(|sentence| roomy(sentence, cache.capacity())).collect::<Result<_>>()?;
         Ok(Session { b: self.b, model: self.model, cache, seen: Tokens(seen) })
     }
 }
@@ -276,8 +278,8 @@ fn in_vocabulary(tokens: &Tokens, vocab: usize) -> Result<()> {
 }
 
 /// A copy that can grow to the capacity without an allocation inside a step.
-fn roomy(sentence: &[u32], capacity: usize) -> Vec<u32> {
-    let mut copy = Vec::with_capacity(capacity);
+fn roomy(sentence: &[u32], capacity: usize) -> Result<Vec<u32>> {
+    let mut copy = room(capacity)?;
     copy.extend_from_slice(sentence);
-    copy
+    Ok(copy)
 }

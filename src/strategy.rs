@@ -6,6 +6,9 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
+/// The longest chunk: as many positions as a case may have, so that no cost of it overflows.
+const MOST_CHUNK: usize = 1 << 20;
+
 /// How the past is kept. The first three are the project's question; the others explain why the
 /// published answers to it contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,7 +98,8 @@ impl FromStr for Strategy {
     type Err = Error;
     fn from_str(name: &str) -> Result<Strategy> {
         let chunk = name.strip_prefix("chunked-").and_then(|chunk| chunk.parse().ok());
-        let chunk = chunk.filter(|&c: &usize| c > 0 && name == format!("chunked-{c}")); // no alias
+        let plain = |c: &usize| (1..=MOST_CHUNK).contains(c) && name == format!("chunked-{c}"); // no alias
+        let chunk = chunk.filter(plain);
         let named = || Strategy::examples().iter().copied().find(|s| s.to_string() == name);
         chunk.map(Strategy::Chunked).or_else(named).ok_or_else(|| Error::Unknown {
             kind: "strategy",

@@ -865,6 +865,59 @@ fn files_that_are_not_files_are_refused() {
     binary.refused(&["config.json", "UTF-8"]);
 }
 
+/// Nothing waits for a pipe, reads a device without an end, or takes a file of any size.
+#[cfg(unix)]
+#[test]
+fn readers_want_a_regular_file_of_some_size() {
+    let (folder, checkpoint) = (tempdir().unwrap(), gpt2());
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (pipe, run) = (place("pipe.zip"), place("run"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for no_file in ["/dev/zero", &pipe] {
+        let tokenizer = format!("{} --tokenizer {no_file}", checkpoint.line());
+        refused(&words(&tokenizer), &[no_file, "no regular file"]);
+        refused(&["check", no_file], &[no_file, "no regular file"]);
+        refused(&["import", no_file], &[no_file, "no regular file"]);
+    }
+    fs::create_dir(&run).unwrap();
+    std::os::unix::fs::symlink(&pipe, place("run/environment.json")).unwrap();
+    refused(&["report", &run], &["environment.json", "no regular file"]);
+
+    let hole = |name: &str, bytes: u64| {
+        File::create(place(name)).unwrap().set_len(bytes).unwrap();
+        place(name)
+    };
+    let tokenizer = format!("{} --tokenizer {}", checkpoint.line(), hole("tokenizer.json", 300_000_000));
+    refused(&words(&tokenizer), &["tokenizer.json", "300000000 bytes", "268435456"]);
+    refused(&["check", &hole("page.md", 20_000_000)], &["page.md", "20000000 bytes", "16777216"]);
+    let config = gpt2();
+    File::create(config.path("config.json")).unwrap().set_len(2_000_000).unwrap();
+    config.refused(&["config.json", "2000000 bytes", "1048576"]);
+}
+
+#[test]
+fn a_byte_order_mark_before_json_is_passed_over() {
+    let marked = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, format!("\u{feff}{text}")).unwrap();
+    };
+    let checkpoint = gpt2();
+    marked(&checkpoint.path("config.json"));
+    checkpoint.accepted();
+    let run = common::root().join("results/2026-11-22T01-31-31Z-intel-xeon-2c");
+    let folder = tempdir().unwrap();
+    for file in ["environment.json", "samples.csv", "equality.csv", "ledger.csv"] {
+        fs::copy(run.join(file), folder.path().join(file)).unwrap();
+        marked(&folder.path().join(file));
+    }
+    let brief = |run: &Path| program(&["report", "--section", "brief"]).arg(run).output().unwrap();
+    assert!(
+        brief(folder.path()).status.success(),
+        "{}",
+        String::from_utf8_lossy(&brief(folder.path()).stderr)
+    );
+}
+
 #[test]
 fn weights_that_are_no_numbers_are_noticed() {
     let poison = |tensors: &mut Tensors| {
@@ -872,6 +925,73 @@ fn weights_that_are_no_numbers_are_noticed() {
         tensors.get_mut("ln_f.bias").unwrap().2.chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&nan));
     };
     gpt2().tensors(poison).refused(&["token 0", "not a number"]);
+}
+
+/// The program where the system gives a process no more than so many KiB of addresses.
+#[cfg(target_os = "linux")]
+fn within(kib: usize, line: &str) -> std::process::Output {
+    let limited = format!("ulimit -v {kib}; exec \"$0\" \"$@\"");
+    let mut command = std::process::Command::new("bash");
+    command.arg("-c").arg(limited).arg(common::program()).args(words(line));
+    command.env("RUST_MIN_STACK", (64 << 20).to_string()).output().unwrap() // so that few threads fill it
+}
+
+#[cfg(target_os = "linux")]
+fn refused_within(kib: usize, line: &str, named: &[&str]) {
+    let output = within(kib, line);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.lines().count() == 1, "{line}: {said}");
+    assert!(named.iter().all(|name| said.contains(name)), "{line} should name {named:?}: {said}");
+}
+
+/// Buffers, rings and tables of positions have those of the call: a configuration that states a million costs
+/// nothing, and changes no bit of the logits.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_follows_the_call_and_not_the_configuration() {
+    let out = tempdir().unwrap();
+    let of_rows = &["naive", "naive-padded", "concat", "padded", "bounded", "chunked-64", "onehot"][..];
+    for (model, window, start, strategies) in [
+        ("llama", Value::Null, "--prompt 1,2,3", of_rows),
+        ("llama", Value::from(1 << 20), "--prompt 1,2,3", &["naive", "concat", "padded"]),
+    ] {
+        let kind = if window.is_null() { "llama" } else { "mistral" };
+        let mut checkpoint =
+            Checkpoint::of(model).set("sliding_window", window).set("model_type", kind.into());
+        let decode = |checkpoint: &Checkpoint, strategy: &str, rest: &str| {
+            let (folder, logits) = (checkpoint.folder.path().display(), out.path().join("logits"));
+            let line = format!(
+                "decode --model {model} --checkpoint {folder} --strategy {strategy} --threads 1 {start} --steps 4 {rest} --logits {}",
+                logits.display()
+            );
+            let output = within(300_000, &line);
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+            let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+            (json["capacity"].as_u64().unwrap(), read_logits(&logits))
+        };
+        let all = |checkpoint: &Checkpoint, rest: &str| {
+            strategies.iter().map(|strategy| decode(checkpoint, strategy, rest)).collect::<Vec<_>>()
+        };
+        let (usual, of_call) = (all(&checkpoint, "--capacity 40"), all(&checkpoint, ""));
+        assert!(of_call.iter().all(|(capacity, _)| *capacity == 7), "{model} {kind}");
+        checkpoint = checkpoint.set("max_position_embeddings", (1 << 20).into());
+        assert!(all(&checkpoint, "--capacity 40") == usual, "{model} {kind}: other logits");
+        assert!(all(&checkpoint, "") == of_call, "{model} {kind}: other logits in the call's capacity");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_the_system_does_not_give_is_one_line() {
+    let checkpoint = Checkpoint::of("llama").set("max_position_embeddings", (1 << 20).into());
+    let folder = checkpoint.folder.path().display();
+    let line = format!("decode --model llama --checkpoint {folder} --strategy padded --steps 2 --prompt 1,2");
+    refused_within(500_000, &format!("{line} --threads 64"), &["64 threads are wanted", "--threads"]);
+    let million = format!("{line} --threads 1 --capacity 1048576");
+    refused_within(200_000, &million, &["bytes of memory were asked for", "--capacity"]);
+    // more than any machine has, which is seen before anything is asked for
+    let many = format!("{million} --beam 90 {}", "--prompt 1,2 ".repeat(2000));
+    refused(&words(&many), &["bytes of memory, and", "are free", "--capacity"]);
 }
 
 /// Loading needs the weights once, and of the file never more than a tensor.

@@ -57,7 +57,7 @@ impl Subject {
         };
         let sources = if kind.has_source() { vec![vec![5, 9, 3, 12, 4]] } else { Vec::new() };
         let folder = common::root().join("tests/golden").join(name);
-        let b = Cpu::new(1);
+        let b = Cpu::new(1).unwrap();
         let (config, weights) = checkpoint::open(kind, &folder).unwrap();
         let model = AnyModel::load(&b, &config, &weights).unwrap();
         Subject { b, model, kind, sources }
@@ -602,7 +602,7 @@ fn a_model_agrees_with_itself() {
 
 #[test]
 fn an_ensemble_has_the_mean_of_its_members_probabilities() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let config = Config::named(ModelKind::LinearizedConv, ShapeName::Tiny).unwrap();
     let load = |seed| AnyModel::load(&b, &config, &Weights::seeded(seed)).unwrap();
     let models = [1, 2, 3].map(load);

@@ -113,7 +113,7 @@ struct Subject {
 
 impl Subject {
     fn load(kind: ModelKind, name: &'static str) -> Subject {
-        let b = Cpu::new(2);
+        let b = Cpu::new(2).unwrap();
         let (config, weights) = checkpoint::open(kind, &folder(name)).unwrap();
         let model = AnyModel::load(&b, &config, &weights).unwrap();
         Subject { b, model, config, name }
@@ -287,7 +287,7 @@ fn flax_agrees_on_attention() {
     let (shape, x) = golden.numbers("x");
     let [batch, positions, width] = as_three(&shape);
     let [_, heads, size] = as_three(&golden.numbers("query.kernel").0);
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     let part = |name: &str| turned(&golden.numbers(&format!("{name}.kernel")).1, [width, heads * size], 1);
     let bias = |name: &str| golden.numbers(&format!("{name}.bias")).1;
     let names = ["query", "key", "value"];
@@ -363,7 +363,7 @@ fn attention_is_that_of_its_formula() {
     let [batch, positions, heads, size] = shape[..] else { panic!("{shape:?}") };
     let width = heads * size;
     for threads in [1, 2] {
-        let b = Cpu::new(threads);
+        let b = Cpu::new(threads).unwrap();
         let [q, k, v] = [q.clone(), golden.numbers("k").1, golden.numbers("v").1]
             .map(|x| tensor(&b, [batch, positions, width], &x));
         for layout in [Layout::Tail, Layout::Bounded, Layout::Masked] {
@@ -392,7 +392,7 @@ fn attention_with_linear_biases_is_that_of_its_formula() {
     let (shape, q) = golden.numbers("q");
     let [batch, positions, heads, size] = shape[..] else { panic!("{shape:?}") };
     let width = heads * size;
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     let slopes = golden.numbers("slopes").1;
     assert_close(&[position::alibi(heads)], std::slice::from_ref(&slopes), "slopes");
     let slopes = tensor(&b, [1, 1, heads], &slopes);
@@ -415,7 +415,7 @@ fn retention_is_that_of_its_formula() {
     let (shape, q) = golden.numbers("q");
     let [batch, positions, heads, size] = shape[..] else { panic!("{shape:?}") };
     let width = heads * size;
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     let decays = tensor(&b, [1, 1, heads], &golden.numbers("decay").1);
     let qkv = [q, golden.numbers("k").1, golden.numbers("v").1];
     let expected: Vec<Vec<f32>> = golden.numbers("y").1.chunks(width).map(<[f32]>::to_vec).collect();
@@ -445,10 +445,10 @@ fn rotation_is_that_of_its_formula() {
     let golden = Golden::read("derived/rotary.safetensors");
     let (shape, x) = golden.numbers("x");
     let [batch, n, heads, size] = shape[..] else { panic!("{shape:?}") };
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let positions = golden.ids("positions").1;
     let theta = f64::from(golden.numbers("theta").1[0]);
-    let cos_sin = position::rotary(theta, positions[n - 1] as usize + 1, size);
+    let cos_sin = position::rotary(theta, positions[n - 1] as usize + 1, size).unwrap();
     let cos_sin = tensor(&b, [1, cos_sin.len() / size, size], &cos_sin);
     let call = Call::new(vec![0; batch * n], batch, positions[0] as usize);
     let x = tensor(&b, [batch, n, heads * size], &x);
@@ -458,7 +458,7 @@ fn rotation_is_that_of_its_formula() {
 
 #[test]
 fn root_mean_squares_and_gated_units_are_those_of_their_formulas() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let golden = Golden::read("derived/rms_norm.safetensors");
     let (shape, x) = golden.numbers("x");
     let gain = tensor(&b, [1, 1, shape[1]], &golden.numbers("gain").1);
@@ -489,7 +489,7 @@ fn the_convolution_is_that_of_its_formula() {
     let ((shape, x), (w_shape, w)) = (golden.numbers("x"), golden.numbers("w"));
     let ([positions, batch, c], [taps, _, out]) = (as_three(&shape), as_three(&w_shape));
     let (bias, y) = (golden.numbers("b").1, golden.rows("y"));
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     let x = turned(&x, [positions, batch], c); // [batch, positions, c]
     let input = tensor(&b, [batch, positions, c], &x);
     for gate in 0..out {

@@ -5,6 +5,7 @@ use crate::case::{BackendName, Case};
 use crate::cost::Step;
 use crate::record::{Environment, Metric};
 use crate::strategy::Strategy;
+use crate::suite::check_position;
 
 /// The steps of one strategy.
 pub struct Predictor<'a> {
@@ -32,9 +33,11 @@ impl<'a> Predictor<'a> {
 
     /// Nanoseconds of the step to a position: all bytes that it must read and those that its strategy copies
     /// at the read ceiling, or its arithmetic at that of the best product, whichever takes longer; and on a
-    /// GPU what starting its kernels costs. `None` where one of these is not known.
+    /// GPU what starting its kernels costs. `None` where one of these is not known, and at positions that the model
+    /// does not have, whatever a file says: who asks for all of them stops there.
     pub fn ns(&self, position: usize) -> Option<f64> {
         let case = &self.case.at(position);
+        check_position(case).ok()?;
         let work = Step::of(case).ok()?.work();
         let bytes = Step::floor_of(case)? + work.copied_bytes;
         let moved = bytes as f64 * 1e9 / self.environment.read_ceiling(case)? as f64;
@@ -106,6 +109,14 @@ mod tests {
         assert_eq!(with - bytes_alone, 34.0 * 2000.0);
         let graph = predicted(&on_a_gpu("cuda-graph", Some(2000), Some(1300)), Strategy::Padded, 64).unwrap();
         assert_eq!(graph - bytes_alone, 2000.0 + 34.0 * 1300.0);
+    }
+
+    /// However far a file's positions reach, a prediction of each ends with the model's.
+    #[test]
+    fn positions_that_a_model_does_not_have_are_not_predicted() {
+        let run = on_a_gpu("cuda", Some(2000), None);
+        assert!(predicted(&run, Strategy::Padded, 512).is_some());
+        assert_eq!(predicted(&run, Strategy::Padded, 513), None);
     }
 
     /// A time without them would promise what no GPU does.

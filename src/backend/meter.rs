@@ -177,6 +177,9 @@ impl<B: Backend> Backend for Metered<B> {
     fn device_memory(&self) -> Result<Option<DeviceMemory>> {
         self.0.device_memory()
     }
+    fn free_bytes(&self) -> Result<Option<u64>> {
+        self.0.free_bytes()
+    }
 
     fn embed(
         &self,

@@ -187,6 +187,11 @@ pub struct Linear<T> {
 pub struct Tokens(pub Vec<Vec<u32>>);
 
 impl Tokens {
+    /// Of the longest sequence.
+    pub fn longest(&self) -> usize {
+        self.0.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// Ids for positions `from .. to`, the same in every run and for every strategy, different in each
     /// batch entry. What they say does not matter to the time; that they differ does to the logits.
     pub fn given(batch: usize, from: usize, to: usize, vocab: usize) -> Tokens {
@@ -350,6 +355,10 @@ pub trait Backend: Sized + 'static {
     }
     /// What the device's own bookkeeping says of its memory, where there is one.
     fn device_memory(&self) -> Result<Option<DeviceMemory>> {
+        Ok(None)
+    }
+    /// Bytes that tensors may still take, where that is known.
+    fn free_bytes(&self) -> Result<Option<u64>> {
         Ok(None)
     }
     /// What was made ready so far, once and not at every step.

@@ -31,8 +31,8 @@ pub fn device() -> Option<Arc<Device>> {
 
 #[test]
 fn cpu_operations_are_the_oracle_s() {
-    operations_are_the_oracle_s(&Cpu::new(1));
-    operations_are_the_oracle_s(&Cpu::new(3));
+    operations_are_the_oracle_s(&Cpu::new(1).unwrap());
+    operations_are_the_oracle_s(&Cpu::new(3).unwrap());
 }
 
 #[test]

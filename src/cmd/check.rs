@@ -1,8 +1,6 @@
 //! `check`: do the figures and tables of a text follow from the runs that they name?
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
@@ -10,7 +8,7 @@ use clap::Parser;
 use decode_bench::analysis::{citation, rows, rows_hash, Citation};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::files::write_atomically;
+use decode_bench::files::{self, write_atomically};
 use decode_bench::harmless;
 use decode_bench::record::{Metric, Run};
 use decode_bench::report::blocks::{blocks, replace, Block};
@@ -137,7 +135,7 @@ fn made(page: &str, block: &Block, folder: Option<&Path>) -> Result<String> {
 /// The page with what its commands print now, if that differs.
 fn updated(path: &Path, folder: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
     let name = path.display().to_string();
-    let page = read(path)?;
+    let page = files::read_text(path, MOST_BYTES)?;
     let found = blocks(&page).map_err(|e| Error::file(path, e))?;
     if found.is_empty() {
         return Err(Error::file(path, "no table: no line begins with <!-- decode-bench:begin"));
@@ -165,31 +163,16 @@ fn text(argument: &str) -> Result<String> {
     let path = Path::new(argument);
     let is_quoted = argument.contains("sha256:") || (argument.len() >= 16 && !quotes(argument).is_empty());
     match argument {
-        "-" => bounded(std::io::stdin().lock(), Path::new("standard input")),
+        "-" => {
+            let name = Path::new("standard input");
+            files::utf8(name, files::read_from(std::io::stdin().lock(), name, MOST_BYTES)?)
+        }
         text if is_quoted && !path.exists() => Ok(text.into()),
         text if !path.exists() => Err(Error::Input(format!(
             "{text}: no such file, and no citation: nothing like sha256:0123456789abcdef is in it"
         ))),
-        _ => read(path),
+        _ => files::read_text(path, MOST_BYTES),
     }
-}
-
-/// A regular file's text.
-fn read(path: &Path) -> Result<String> {
-    let metadata = fs::metadata(path).map_err(Error::io(path))?;
-    if !metadata.is_file() {
-        return Err(Error::file(path, "no regular file"));
-    }
-    bounded(fs::File::open(path).map_err(Error::io(path))?, path)
-}
-
-fn bounded(from: impl Read, path: &Path) -> Result<String> {
-    let mut bytes = Vec::new();
-    from.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return Err(Error::file(path, "longer than 16 MiB, which is no text with citations"));
-    }
-    String::from_utf8(bytes).map_err(|_| Error::file(path, "is not UTF-8 text"))
 }
 
 /// In what the quote is not what follows from its rows; if it is, that is printed.

@@ -1,7 +1,6 @@
 //! Text and the tokens of it, by a `tokenizer.json` as Hugging Face's tokenizers write it.
 
 use std::cell::Cell;
-use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
@@ -9,6 +8,7 @@ use std::sync::Once;
 use tokenizers::Tokenizer;
 
 use crate::error::{Error, Result};
+use crate::files;
 
 /// What a checkpoint's folder has it under.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
@@ -29,16 +29,12 @@ impl Text {
     /// # Errors
     /// When it is no file, too long, or says nothing that the library can follow.
     pub fn open(path: &Path) -> Result<Text> {
-        let found = fs::metadata(path).map_err(Error::io(path))?;
-        if !found.is_file() || found.len() > MOST_BYTES {
-            let most = MOST_BYTES >> 20;
-            return Err(Error::file(path, format!("no regular file of at most {most} MiB: no tokenizer")));
-        }
-        let bytes = fs::read(path).map_err(Error::io(path))?;
+        let bytes = files::read(path, MOST_BYTES)?;
+        let json = files::without_mark(&bytes);
         // the library panics on some of what is no JSON, and says less of the rest
-        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| Error::file(path, e))?;
+        serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(|e| Error::file(path, e))?;
         let tokenizer = guarded(path, || {
-            let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+            let mut tokenizer = Tokenizer::from_bytes(json)?;
             tokenizer.with_padding(None).with_truncation(None)?;
             Ok(tokenizer)
         })?;
@@ -94,6 +90,8 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> tokenizers::Result<T>) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A tokenizer of three words, changed by `change`.

@@ -1,5 +1,8 @@
 //! What tells positions apart, as tables that are made once.
 
+use crate::backend::cpu::collect;
+use crate::error::Result;
+
 /// Two ways to write the same idea (Vaswani et al. 2017): sines in the first half of a row and cosines in
 /// the second, whose wavelengths grow geometrically to `2π·10000` or nearly so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +14,7 @@ pub enum Sinusoid {
 }
 
 /// `[positions, width]`: row p is what is added to an embedding at position p.
-pub fn sinusoid(form: Sinusoid, positions: usize, width: usize) -> Vec<f32> {
+pub fn sinusoid(form: Sinusoid, positions: usize, width: usize) -> Result<Vec<f32>> {
     let half = width / 2;
     let steps = match form {
         Sinusoid::Paper => width as f64 / 2.0,
@@ -22,19 +25,21 @@ pub fn sinusoid(form: Sinusoid, positions: usize, width: usize) -> Vec<f32> {
         sine if sine < half => angle(position, sine).sin(),
         cosine => angle(position, (cosine - half).min(half.saturating_sub(1))).cos(),
     };
-    (0..positions).flat_map(|p| (0..width).map(move |c| (p, c))).map(|(p, c)| number(p, c) as f32).collect()
+    let places = (0..positions).flat_map(|p| (0..width).map(move |c| (p, c)));
+    collect(positions * width, places.map(|(p, c)| number(p, c) as f32))
 }
 
 /// Rotary positions (Su et al. 2021), `[positions, size]`: the cosines of row p's angles `p·theta^(-2j/size)`
 /// and then their sines, as [`crate::backend::Backend::rope`] reads them.
-pub fn rotary(theta: f64, positions: usize, size: usize) -> Vec<f32> {
+pub fn rotary(theta: f64, positions: usize, size: usize) -> Result<Vec<f32>> {
     let half = size / 2;
     let angle = |position: usize, j: usize| position as f64 * theta.powf(-2.0 * j as f64 / size as f64);
     let number = |position: usize, column: usize| match column {
         j if j < half => angle(position, j).cos(),
         j => angle(position, j - half).sin(),
     };
-    (0..positions).flat_map(|p| (0..size).map(move |c| (p, c))).map(|(p, c)| number(p, c) as f32).collect()
+    let places = (0..positions).flat_map(|p| (0..size).map(move |c| (p, c)));
+    collect(positions * size, places.map(|(p, c)| number(p, c) as f32))
 }
 
 /// Attention with linear biases (Press et al. 2022): by how much the scores of each head fall with every

@@ -36,17 +36,17 @@ fn rms(b: &Cpu) -> crate::backend::Norm<<Cpu as Backend>::Tensor> {
 }
 
 fn holds(layer: impl Layer<Cpu>, what: &str) {
-    laws::hold(&Cpu::new(1), &layer, WIDTH).unwrap_or_else(|e| panic!("{what}: {e}"));
+    laws::hold(&Cpu::new(1).unwrap(), &layer, WIDTH).unwrap_or_else(|e| panic!("{what}: {e}"));
 }
 
 #[test]
 fn attention_obeys_the_laws() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     for kv_heads in [4, 2, 1] {
         for window in [None, Some(1), Some(3), Some(20)] {
             let what = format!("{kv_heads} heads of keys, window {window:?}");
             holds(attention(&b, kv_heads, window), &what);
-            let cos_sin = Rc::new(b.upload([1, 12, 6], &position::rotary(100.0, 12, 6)).unwrap());
+            let cos_sin = Rc::new(b.upload([1, 12, 6], &position::rotary(100.0, 12, 6).unwrap()).unwrap());
             holds(
                 Attention { cos_sin: Some(cos_sin), ..attention(&b, kv_heads, window) },
                 &format!("{what}, rotary"),
@@ -62,7 +62,7 @@ fn attention_obeys_the_laws() {
 
 #[test]
 fn layers_that_remember_little_or_nothing_obey_the_laws() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let [up, down] = [linear(&b, WIDTH, 10, 4), linear(&b, 10, WIDTH, 5)];
     holds(Mlp { up, activation: Activation::Gelu, down }, "MLP");
     let (gate_up, down) = (linear(&b, WIDTH, 14, 6), linear(&b, 7, WIDTH, 7));
@@ -82,7 +82,7 @@ fn layers_that_remember_little_or_nothing_obey_the_laws() {
 /// One layer, called twice in a row and once beside itself: three call nodes with three memories.
 #[test]
 fn compositions_obey_the_laws() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let shared = Rc::new(attention(&b, 2, None));
     let twice =
         Sequential::<Cpu>(vec![Box::new(rms(&b)), Box::new(shared.clone()), Box::new(shared.clone())]);
@@ -95,7 +95,7 @@ fn compositions_obey_the_laws() {
 /// All rows at once, the weights of the paper's parallel form: `(q·kᵀ ⊙ D)·v`, `D[i, j] = decay^(i-j)`.
 #[test]
 fn retention_is_its_parallel_form() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let (rows, heads, size) = (7, 2, 3);
     let qkv: Vec<f32> = numbers(rows * 3 * heads * size, 12);
     let decays = [0.9f32, 0.5];
@@ -150,7 +150,7 @@ impl Layer<Cpu> for Wrong {
 
 #[test]
 fn laws_that_do_not_hold_are_named() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     for (layer, law) in
         [(Wrong::Future, "causality"), (Wrong::Forgets, "caching"), (Wrong::Counts, "caching")]
     {
@@ -161,7 +161,7 @@ fn laws_that_do_not_hold_are_named() {
 
 #[test]
 fn a_cache_says_what_does_not_fit() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let layer = attention(&b, 4, None);
     let mut cache = layer.cache(&b, Strategy::Padded, 2, 3).unwrap();
     let rows = |batch, rows| b.upload([batch, rows, WIDTH], &vec![0.5; batch * rows * WIDTH]).unwrap();

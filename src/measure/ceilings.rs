@@ -33,7 +33,7 @@ impl Ceilings {
     pub fn of(case: &Case, machines: &Machines) -> Result<Ceilings> {
         match case.backend {
             BackendName::Cpu => {
-                let cpu = machines.cpu();
+                let cpu = machines.cpu()?;
                 let read_bandwidth = vec![cpu_bandwidth(&cpu, case)?];
                 Ok(Ceilings { read_bandwidth, peak_flops: Some(cpu_peak(&cpu)), ..Ceilings::default() })
             }
@@ -61,7 +61,7 @@ impl Ceilings {
 pub fn measure(record: &mut Record, case: &Case, machines: &Machines) -> Result<()> {
     let unknown = record.writer.environment().peak_flops_of(case.backend).is_none();
     if case.backend == BackendName::Cpu {
-        let cpu = machines.cpu();
+        let cpu = machines.cpu()?;
         let peak = unknown.then(|| cpu_peak(&cpu));
         let bandwidth = cpu_bandwidth(&cpu, case)?;
         return record.writer.update_environment(|environment| {

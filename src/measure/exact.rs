@@ -242,7 +242,7 @@ mod tests {
 
     /// The ledger of one step of the case under a fault, and the step's logits.
     fn faulty(case: &Case, fault: Fault) -> (Result<()>, Vec<f32>) {
-        let fixture = Fixture::load(Metered(Cpu::new(1)), case.model, case.shape, 1).unwrap();
+        let fixture = Fixture::load(Metered(Cpu::new(1).unwrap()), case.model, case.shape, 1).unwrap();
         let model = Faulty { inner: &fixture.model, fault, seen: RefCell::default() };
         let b = &fixture.backend;
         let mut session =

@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_cpu_s_steps_are_not_queued() {
-        let samples = samples(Cpu::new(1), &["transformer-tiny/padded/cpu/b1/t16"]);
+        let samples = samples(Cpu::new(1).unwrap(), &["transformer-tiny/padded/cpu/b1/t16"]);
         assert!(samples.len() == 2 && of(&samples, Metric::StepNs).count() == 2, "{samples:?}");
     }
 

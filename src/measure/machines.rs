@@ -31,7 +31,7 @@ macro_rules! on_backend {
     ($machines:expr, $name:expr, |$b:ident| $body:expr) => {
         match $name {
             $crate::case::BackendName::Cpu => {
-                let $b = $machines.cpu();
+                let $b = $machines.cpu()?;
                 $body
             }
             name => {
@@ -50,7 +50,10 @@ impl Machines {
     }
 
     /// With the settings' threads.
-    pub fn cpu(&self) -> Cpu {
+    ///
+    /// # Errors
+    /// When the system has not so many to give.
+    pub fn cpu(&self) -> Result<Cpu> {
         Cpu::new(self.threads)
     }
 

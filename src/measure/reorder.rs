@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_reorder_reads_and_writes_what_is_kept_once() {
         for &model in ModelKind::ALL {
-            let fixture = Fixture::load(Metered(Cpu::new(1)), model, ShapeName::Tiny, 1).unwrap();
+            let fixture = Fixture::load(Metered(Cpu::new(1).unwrap()), model, ShapeName::Tiny, 1).unwrap();
             for &strategy in Strategy::examples().iter().filter(|&&strategy| model.supports(strategy)) {
                 for (batch, position) in [(2, 2), (5, 17)] {
                     let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);

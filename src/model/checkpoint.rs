@@ -1,7 +1,6 @@
 //! A model in a directory: `config.json`, and its weights in `model.safetensors`.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::Path;
 
 use super::fields::Fields;
@@ -10,7 +9,7 @@ use super::weights::Weights;
 use super::Config;
 use crate::case::ModelKind;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
 
 /// The file of a checkpoint's configuration.
 pub const CONFIG_FILE: &str = "config.json";
@@ -31,8 +30,8 @@ pub fn open(model: ModelKind, directory: &Path) -> Result<(Config, Weights)> {
     if !path.exists() && directory.join("model.safetensors.index.json").exists() {
         return Err(Error::file(path, "the checkpoint is split over several files; merge them into one"));
     }
-    let weights = Weights::map(&open_file(&path)?, path, config.prefix())?;
-    weights.check_others(&contents(&weights, |loader| config.load(loader))?)?;
+    let weights = Weights::map(&files::open(&path)?, path, config.prefix())?;
+    weights.check_others(&contents(&weights, 0, |loader| config.load(loader))?)?;
     Ok((config, weights))
 }
 
@@ -54,22 +53,7 @@ pub fn write(config: &Config, weights: &Weights, directory: &Path) -> Result<()>
 /// # Errors
 /// When it is no configuration of this model, or asks for what is not implemented.
 pub fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
-    let mut text = String::new();
-    let file = open_file(path)?;
-    let read = file.take(CONFIG_MOST_BYTES + 1).read_to_string(&mut text).map_err(Error::io(path))?;
-    if read as u64 > CONFIG_MOST_BYTES {
-        return Err(Error::file(path, format!("longer than {CONFIG_MOST_BYTES} bytes: no configuration")));
-    }
-    let fields = Fields::parse(&text).map_err(|e| Error::file(path, e))?;
+    let text = files::read_text(path, CONFIG_MOST_BYTES)?;
+    let fields = Fields::parse(files::without_mark(text.as_bytes())).map_err(|e| Error::file(path, e))?;
     Config::parse(model, &fields).map_err(|what| Error::file(path, what))
-}
-
-/// A file that can be read to its end: no directory, device or pipe.
-fn open_file(path: &Path) -> Result<File> {
-    let metadata = fs::metadata(path).map_err(Error::io(path))?;
-    match metadata.is_file() {
-        true => File::open(path).map_err(Error::io(path)),
-        false if metadata.is_dir() => Err(Error::file(path, "a directory, where a file is wanted")),
-        false => Err(Error::file(path, "no regular file")),
-    }
 }

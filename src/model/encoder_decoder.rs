@@ -222,8 +222,9 @@ impl ModelConfig for EncoderDecoderConfig {
     }
 
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
-        let &EncoderDecoderConfig { width: d, vocab, positions: most, norm_first, .. } = self;
-        let positions = l.constant([1, most, d], || self.position_table())?;
+        let &EncoderDecoderConfig { width: d, vocab, norm_first, .. } = self;
+        let config = EncoderDecoderConfig { positions: l.positions(self.positions), ..self.clone() };
+        let positions = l.constant([1, config.positions, d], || config.position_table())?;
         let last = |side: &str| match norm_first {
             true => l.norm(&format!("model.{side}.layer_norm"), d, EPS).map(Some),
             false => Ok(None),
@@ -270,7 +271,7 @@ impl ModelConfig for EncoderDecoderConfig {
         }
         l.may_repeat("lm_head.weight", "model.shared.weight");
         Ok(Box::new(EncoderDecoder {
-            config: self.clone(),
+            config,
             positions,
             encoder: Sequential(encoder),
             decoder: Sequential(decoder),
@@ -283,12 +284,12 @@ impl ModelConfig for EncoderDecoderConfig {
 
 impl EncoderDecoderConfig {
     /// `[positions, width]`, over √d where embeddings are scaled.
-    fn position_table(&self) -> Vec<f32> {
-        let mut table = sinusoid(self.sinusoid, self.positions, self.width);
+    fn position_table(&self) -> Result<Vec<f32>> {
+        let mut table = sinusoid(self.sinusoid, self.positions, self.width)?;
         if self.scaled {
             table.iter_mut().for_each(|x| *x /= (self.width as f32).sqrt());
         }
-        table
+        Ok(table)
     }
 
     fn mlp<B: Backend>(

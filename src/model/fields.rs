@@ -10,8 +10,8 @@ const MOST: u64 = 1 << 20;
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    pub fn parse(text: &str) -> serde_json::Result<Fields> {
-        serde_json::from_str(text).map(Fields)
+    pub fn parse(text: &[u8]) -> serde_json::Result<Fields> {
+        serde_json::from_slice(text).map(Fields)
     }
 
     fn get(&self, field: &str) -> Option<&Value> {

@@ -187,7 +187,8 @@ impl ModelConfig for LlamaConfig {
     }
 
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
-        let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, positions, .. } = self;
+        let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, .. } = self;
+        let positions = l.positions(self.positions);
         let mask = self.window.map_or(Mask::Causal, Mask::SlidingWindow);
         let eps = self.eps as f32;
         let cos_sin = l.constant([1, positions, size], || position::rotary(self.theta, positions, size))?;

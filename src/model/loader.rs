@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use super::weights::{Contents, Parameter, Spread, Weights};
 use super::Model;
+use crate::backend::cpu::room;
 use crate::backend::cuda::Cuda;
 use crate::backend::{Backend, Linear, Norm, Shape};
 use crate::error::Result;
@@ -16,6 +17,8 @@ use crate::error::Result;
 pub(super) struct Loader<'a, B: Backend> {
     b: &'a B,
     weights: &'a Weights,
+    /// The most that a session will have.
+    positions: usize,
     /// `Some`: no number is read or made; names are noted here.
     noted: Option<RefCell<Contents>>,
 }
@@ -30,24 +33,33 @@ pub(super) type Numbers<'a> = Option<Cow<'a, [f32]>>;
 /// When a file of weights lacks a tensor or has it in another shape or type.
 pub(super) fn contents(
     weights: &Weights,
+    positions: usize,
     load: impl FnOnce(&Loader<'_, Cuda>) -> Result<Box<dyn Model<Cuda>>>,
 ) -> Result<Contents> {
     let nowhere = Cuda::plan();
-    let loader = Loader { b: &nowhere, weights, noted: Some(RefCell::default()) };
+    let loader = Loader { b: &nowhere, weights, positions, noted: Some(RefCell::default()) };
     load(&loader)?;
     Ok(loader.noted.unwrap_or_default().into_inner())
 }
 
 /// The same of a model that needs no file to be held against.
+pub(super) fn seeded_contents(
+    positions: usize,
+    load: impl FnOnce(&Loader<'_, Cuda>) -> Result<Box<dyn Model<Cuda>>>,
+) -> Contents {
+    contents(&Weights::seeded(0), positions, load).expect("a seed has every tensor")
+}
+
+/// Its tensors alone, whatever the positions.
 pub(super) fn parameters(
     load: impl FnOnce(&Loader<'_, Cuda>) -> Result<Box<dyn Model<Cuda>>>,
 ) -> Vec<Parameter> {
-    contents(&Weights::seeded(0), load).expect("a seed has every tensor").parameters
+    seeded_contents(0, load).parameters
 }
 
 impl<'a, B: Backend> Loader<'a, B> {
-    pub fn new(b: &'a B, weights: &'a Weights) -> Self {
-        Loader { b, weights, noted: None }
+    pub fn new(b: &'a B, weights: &'a Weights, positions: usize) -> Self {
+        Loader { b, weights, positions, noted: None }
     }
 
     /// The numbers of the tensor `name`, which the files hold as `shape`; seeded ones are spread like `spread`.
@@ -69,10 +81,18 @@ impl<'a, B: Backend> Loader<'a, B> {
         }
     }
 
+    /// How many positions a table that is computed has, of a model that can tell `most` apart.
+    pub fn positions(&self, most: usize) -> usize {
+        most.min(self.positions)
+    }
+
     /// Numbers that follow from the configuration.
-    pub fn constant(&self, shape: Shape, numbers: impl FnOnce() -> Vec<f32>) -> Result<B::Tensor> {
-        let numbers = self.noted.is_none().then(|| numbers().into());
-        self.upload(shape, numbers)
+    pub fn constant(&self, shape: Shape, numbers: impl FnOnce() -> Result<Vec<f32>>) -> Result<B::Tensor> {
+        if let Some(noted) = &self.noted {
+            noted.borrow_mut().computed += shape.iter().product::<usize>();
+            return self.upload(shape, None);
+        }
+        self.upload(shape, Some(numbers()?.into()))
     }
 
     /// Files may hold the tensor `of` a second time as `copy`.
@@ -124,8 +144,8 @@ impl<'a, B: Backend> Loader<'a, B> {
         }
         let outs = parts.iter().map(|(_, out)| out).sum();
         Ok(Linear {
-            weight: self.upload([1, outs, inner], joined(weights))?,
-            bias: has_bias.then(|| self.upload([1, 1, outs], joined(biases))).transpose()?,
+            weight: self.upload([1, outs, inner], joined(weights)?)?,
+            bias: has_bias.then(|| self.upload([1, 1, outs], joined(biases)?)).transpose()?,
         })
     }
 
@@ -142,7 +162,10 @@ impl<'a, B: Backend> Loader<'a, B> {
     }
 }
 
-fn joined(parts: Vec<Numbers<'_>>) -> Numbers<'static> {
-    let parts: Option<Vec<_>> = parts.into_iter().collect();
-    parts.map(|parts| parts.concat().into())
+fn joined(parts: Vec<Numbers<'_>>) -> Result<Numbers<'static>> {
+    let Some(parts) = parts.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let len = parts.iter().map(|part| part.len()).sum();
+    let mut joined = room(len)?;
+    parts.iter().for_each(|part| joined.extend_from_slice(part));
+    Ok(Some(joined.into()))
 }

@@ -202,6 +202,12 @@ impl Config {
         4 * self.parameters().iter().map(Parameter::len).sum::<usize>()
     }
 
+    /// The same with the tables that are computed for so many positions.
+    pub(crate) fn loaded_bytes(&self, positions: usize) -> usize {
+        let contents = loader::seeded_contents(positions, |loader| self.load(loader));
+        4 * (contents.parameters.iter().map(Parameter::len).sum::<usize>() + contents.computed)
+    }
+
     /// See [`ModelConfig::nodes`].
     pub(crate) fn nodes(&self) -> Vec<Node> {
         self.of_model().nodes()
@@ -267,7 +273,15 @@ impl<B: Backend> AnyModel<B> {
     /// # Errors
     /// When a file of weights lacks a tensor, or the backend has no room.
     pub fn load(b: &B, config: &Config, weights: &Weights) -> Result<Self> {
-        config.load(&Loader::new(b, weights)).map(AnyModel)
+        AnyModel::load_for(b, config, weights, usize::MAX)
+    }
+
+    /// The same for sessions of at most so many positions: tables that are computed have no more.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_for(b: &B, config: &Config, weights: &Weights, positions: usize) -> Result<Self> {
+        config.load(&Loader::new(b, weights, positions)).map(AnyModel)
     }
 }
 

@@ -114,7 +114,7 @@ impl ModelConfig for RetentionConfig {
             let norm = l.rms_norm(&name("norm_1"), d, EPS)?;
             let qkv = of(&[("retention.q", d), ("retention.k", d), ("retention.v", d)], d)?;
             let out = of(&[("retention.out", d)], d)?;
-            let decays = l.constant([1, 1, heads], || decays(heads))?;
+            let decays = l.constant([1, 1, heads], || Ok(decays(heads)))?;
             blocks.push(normed(norm, Retention { qkv, out, decays, heads, size: d / heads }));
             let norm = l.rms_norm(&name("norm_2"), d, EPS)?;
             let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d)?;

@@ -93,7 +93,7 @@ fn odd_llama(window: Option<usize>) -> Config {
 /// Those that have a form for everything that the model remembers.
 fn strategies(config: &Config) -> Vec<Strategy> {
     let all = Strategy::examples().iter().copied().chain([1, 3, LENGTH].map(Strategy::Chunked));
-    let slots = load(&Cpu::new(1), config).slots();
+    let slots = load(&Cpu::new(1).unwrap(), config).slots();
     let fits = |s: &Strategy| slots.iter().all(|slot| slot.fits(*s));
     let makes_sense = |s: &Strategy| *s != Strategy::Reprojected || config.kind().projects_a_source();
     all.filter(|s| fits(s) && makes_sense(s)).collect()
@@ -206,7 +206,7 @@ proptest! {
     /// full forward pass at the end of every piece.
     #[test]
     fn models_obey_the_caching_law(pieces in prop::collection::vec(1usize..6, 1..LENGTH), batch in 1usize..4, salt in 0usize..99) {
-        let b = Cpu::new(1);
+        let b = Cpu::new(1).unwrap();
         for config in odd_configs() {
             let (model, text) = (load(&b, &config), text(batch, config.vocab(), salt));
             for strategy in strategies(&config) {
@@ -229,7 +229,7 @@ proptest! {
     /// Threads divide the work and change nothing else.
     #[test]
     fn threads_do_not_change_the_logits(threads in 2usize..5, salt in 0usize..99) {
-        let (one, many) = (Cpu::new(1), Cpu::new(threads));
+        let (one, many) = (Cpu::new(1).unwrap(), Cpu::new(threads).unwrap());
         for config in odd_configs() {
             let text = text(2, config.vocab(), salt);
             let got = forward(&many, &load(&many, &config), &text);
@@ -240,7 +240,7 @@ proptest! {
 
 #[test]
 fn after_a_reorder_stepping_equals_recomputing_the_reordered_prefixes() {
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(3, config.vocab(), 1));
         for strategy in strategies(&config) {
@@ -263,7 +263,7 @@ fn after_a_reorder_stepping_equals_recomputing_the_reordered_prefixes() {
 /// Masking selects, it does not add: neither a huge number nor NaN in an unwritten row can be seen.
 #[test]
 fn unwritten_rows_cannot_matter() {
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(2, config.vocab(), 6));
         for (strategy, poison) in
@@ -285,7 +285,7 @@ fn unwritten_rows_cannot_matter() {
 
 #[test]
 fn a_fork_goes_its_own_way() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(2, config.vocab(), 2));
         for strategy in strategies(&config) {
@@ -310,7 +310,7 @@ fn a_fork_goes_its_own_way() {
 
 #[test]
 fn logits_do_not_see_the_future() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(1, config.vocab(), 3));
         let mut other = text.clone();
@@ -331,7 +331,7 @@ fn logits_do_not_see_the_future() {
 /// Each entry of a batch is a sentence of its own.
 #[test]
 fn a_batch_is_its_sentences() {
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(3, config.vocab(), 4));
         for strategy in strategies(&config) {
@@ -349,7 +349,7 @@ fn a_batch_is_its_sentences() {
 /// also when the batch has changed in between.
 #[test]
 fn a_ragged_batch_is_its_sentences() {
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     let left_padding = [0, 6, 3, 8];
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(left_padding.len(), config.vocab(), 8));
@@ -379,7 +379,7 @@ fn a_ragged_batch_is_its_sentences() {
 /// Beams of one sentence share its source, whose rows move only when a sentence leaves the batch.
 #[test]
 fn beams_share_their_source() {
-    let b = Cpu::new(2);
+    let b = Cpu::new(2).unwrap();
     for config in odd_configs().into_iter().filter(|config| config.kind().has_source()) {
         let (model, text) = (load(&b, &config), text(2, config.vocab(), 9));
         for strategy in strategies(&config) {
@@ -422,7 +422,7 @@ fn beams_share_their_source() {
 
 #[test]
 fn a_source_is_given_where_there_is_one_to_give() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let refused = |kind, source: Option<Vec<u32>>| {
         let model = load(&b, &Config::named(kind, ShapeName::Tiny).unwrap());
         let session = match source {
@@ -445,7 +445,7 @@ fn a_source_is_given_where_there_is_one_to_give() {
 
 #[test]
 fn a_full_cache_says_so_and_stays_as_it_was() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(1, config.vocab(), 5));
         for strategy in strategies(&config) {
@@ -462,7 +462,7 @@ fn a_full_cache_says_so_and_stays_as_it_was() {
 
 #[test]
 fn wrong_tokens_are_refused_by_name() {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let config = Config::named(ModelKind::Transformer, ShapeName::Tiny).unwrap();
     let model = load(&b, &config);
     let mut session = Session::open(&b, &model, Strategy::Padded, 2, 8).unwrap();

@@ -13,14 +13,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use ndarray::Array1;
-use ndarray_rand::rand_distr::Normal;
-use ndarray_rand::RandomExt;
+use ndarray_rand::rand_distr::{Distribution, Normal};
 use rand_chacha::rand_core::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::Dtype;
 
+use crate::backend::cpu::collect;
 use crate::error::{Error, Result};
 
 /// The longest header of a safetensors file, as the format's own library says.
@@ -55,6 +54,8 @@ pub(super) struct Spread {
 #[derive(Default)]
 pub(super) struct Contents {
     pub parameters: Vec<Parameter>,
+    /// Numbers that are not in the file, but computed.
+    pub computed: usize,
     /// Copies that a file may hold as well: the name of the copy, and of the parameter that it must equal.
     pub copies: Vec<(String, String)>,
     /// Tensors that a file may hold as well, and that are no weights.
@@ -81,7 +82,7 @@ impl Weights {
     /// As [`Self::check`].
     pub(super) fn get(&self, parameter: &Parameter) -> Result<Cow<'_, [f32]>> {
         match &self.0 {
-            Source::Seed(seed) => Ok(Cow::Owned(parameter.draw(*seed))),
+            Source::Seed(seed) => parameter.draw(*seed).map(Cow::Owned),
             Source::File(file) => file.get(&parameter.name, &parameter.shape),
         }
     }
@@ -132,11 +133,11 @@ impl Parameter {
         self.shape.iter().product()
     }
 
-    fn draw(&self, seed: u64) -> Vec<f32> {
+    fn draw(&self, seed: u64) -> Result<Vec<f32>> {
         let Spread { mean, deviation } = self.spread;
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ fnv1a(&self.name));
         let normal = Normal::new(mean, deviation).expect("a finite spread");
-        Array1::random_using(self.len(), normal, &mut rng).into_raw_vec_and_offset().0
+        collect(self.len(), normal.sample_iter(&mut rng))
     }
 }
 
@@ -249,7 +250,7 @@ impl TensorFile {
             return Ok(Cow::Borrowed(numbers));
         }
         let number = |four: &[u8]| f32::from_le_bytes(four.try_into().expect("four bytes"));
-        Ok(Cow::Owned(bytes.chunks_exact(4).map(number).collect()))
+        collect(bytes.len() / 4, bytes.chunks_exact(4).map(number)).map(Cow::Owned)
     }
 
     /// Gives back the pages of the tensors read before: they stay in the system's cache, and are

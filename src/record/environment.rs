@@ -1,6 +1,7 @@
 //! `environment.json`: where the numbers of a run come from. Unknown is `null`, never invented.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,12 +11,16 @@ use super::machine::CpuCache;
 use super::{machine, time};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
+use crate::files::{self, without_mark};
 use crate::harmless;
 
 /// Of all files of a run. Raised when an older reader would misunderstand them.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
 pub(super) const FILE: &str = "environment.json";
+
+/// Some hundred times what a run merged of many has.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// Program, machine and settings of a run; the fields are those of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -325,18 +330,19 @@ impl Environment {
     /// Reads `folder/environment.json`.
     pub fn read(folder: &Path) -> Result<Environment> {
         let path = folder.join(FILE);
-        let text = super::read_file(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
+        let text = files::read(&path, MOST_BYTES).map_err(|e| match e {
+            Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
                 Error::file(folder, format!("no results folder: it has no {FILE}"))
             }
-            _ => Error::io(&path)(e),
+            other => other,
         })?;
         Environment::parse(&text).map_err(|what| Error::file(path, what))
     }
 
     /// The version is looked at before anything else, for the rest may have changed with it.
     pub(super) fn parse(text: &[u8]) -> Result<Environment, String> {
-        let mut json: serde_json::Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+        let mut json: serde_json::Value =
+            serde_json::from_slice(without_mark(text)).map_err(|e| e.to_string())?;
         harmless::lines_of(&mut json);
         let version = json.get("format_version").and_then(serde_json::Value::as_u64);
         let Some(version) = version else {

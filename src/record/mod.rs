@@ -46,13 +46,5 @@ pub use writer::RunWriter;
 
 #[cfg(test)]
 pub(crate) mod synthetic;
-/// Reads a file that has an end: a pipe or a device in its place would be waited for.
-fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("no regular file"));
-    }
-    std::fs::read(path)
-}
-
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,14 @@
 //! One kind of row, one CSV file: columns by name, in any order, further columns kept.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::files;
+
+/// Some hundred times what the longest of this repository's runs have.
+pub(super) const MOST_BYTES: u64 = 1 << 30;
 
 /// A kind of row. An absent value is an empty cell.
 pub(super) trait Row: Sized {
@@ -97,9 +102,9 @@ impl<R> Default for Table<R> {
 /// Reads `folder/R::FILE`. A file that is absent, or has no header yet, is a table without rows.
 pub(super) fn read<R: Row>(folder: &Path) -> Result<Table<R>> {
     let path = folder.join(R::FILE);
-    let text = match super::read_file(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Table::default()),
-        other => other.map_err(Error::io(&path))?,
+    let text = match files::read(&path, MOST_BYTES) {
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(Table::default()),
+        other => other?,
     };
     let whole = finished(&text);
     let unfinished = whole < text.len();

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::rows::{EqualityRow, LedgerRow, Sample};
-use super::table::Row;
+use super::table::{Row, MOST_BYTES};
 use super::writer::csv_line;
 use super::{environment, Environment};
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ pub(super) const TABLES: [&str; 3] = [Sample::FILE, EqualityRow::FILE, LedgerRow
 /// Whether a folder has these files of a run, byte for byte, and no other.
 pub(super) fn holds(folder: &Path, files: &Files) -> bool {
     let mut all = TABLES.into_iter().chain([environment::FILE]);
-    all.all(|name| super::read_file(&folder.join(name)).ok().as_ref() == files.get(name))
+    all.all(|name| crate::files::read(&folder.join(name), MOST_BYTES).ok().as_ref() == files.get(name))
 }
 
 /// Writes a run to a place where there is none.

@@ -2,7 +2,7 @@
 //! weights lie one behind the other on huge pages, in the order a step reads them; what a strategy
 //! keeps is asked of the allocator; scratch is recycled.
 
-use std::alloc::{alloc, dealloc, handle_alloc_error, Layout};
+use std::alloc::{alloc, dealloc, Layout};
 use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -40,6 +40,21 @@ pub fn keep_freed_memory() -> String {
         }
     }
     "the system's, nothing set".into()
+}
+
+/// An empty vector with room for `len` values. Memory that grows with a model or a call is asked for here or in
+/// [`Allocation`]: the system may refuse it, and that is an error like any other.
+pub(crate) fn room<T>(len: usize) -> Result<Vec<T>> {
+    let mut room = Vec::new();
+    let refused = |_| Error::NoMemory { bytes: len.saturating_mul(size_of::<T>()) };
+    room.try_reserve_exact(len).map(|()| room).map_err(refused)
+}
+
+/// The first `len` values.
+pub(crate) fn collect<T>(len: usize, values: impl IntoIterator<Item = T>) -> Result<Vec<T>> {
+    let mut collected = room(len)?;
+    collected.extend(values.into_iter().take(len));
+    Ok(collected)
 }
 
 /// `[batch, rows, width]`, row-major.
@@ -109,24 +124,24 @@ struct Allocation {
 
 impl Allocation {
     /// Memory as the allocator hands it out: the caller writes every number before any is read.
-    fn unwritten(capacity: usize) -> Allocation {
-        let layout = Allocation::layout(capacity);
+    fn unwritten(capacity: usize) -> Result<Allocation> {
+        let refused = || Error::NoMemory { bytes: capacity.saturating_mul(4) };
+        let layout = Allocation::layout(capacity).ok_or_else(refused)?;
         // SAFETY: the layout has a size above zero.
         let start = unsafe { alloc(layout) };
-        let start = NonNull::new(start.cast()).unwrap_or_else(|| handle_alloc_error(layout));
-        Allocation { start, capacity }
+        let start = NonNull::new(start.cast()).ok_or_else(refused)?;
+        Ok(Allocation { start, capacity })
     }
 
-    fn zeroed(capacity: usize) -> Allocation {
-        let mut block = Allocation::unwritten(capacity);
+    fn zeroed(capacity: usize) -> Result<Allocation> {
+        let mut block = Allocation::unwritten(capacity)?;
         block.as_mut_slice().fill(0.0); // by hand: pages that appear at first use would tax later steps
-        block
+        Ok(block)
     }
 
-    fn layout(capacity: usize) -> Layout {
-        Layout::array::<f32>(capacity.max(1))
-            .and_then(|l| l.align_to(ALIGN))
-            .expect("a tensor fits in memory")
+    /// `None`: larger than any memory.
+    fn layout(capacity: usize) -> Option<Layout> {
+        Layout::array::<f32>(capacity.max(1)).and_then(|l| l.align_to(ALIGN)).ok()
     }
 
     fn as_slice(&self) -> &[f32] {
@@ -143,22 +158,24 @@ impl Allocation {
 impl Drop for Allocation {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout, in `unwritten`.
-        unsafe { dealloc(self.start.as_ptr().cast(), Allocation::layout(self.capacity)) }
+        unsafe {
+            dealloc(self.start.as_ptr().cast(), Allocation::layout(self.capacity).expect("it was allocated"))
+        }
     }
 }
 
 /// A tensor of the allocator's memory, unwritten: see [`Allocation::unwritten`].
-pub fn kept(meter: &Rc<Meter>, shape: Shape) -> Tensor {
-    let block = Allocation::unwritten(shape.iter().product());
+pub fn kept(meter: &Rc<Meter>, shape: Shape) -> Result<Tensor> {
+    let block = Allocation::unwritten(shape.iter().product())?;
     meter.allocated(bytes(shape));
     meter.keep(bytes(shape));
-    Tensor { shape, storage: Storage::Kept { block, meter: meter.clone() } }
+    Ok(Tensor { shape, storage: Storage::Kept { block, meter: meter.clone() } })
 }
 
-pub fn kept_zeros(meter: &Rc<Meter>, shape: Shape) -> Tensor {
-    let mut tensor = kept(meter, shape);
+pub fn kept_zeros(meter: &Rc<Meter>, shape: Shape) -> Result<Tensor> {
+    let mut tensor = kept(meter, shape)?;
     tensor.as_mut_slice().fill(0.0);
-    tensor
+    Ok(tensor)
 }
 
 /// Blocks that are free, by the power of two of their capacity; the smallest that will do is lent.
@@ -174,15 +191,19 @@ impl Scratch {
     }
 
     /// A tensor whose contents are whatever was there before.
-    pub fn tensor(self: &Rc<Self>, shape: Shape) -> Tensor {
+    pub fn tensor(self: &Rc<Self>, shape: Shape) -> Result<Tensor> {
         let capacity = shape.iter().product::<usize>().next_power_of_two().max(ALIGN / 4);
         let free = self.free.borrow_mut()[capacity.ilog2() as usize..].iter_mut().find_map(Vec::pop);
-        let block = free.unwrap_or_else(|| {
-            self.meter.allocated(4 * capacity);
-            Allocation::zeroed(capacity)
-        });
+        let block = match free {
+            Some(block) => block,
+            None => {
+                let block = Allocation::zeroed(capacity)?;
+                self.meter.allocated(4 * capacity);
+                block
+            }
+        };
         self.meter.borrow_scratch(bytes(shape));
-        Tensor { shape, storage: Storage::Scratch { block: Some(block), home: self.clone() } }
+        Ok(Tensor { shape, storage: Storage::Scratch { block: Some(block), home: self.clone() } })
     }
 
     fn give_back(&self, block: Allocation, bytes: usize) {
@@ -239,10 +260,7 @@ impl Arena {
 
 fn chunk(size: usize) -> Result<MmapRaw> {
     let map = MmapOptions::new().len(size + HUGE_PAGE).map_anon();
-    let map = map.map_err(|e| Error::Device {
-        backend: "cpu",
-        what: format!("no memory for {size} bytes of weights: {e}"),
-    })?;
+    let map = map.map_err(|_| Error::NoMemory { bytes: size })?;
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage); // without them everything works, slower
     Ok(map.into())

@@ -2,6 +2,7 @@
 //! is parallel, `ndarray` views over memory of three kinds (`memory`).
 
 pub mod ceiling;
+mod free;
 pub mod kernels;
 mod memory;
 pub mod pool;
@@ -10,6 +11,7 @@ use std::rc::Rc;
 
 use ndarray::{s, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
 
+pub(crate) use memory::{collect, room};
 pub use memory::{keep_freed_memory, Tensor};
 use memory::{kept, kept_zeros, Arena, Scratch};
 use pool::Pool;
@@ -30,11 +32,14 @@ pub struct Cpu {
 
 impl Cpu {
     /// A backend that runs every operation on `threads` threads, the caller's among them.
-    pub fn new(threads: usize) -> Cpu {
+    ///
+    /// # Errors
+    /// When the system has not so many to give.
+    pub fn new(threads: usize) -> Result<Cpu> {
         keep_freed_memory();
         let meter = Rc::new(Meter::default());
         let scratch = Rc::new(Scratch::new(meter.clone()));
-        Cpu { pool: Pool::new(threads), meter, scratch, weights: Arena::default() }
+        Ok(Cpu { pool: Pool::new(threads)?, meter, scratch, weights: Arena::default() })
     }
 
     /// The threads that all operations share.
@@ -96,7 +101,7 @@ impl Backend for Cpu {
     }
 
     fn download(&self, x: &Tensor) -> Result<Vec<f32>> {
-        Ok(x.as_slice().to_vec())
+        collect(x.as_slice().len(), x.as_slice().iter().copied())
     }
 
     fn shape(&self, x: &Tensor) -> Shape {
@@ -104,11 +109,11 @@ impl Backend for Cpu {
     }
 
     fn zeros(&self, shape: Shape) -> Result<Tensor> {
-        Ok(kept_zeros(&self.meter, shape))
+        kept_zeros(&self.meter, shape)
     }
 
     fn duplicate(&self, x: &Tensor) -> Result<Tensor> {
-        let mut copy = kept(&self.meter, x.shape());
+        let mut copy = kept(&self.meter, x.shape())?;
         copy.as_mut_slice().copy_from_slice(x.as_slice());
         Ok(copy)
     }
@@ -122,10 +127,14 @@ impl Backend for Cpu {
         Ok(()) // kernels read the call itself
     }
 
+    fn free_bytes(&self) -> Result<Option<u64>> {
+        Ok(free::free_bytes())
+    }
+
     fn embed(&self, call: &Call<()>, table: &Tensor, positions: Option<&Tensor>) -> Result<Tensor> {
         self.launch();
         let [_, _, width] = table.shape();
-        let mut out = self.scratch.tensor([call.batch, call.rows(), width]);
+        let mut out = self.scratch.tensor([call.batch, call.rows(), width])?;
         for (i, (mut row, &token)) in out.rows_mut().rows_mut().into_iter().zip(&call.tokens).enumerate() {
             row.assign(&table.rows().row(token as usize));
             if let Some(positions) = positions {
@@ -138,7 +147,7 @@ impl Backend for Cpu {
 
     fn norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
         self.launch();
-        let mut out = self.scratch.tensor(x.shape());
+        let mut out = self.scratch.tensor(x.shape())?;
         let bias = norm.bias.as_ref().map(Tensor::as_slice);
         kernels::norm(x.rows(), norm.gain.as_slice(), bias, norm.eps, out.rows_mut());
         Ok(out)
@@ -153,7 +162,7 @@ impl Backend for Cpu {
     ) -> Result<Tensor> {
         self.launch();
         let ([batch, rows, _], [_, width, _]) = (x.shape(), layer.weight.shape());
-        let mut out = self.scratch.tensor([batch, rows, width]);
+        let mut out = self.scratch.tensor([batch, rows, width])?;
         let bias = layer.bias.as_ref().map(Tensor::as_slice);
         let residual = residual.map(Tensor::rows);
         kernels::linear(
@@ -171,7 +180,7 @@ impl Backend for Cpu {
     fn swiglu(&self, x: &Tensor) -> Result<Tensor> {
         self.launch();
         let [batch, n, width] = x.shape();
-        let mut out = self.scratch.tensor([batch, n, width / 2]);
+        let mut out = self.scratch.tensor([batch, n, width / 2])?;
         kernels::swiglu(x.rows(), out.rows_mut());
         Ok(out)
     }
@@ -179,7 +188,7 @@ impl Backend for Cpu {
     fn add(&self, a: &Tensor, b: &Tensor, scale: f32) -> Result<Tensor> {
         self.launch();
         debug_assert_eq!(a.shape(), b.shape());
-        let mut out = self.scratch.tensor(a.shape());
+        let mut out = self.scratch.tensor(a.shape())?;
         for ((out, a), b) in out.as_mut_slice().iter_mut().zip(a.as_slice()).zip(b.as_slice()) {
             *out = (a + b) * scale;
         }
@@ -189,7 +198,7 @@ impl Backend for Cpu {
     fn rope(&self, call: &Call<()>, x: Columns<'_, Tensor>, cos_sin: &Tensor) -> Result<Tensor> {
         self.launch();
         let ([_, _, size], n) = (cos_sin.shape(), call.rows());
-        let mut out = self.scratch.tensor([call.batch, n, x.width]);
+        let mut out = self.scratch.tensor([call.batch, n, x.width])?;
         let x = view(x);
         for (i, mut out) in out.rows_mut().rows_mut().into_iter().enumerate() {
             let (entry, row) = (i / n, i % n);
@@ -214,7 +223,7 @@ impl Backend for Cpu {
     ) -> Result<Tensor> {
         self.launch();
         let [batch, n, _] = q.tensor.shape();
-        let mut out = self.scratch.tensor([batch, n, q.width]);
+        let mut out = self.scratch.tensor([batch, n, q.width])?;
         let &AttentionParams { heads, kv_heads, scale, mask, slopes } = params;
         let what = kernels::AttentionTask {
             heads,
@@ -239,7 +248,7 @@ impl Backend for Cpu {
         self.launch();
         let Convolution { linear, taps, ahead, residual } = convolution;
         let (n, channels) = (call.rows(), rows.rows.width);
-        let mut window = self.scratch.tensor([call.batch, n, taps * channels]);
+        let mut window = self.scratch.tensor([call.batch, n, taps * channels])?;
         let (past, mut taken) = (view(rows.rows), window.as_mut_slice().chunks_exact_mut(channels));
         let held = held(call, rows);
         for (entry, i) in (0..call.batch).flat_map(|entry| (0..n).map(move |i| (entry, i))) {
@@ -253,7 +262,7 @@ impl Backend for Cpu {
             }
         }
         let [_, width, _] = linear.weight.shape();
-        let mut u = self.scratch.tensor([call.batch, n, width]);
+        let mut u = self.scratch.tensor([call.batch, n, width])?;
         let bias = linear.bias.as_ref().map(Tensor::as_slice);
         kernels::linear(
             &self.pool,
@@ -264,7 +273,7 @@ impl Backend for Cpu {
             None,
             u.rows_mut(),
         );
-        let mut out = self.scratch.tensor([call.batch, n, channels]);
+        let mut out = self.scratch.tensor([call.batch, n, channels])?;
         let own = (taps - 1 - ahead) * channels;
         let newest = residual.then(|| window.rows().slice_move(s![.., own..own + channels]));
         kernels::glu(u.rows(), newest, out.rows_mut());
@@ -280,11 +289,11 @@ impl Backend for Cpu {
     ) -> Result<Tensor> {
         self.launch();
         let ([q, k, v], [_, _, heads]) = (qkv, decays.shape());
-        let (mut fresh, mut out) = (None, self.scratch.tensor([call.batch, call.rows(), v.width]));
+        let (mut fresh, mut out) = (None, self.scratch.tensor([call.batch, call.rows(), v.width])?);
         let state = match state {
             Some(state) => state,
             None => {
-                let zeros = fresh.insert(self.scratch.tensor([call.batch, q.width, v.width / heads]));
+                let zeros = fresh.insert(self.scratch.tensor([call.batch, q.width, v.width / heads])?);
                 zeros.as_mut_slice().fill(0.0);
                 zeros
             }
@@ -304,7 +313,7 @@ impl Backend for Cpu {
     fn lag(&self, call: &Call<()>, rows: View<'_, Tensor>, back: usize) -> Result<Tensor> {
         self.launch();
         let (n, width) = (call.rows(), rows.rows.width);
-        let mut out = self.scratch.tensor([call.batch, n, width]);
+        let mut out = self.scratch.tensor([call.batch, n, width])?;
         let (past, held) = (view(rows.rows), held(call, rows));
         for (i, mut out) in out.rows_mut().rows_mut().into_iter().enumerate() {
             match held.row(i / n, (call.at + i % n).checked_sub(back)) {
@@ -318,7 +327,7 @@ impl Backend for Cpu {
     fn last_row(&self, call: &Call<()>, x: &Tensor) -> Result<Tensor> {
         self.launch();
         let [batch, _, width] = x.shape();
-        let mut out = self.scratch.tensor([batch, 1, width]);
+        let mut out = self.scratch.tensor([batch, 1, width])?;
         out.rows_mut().assign(&x.view().index_axis(Axis(1), call.last));
         Ok(out)
     }
@@ -339,7 +348,7 @@ impl Backend for Cpu {
         self.launch();
         let [batch, n, _] = new.tensor.shape();
         let keep = past.map_or(0, |(_, keep)| keep);
-        let mut out = kept(&self.meter, [batch, keep + n - skip, new.width]);
+        let mut out = kept(&self.meter, [batch, keep + n - skip, new.width])?;
         if let Some((past, keep)) = past {
             let [_, held, _] = past.shape();
             self.copy(&mut out, 0, past.view().slice_move(s![.., held - keep.., ..]));
@@ -351,7 +360,7 @@ impl Backend for Cpu {
     fn grow(&self, past: &Tensor, rows: usize) -> Result<Tensor> {
         self.launch();
         let [batch, held, width] = past.shape();
-        let mut out = kept(&self.meter, [batch, rows, width]);
+        let mut out = kept(&self.meter, [batch, rows, width])?;
         self.copy(&mut out, 0, past.view());
         out.view_mut().slice_mut(s![.., held.., ..]).fill(0.0);
         Ok(out)
@@ -402,7 +411,7 @@ impl Backend for Cpu {
     ) -> Result<Tensor> {
         self.launch();
         let n = call.rows();
-        let mut out = self.scratch.tensor([call.batch, keep + n, new.width]);
+        let mut out = self.scratch.tensor([call.batch, keep + n, new.width])?;
         let rows = view(past.rows);
         let held = Held { end: call.at, left_padding: &[0], ..held(call, past) }; // padding moves like the rest
         for back in 1..=keep {
@@ -418,7 +427,7 @@ impl Backend for Cpu {
     fn gather_batch(&self, x: &Tensor, order: &[usize]) -> Result<Tensor> {
         self.launch();
         let [_, rows, width] = x.shape();
-        let mut out = kept(&self.meter, [order.len(), rows, width]);
+        let mut out = kept(&self.meter, [order.len(), rows, width])?;
         for (to, &from) in out.as_mut_slice().chunks_exact_mut(rows * width).zip(order) {
             to.copy_from_slice(&x.as_slice()[from * rows * width..][..rows * width]);
         }

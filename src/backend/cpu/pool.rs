@@ -10,12 +10,15 @@
 
 use std::any::Any;
 use std::cell::UnsafeCell;
+use std::io;
 use std::ops::Range;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
 
 /// How long a waiting worker spins before it sleeps: longer than the serial parts of a step,
 /// shorter than anybody would notice.
@@ -54,7 +57,10 @@ unsafe impl Send for Shared {}
 
 impl Pool {
     /// `threads` counts the caller: 1 makes no other thread.
-    pub fn new(threads: usize) -> Self {
+    ///
+    /// # Errors
+    /// When the system gives no more threads; those that were there have ended then.
+    pub fn new(threads: usize) -> Result<Pool> {
         let others = threads.max(1) - 1;
         let shared = Arc::new(Shared {
             jobs: CacheLine(AtomicUsize::new(0)),
@@ -65,8 +71,13 @@ impl Pool {
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let workers = (0..others).map(|worker| spawn(shared.clone(), worker)).collect();
-        Self { shared, workers }
+        let mut pool = Pool { shared, workers: Vec::with_capacity(others) };
+        for worker in 0..others {
+            let given = pool.threads();
+            let refused = |source| Error::NoThreads { wanted: threads, given, source };
+            pool.workers.push(spawn(pool.shared.clone(), worker).map_err(refused)?);
+        }
+        Ok(pool)
     }
 
     /// How many work on a call, the caller's among them.
@@ -123,10 +134,9 @@ impl Drop for Pool {
     }
 }
 
-fn spawn(shared: Arc<Shared>, worker: usize) -> JoinHandle<()> {
+fn spawn(shared: Arc<Shared>, worker: usize) -> io::Result<JoinHandle<()>> {
     let name = format!("pool-{}", worker + 1);
-    let spawned = thread::Builder::new().name(name).spawn(move || shared.work(worker));
-    spawned.expect("the system has no thread to give")
+    thread::Builder::new().name(name).spawn(move || shared.work(worker))
 }
 
 impl Shared {
@@ -205,7 +215,7 @@ mod tests {
     #[test]
     fn every_index_is_called_once() {
         for threads in [1, 2, 3, 17] {
-            let pool = Pool::new(threads);
+            let pool = Pool::new(threads).unwrap();
             for _ in 0..2000 / threads {
                 assert_eq!(counts(&pool), vec![1; threads]);
             }
@@ -214,7 +224,7 @@ mod tests {
 
     #[test]
     fn sleeping_workers_wake_up() {
-        let pool = Pool::new(4);
+        let pool = Pool::new(4).unwrap();
         for pause in [0, 40, 50, 60, 200, 3000].repeat(20) {
             thread::sleep(Duration::from_micros(pause));
             assert_eq!(counts(&pool), [1; 4]);
@@ -223,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(3);
+        let pool = Pool::new(3).unwrap();
         for guilty in 0..3 {
             let run = || pool.run(&|index| assert_ne!(index, guilty, "on purpose"));
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
@@ -233,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_busy_pool_lets_the_caller_do_the_work() {
-        let pool = Pool::new(3);
+        let pool = Pool::new(3).unwrap();
         let calls = AtomicUsize::new(0);
         pool.run(&|_| {
             calls.fetch_add(counts(&pool).iter().sum::<usize>(), Relaxed);
@@ -243,7 +253,7 @@ mod tests {
 
     #[test]
     fn writes_before_and_after_a_run_are_seen() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2).unwrap();
         let mut numbers = [0usize; 2];
         for round in 1..10_000 {
             let cells = numbers.map(AtomicUsize::new);

@@ -59,12 +59,12 @@ impl Cuda {
         };
         let (packs, in_l2) = ((bytes / 16).max(1), bytes <= l2);
         let again = self.read_ceiling(packs, BYTES_A_LAUNCH.div_ceil(16 * packs))?;
-        let free = self.device_memory()?.map_or(0, |memory| self.memory_bytes() - memory.used_bytes as usize);
+        let free = self.free_bytes()?.unwrap_or(0) as usize;
         let cold = cold_bytes(bytes, l2, free).map(|bytes| self.read_ceiling(bytes / 16, 1)).transpose()?;
         Ok(again.map(|again| ReadCeilings { again, in_l2, cold: cold.flatten() }))
     }
 
-    fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         self.device().map_or(0, |device| device.memory_bytes)
     }
 

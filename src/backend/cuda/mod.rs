@@ -569,6 +569,11 @@ impl Backend for Cuda {
         self.device.as_ref().map(|device| device.memory()).transpose()
     }
 
+    fn free_bytes(&self) -> Result<Option<u64>> {
+        let free = |memory: DeviceMemory| (self.memory_bytes() as u64).saturating_sub(memory.used_bytes);
+        Ok(self.device_memory()?.map(free))
+    }
+
     fn prepared(&self) -> Prepared {
         let compile_ns = self.compiled.borrow().iter().map(|(_, ns)| *ns).collect();
         Prepared { compile_ns, captures: self.captures.borrow().clone() }

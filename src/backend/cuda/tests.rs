@@ -127,7 +127,7 @@ fn text(batch: usize, vocab: usize) -> Tokens {
 
 /// Logits of the last token, recomputed from nothing on the CPU.
 fn forward(config: &Config, text: &Tokens) -> Vec<f32> {
-    let b = Cpu::new(1);
+    let b = Cpu::new(1).unwrap();
     let model = load(&b, config);
     let mut session = open(&b, &model, Strategy::Naive, text, CAPACITY);
     b.download(&session.feed(text).unwrap()).unwrap()
@@ -252,7 +252,7 @@ fn a_layer_of_layers_obeys_the_laws() {
         slopes: None,
         mask,
     };
-    let cos_sin = Some(Rc::new(b.upload([1, 12, 4], &rotary(100.0, 12, 4)).unwrap()));
+    let cos_sin = Some(Rc::new(b.upload([1, 12, 4], &rotary(100.0, 12, 4).unwrap()).unwrap()));
     let slopes = Some(Rc::new(b.upload([1, 1, 2], &alibi(2)).unwrap()));
     let convolution =
         Convolution { linear: linear(3 * width, 2 * width, 5), taps: 3, ahead: 0, residual: true };

@@ -71,6 +71,16 @@ pub enum Choosing {
     Search(Beam),
 }
 
+impl Choosing {
+    /// Entries of the batch for each prompt.
+    pub fn beams(&self) -> usize {
+        match self {
+            Choosing::Sample(_) => 1,
+            Choosing::Search(beam) => beam.width,
+        }
+    }
+}
+
 impl Flags {
     /// # Errors
     /// Flags that do not go together, and numbers that make no sense for a vocabulary of so many tokens.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::backend::{Backend, Tokens};
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
+use decode_bench::cost::{check_memory, Step};
 use decode_bench::decoding::{sample, search, Decoder, Hypothesis, Limits, Text, TOKENIZER_FILE};
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::{Machines, Settings};
@@ -95,7 +96,7 @@ pub struct Args {
     /// CPU threads [default: all physical cores]
     #[arg(long, value_name = "N", value_parser = parse::threads)]
     threads: Option<usize>,
-    /// Positions of a buffer of fixed shape [default: the model's, or as many as are needed]
+    /// Positions of a buffer of fixed shape [default: those of the longest prompt and the steps]
     #[arg(long, value_name = "M", value_parser = parse::positive)]
     capacity: Option<usize>,
     #[command(flatten)]
@@ -117,7 +118,7 @@ const MOST_POSITIONS: usize = 1 << 20;
 pub fn run(args: Args) -> Result<()> {
     let threads = args.threads.unwrap_or_else(|| Settings::default().threads);
     let decoded = match args.backend {
-        BackendName::Cpu => decode(&args, threads, || Ok(Cpu::new(threads))),
+        BackendName::Cpu => decode(&args, threads, || Cpu::new(threads)),
         name => {
             let settings = Settings { threads, ..Settings::default() };
             decode(&args, threads, || Machines::new(&settings).cuda(name))
@@ -143,7 +144,18 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     let mut logits = args.logits.as_ref().map(create).transpose()?;
 
     let b = backend()?;
-    let load = |(config, weights): &(Config, Weights)| AnyModel::load(&b, config, weights);
+    let source_rows = read.as_ref().map_or(0, Tokens::longest);
+    let last = |(config, _): &(Config, Weights)| Step {
+        config: config.clone(),
+        strategy: args.strategy,
+        batch: prompts.0.len() * choosing.beams(),
+        position: capacity,
+        capacity,
+        source: source_rows,
+    };
+    check_memory(&b, &models.iter().map(last).collect::<Vec<_>>())?;
+    let positions = capacity.max(source_rows);
+    let load = |(config, weights): &(Config, Weights)| AnyModel::load_for(&b, config, weights, positions);
     let loaded = models.iter().map(load).collect::<Result<Vec<_>>>()?;
     models.truncate(usize::from(args.weights_out.is_some())); // or let go of, mapped pages and all
     let prompted = loaded.iter().map(|model| {
@@ -266,27 +278,24 @@ fn tokens(ids: &[Ids], words: &[String], text: Option<&Text>, vocab: usize) -> R
     }
 }
 
-/// The positions of the sessions: the longest prompt and all steps fit in them.
+/// The positions of the sessions: as many as the longest prompt and all steps have, unless told.
 fn capacity(args: &Args, prompts: &Tokens, models: &[(Config, Weights)]) -> Result<usize> {
-    let (prompt, steps) = (prompts.0.iter().map(Vec::len).max().unwrap_or(0), args.steps);
+    let (prompt, steps) = (prompts.longest(), args.steps);
     let needed = prompt.checked_add(steps).filter(|&n| n <= MOST_POSITIONS).ok_or_else(|| {
         Error::Input(format!(
             "a prompt of {prompt} tokens and {steps} steps: at most {MOST_POSITIONS} positions are decoded"
         ))
     })?;
-    let of_models = models.iter().filter_map(|(config, _)| config.max_positions()).min();
-    let most = of_models.unwrap_or(MOST_POSITIONS);
+    let of_models = models.iter().filter_map(|(config, _)| config.max_positions());
+    let most = of_models.min().unwrap_or(MOST_POSITIONS);
     match args.capacity {
         Some(asked) if asked > most => {
             Err(Error::Input(format!("--capacity {asked}: at most {most} positions are possible")))
         }
-        asked => {
-            let capacity = asked.or(of_models).unwrap_or(needed);
-            match needed <= capacity {
-                true => Ok(capacity),
-                false => Err(Error::TooLong { prompt, steps, capacity }),
-            }
+        asked if needed > asked.unwrap_or(most) => {
+            Err(Error::TooLong { prompt, steps, capacity: asked.unwrap_or(most) })
         }
+        asked => Ok(asked.unwrap_or(needed)),
     }
 }
 

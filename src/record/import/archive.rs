@@ -10,6 +10,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 
 use crate::error::{Error, Result};
+use crate::files::{self, read_from};
 use crate::record::environment;
 use crate::record::whole::{Files, TABLES};
 
@@ -29,10 +30,9 @@ pub(super) struct Archive {
 }
 
 pub(super) fn read(path: &Path) -> Result<Archive> {
-    let found = fs::metadata(path).map_err(Error::io(path))?;
-    let source = match found.is_dir() {
+    let source = match path.is_dir() {
         true => folder(path)?,
-        false => archive(path, found.len()).map_err(|what| Error::file(path, what))?,
+        false => archive(path, files::open(path)?).map_err(|what| Error::file(path, what))?,
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let first = source.name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
@@ -56,57 +56,53 @@ fn limit(name: &str) -> u64 {
     }
 }
 
+/// All of a run's file in an archive.
+fn unpacked(entry: impl Read, name: &str) -> Result<Vec<u8>, String> {
+    read_from(entry, Path::new(name), limit(name)).map_err(|e| e.to_string())
+}
+
 fn known(name: &str) -> Option<&'static str> {
     TABLES.into_iter().chain([environment::FILE]).find(|known| *known == name)
 }
 
 fn folder(path: &Path) -> Result<Archive> {
-    let mut files = Files::new();
+    let mut held = Files::new();
     for name in TABLES.into_iter().chain([environment::FILE]) {
         let file = path.join(name);
         let Ok(found) = fs::symlink_metadata(&file) else { continue };
         if !found.is_file() {
             return Err(Error::file(file, "no regular file; links are not followed"));
         }
-        let bytes = File::open(&file).and_then(|open| bounded(open, name)).map_err(Error::io(&file))?;
-        files.insert(name, bytes);
+        held.insert(name, files::read(&file, limit(name))?);
     }
-    if !files.contains_key(environment::FILE) {
+    if !held.contains_key(environment::FILE) {
         return Err(Error::file(path, NO_ENVIRONMENT));
     }
     let whole = path.canonicalize().map_err(Error::io(path))?;
     let name = whole.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Archive { name, files })
+    Ok(Archive { name, files: held })
 }
 
 const NO_ENVIRONMENT: &str = "no environment.json in it: a run says where its numbers come from";
 
-/// All of a file, unless it is larger than its name allows.
-fn bounded(reader: impl Read, name: &str) -> io::Result<Vec<u8>> {
-    let (limit, mut bytes) = (limit(name), Vec::new());
-    reader.take(limit + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > limit {
-        true => Err(io::Error::other(format!("{name} has more than {} MiB", limit >> 20))),
-        false => Ok(bytes),
-    }
-}
-
-fn archive(path: &Path, bytes: u64) -> Result<Archive, String> {
+fn archive(path: &Path, file: File) -> Result<Archive, String> {
     let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let stem = |ending| file_name.strip_suffix(ending).map(String::from);
-    if bytes > MOST_PACKED {
+    let stem = |ending: &str| {
+        let (stem, rest) = file_name.split_at_checked(file_name.len().checked_sub(ending.len())?)?;
+        rest.eq_ignore_ascii_case(ending).then(|| stem.to_string())
+    };
+    if file.metadata().map_err(|e| e.to_string())?.len() > MOST_PACKED {
         return Err(format!("an archive of more than {} MiB", MOST_PACKED >> 20));
     }
-    let open = || File::open(path).map_err(|e| e.to_string());
     let mut found = Found::default();
     let name = if let Some(name) = stem(".zip") {
-        zip(open()?, &mut found)?;
+        zip(file, &mut found)?;
         name
     } else if let Some(name) = stem(".tar.gz").or_else(|| stem(".tgz")) {
-        tar(MultiGzDecoder::new(open()?), &mut found).map_err(|e| e.to_string())?;
+        tar(MultiGzDecoder::new(file), &mut found).map_err(|e| e.to_string())?;
         name
     } else if let Some(name) = stem(".tar") {
-        tar(open()?, &mut found).map_err(|e| e.to_string())?;
+        tar(file, &mut found).map_err(|e| e.to_string())?;
         name
     } else {
         return Err("neither a run's folder nor a .tar, .tar.gz, .tgz or .zip of one".into());
@@ -124,18 +120,15 @@ struct Found {
 impl Found {
     /// Takes a file's name in. Where it is one of ours: the folder and the name.
     fn file(&mut self, name: &[u8]) -> Result<Option<(String, &'static str)>, String> {
-        let parts = parts(name)?;
-        if !self.entries.insert(parts.join("/")) {
-            return Err(format!("it holds {} twice", parts.join("/")));
+        let path = plain(name)?;
+        if !self.entries.insert(path.clone()) {
+            return Err(format!("it holds {path} twice"));
         }
         if self.entries.len() > MOST_ENTRIES {
             return Err(format!("it holds more than {MOST_ENTRIES} files"));
         }
-        Ok(match parts[..] {
-            [name] => known(name).map(|name| (String::new(), name)),
-            [folder, name] => known(name).map(|name| (folder.to_string(), name)),
-            _ => None,
-        })
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        Ok(known(name).map(|name| (folder.to_string(), name)))
     }
 
     fn keep(&mut self, (folder, name): (String, &'static str), bytes: Vec<u8>) {
@@ -150,22 +143,26 @@ impl Found {
             0 => Err(NO_ENVIRONMENT.into()),
             1 => {
                 let (folder, files) = runs.remove(0);
-                Ok(Archive { name: if folder.is_empty() { archive } else { folder }, files })
+                let name = folder.rsplit('/').next().filter(|name| !name.is_empty());
+                Ok(Archive { name: name.map(String::from).unwrap_or(archive), files })
             }
             n => Err(format!("it holds {n} runs; import them one by one")),
         }
     }
 }
 
-/// The parts of an entry's path, which must lead nowhere but down.
-fn parts(name: &[u8]) -> Result<Vec<&str>, String> {
+/// An entry's path, which must lead nowhere but down; some programs of Windows write `\` for `/`.
+fn plain(name: &[u8]) -> Result<String, String> {
     let shown = || String::from_utf8_lossy(name).chars().take(200).collect::<String>();
     let text = std::str::from_utf8(name).map_err(|_| format!("`{}` in it is no UTF-8 name", shown()))?;
-    let outside = text.starts_with('/') || text.contains('\\') || text.split('/').any(|part| part == "..");
+    let text = text.replace('\\', "/");
+    let is_drive = |part: &str| part.len() == 2 && part.ends_with(':');
+    let outside = text.starts_with('/') || text.split('/').any(|part| part == ".." || is_drive(part));
     if outside || text.chars().any(char::is_control) {
         return Err(format!("`{}` in it leads out of the archive's folder, or is no plain name", shown()));
     }
-    Ok(text.split('/').filter(|part| !part.is_empty() && *part != ".").collect())
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    Ok(parts.join("/"))
 }
 
 fn unusual(name: &[u8], what: &str) -> String {
@@ -185,9 +182,9 @@ fn tar(reader: impl Read, found: &mut Found) -> io::Result<()> {
             return Err(io::Error::other(unusual(&name, "a link, a device or a sparse file")));
         }
         if kind.is_dir() {
-            parts(&name).map_err(io::Error::other)?;
+            plain(&name).map_err(io::Error::other)?;
         } else if let Some(place) = found.file(&name).map_err(io::Error::other)? {
-            let bytes = bounded(entry, place.1)?;
+            let bytes = unpacked(entry, place.1).map_err(io::Error::other)?;
             found.keep(place, bytes);
         }
     }
@@ -209,9 +206,9 @@ fn zip(file: File, found: &mut Found) -> Result<(), String> {
             return Err(unusual(&name, "a link or a device"));
         }
         if entry.is_dir() {
-            parts(&name)?;
+            plain(&name)?;
         } else if let Some(place) = found.file(&name)? {
-            let bytes = bounded(Bounded { reader: entry, left }, place.1).map_err(|e| e.to_string())?;
+            let bytes = unpacked(Bounded { reader: entry, left }, place.1)?;
             left -= bytes.len() as u64;
             found.keep(place, bytes);
         }

@@ -603,7 +603,7 @@ mod tests {
 
     #[test]
     fn attention_agrees_with_plain_loops() {
-        let pools = [1, 3].map(Pool::new);
+        let pools = [1, 3].map(|threads| Pool::new(threads).unwrap());
         on_every_arch(|| {
             for head in [5, 8, 32, 64, 80, 100] {
                 for (batch, queries, rows, at) in [

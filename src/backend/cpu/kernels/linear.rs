@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn linear_agrees_with_plain_loops() {
-        let pools = [1, 2, 3].map(Pool::new);
+        let pools = [1, 2, 3].map(|threads| Pool::new(threads).unwrap());
         on_every_arch(|| {
             for rows in [1, 2, 3, 4, 5, 8, 9, 10, 24, 70] {
                 for [width, outputs] in [[1, 1], [3, 5], [17, 3], [16, 24], [64, 10], [100, 67], [257, 33]] {
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn weights_may_have_gaps_between_rows() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2).unwrap();
         for rows in [1, 30] {
             let (x, weight) = (random((rows, 20), 1), random((19, 33), 2));
             let weight = weight.slice(s![.., 5..25]);

@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn copied_rows_are_equal_and_nothing_else_is_touched() {
-        let pool = Pool::new(3);
+        let pool = Pool::new(3).unwrap();
         for (rows, width) in SHAPES {
             let src = random((rows, 3 * width), 1);
             let src = src.slice(s![.., width..2 * width]);
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_scatter_adds_where_it_should() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2).unwrap();
         on_every_arch(|| {
             for (n, at, width) in [(1, 0, 5), (1, 99, 400), (3, 17, 24), (5, 98, 64)] {
                 let (before, new) = (random((100, width), 1), random((n, width), 2));
