@@ -1,7 +1,7 @@
-//! `environment.json`: what is read can be shown.
+//! `environment.json`: what is read can be shown and compared.
 #![no_main]
 
-use decode_bench::record::Run;
+use decode_bench::record::{differences, unfit, Run, Use};
 use decode_bench::report;
 use libfuzzer_sys::fuzz_target;
 
@@ -11,5 +11,6 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(run) = Run::open(folder.path()) else { return };
     report::markdown(&run);
     run.environment.folder_name();
-    run.environment.differences(&run.environment);
+    differences(Use::Merge, &run, &run);
+    unfit(&run);
 });
