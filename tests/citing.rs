@@ -358,16 +358,18 @@ fn follows(forms: &Forms, citation: &Citation<'_>, page: &str) -> bool {
 fn every_prefix_and_every_changed_character_is_noticed() {
     const NEW: [&str; 16] = ["0", "1", "9", "a", "Z", " ", ".", ",", "-", "|", "/", "[", "\\", "`", "×", "µ"];
     let (mut prefixes, mut changes, mut the_same) = (0, 0, 0);
-    let clock = std::time::Instant::now();
+    let mut texts = 0;
     with_each_kind(|citation| {
         let forms = Forms::of(citation);
         for text in [sentence(citation), table(std::slice::from_ref(citation)), bibtex(citation)] {
+            texts += 1;
             assert!(follows(&forms, citation, &text), "{text}");
             // the key of an entry is free, and what stands before a citation or behind its hash is none of it
             let begin = text.find("title = ").unwrap_or(0);
             let hash = text.rfind("sha256:").unwrap();
             let end = hash + text[hash..].find([' ', '.']).unwrap();
-            let (figure, unchanged) = (text.find(" [").unwrap(), words(&text));
+            let said = |text: &str| words(&text[..text.rfind("sha256:").unwrap_or(text.len())]);
+            let (figure, unchanged) = (text.find(" [").unwrap(), said(&text));
             for (at, c) in text.char_indices().filter(|(at, _)| (begin..end).contains(at)) {
                 let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
                 if at > figure {
@@ -375,26 +377,25 @@ fn every_prefix_and_every_changed_character_is_noticed() {
                     assert!(!follows(&forms, citation, before), "{before}");
                     assert!(!quotes(before).is_empty() || !unfinished(before).is_empty(), "{before}");
                 }
-                let replaced = NEW.map(|new| format!("{before}{new}{after}"));
-                let inserted = NEW.map(|new| format!("{before}{new}{c}{after}"));
-                let inserted = inserted.into_iter().filter(|_| at > begin);
-                let changed = replaced.into_iter().chain(inserted).chain([format!("{before}{after}")]);
+                // of README's sentence all, of the others a sixteenth
+                let every = if texts == 1 { 1 } else { NEW.len() };
+                let new = || NEW.iter().skip(at % every).step_by(every);
+                let replaced = new().map(|new| format!("{before}{new}{after}"));
+                let inserted = new().filter(|_| at > begin).map(|new| format!("{before}{new}{c}{after}"));
+                let changed = replaced.chain(inserted).chain([format!("{before}{after}")]);
                 for changed in changed.filter(|changed| *changed != text) {
                     changes += 1;
                     let hashed = changed.contains(&text[hash..end]);
                     let same =
-                        hashed && (unchanged == words(&changed) || is_rounded(citation, &text, &changed));
+                        hashed && (unchanged == said(&changed) || is_rounded(citation, &text, &changed));
                     the_same += usize::from(same);
                     assert_eq!(follows(&forms, citation, &changed), same, "{changed}");
                 }
             }
         }
     });
-    println!(
-        "{prefixes} prefixes, {changes} changes; {the_same} of these say the same; {:?}",
-        clock.elapsed()
-    );
-    assert!(prefixes > 5_000 && changes > 200_000 && the_same > 1_000);
+    println!("{prefixes} prefixes, {changes} changes; {the_same} of these say the same");
+    assert!(prefixes > 5_000 && changes > 50_000 && the_same > 1_000);
 }
 
 /// Words and signs, told apart another way than the program does.
