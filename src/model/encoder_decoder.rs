@@ -210,7 +210,7 @@ impl ModelConfig for EncoderDecoderConfig {
             |name: &str| name.contains("encoder_attn.k_proj") || name.contains("encoder_attn.v_proj");
         let kept = strategy != Strategy::Reprojected;
         let untouched =
-            |p: &&Parameter| p.name.starts_with("model.encoder.") || (kept && projection(&p.name));
+            |p: &&Parameter| p.name().starts_with("model.encoder.") || (kept && projection(p.name()));
         parameters(|l| self.load(l)).iter().filter(untouched).map(Parameter::len).sum()
     }
 
@@ -262,13 +262,15 @@ impl ModelConfig for EncoderDecoderConfig {
             }
             false => None,
         };
-        let weight = l.table("model.shared.weight", [vocab, d], SPREAD)?;
+        let names = ["shared", "encoder.embed_tokens", "decoder.embed_tokens"];
+        let names = names.map(|name| format!("model.{name}.weight"));
+        let [shared, encoders, decoders] = names.each_ref().map(String::as_str);
+        let weight = l.tied_table(&[shared, encoders, decoders, "lm_head.weight"], [vocab, d], SPREAD)?;
         let norm = last("decoder")?;
         for side in ["encoder", "decoder"] {
-            l.may_repeat(&format!("model.{side}.embed_tokens.weight"), "model.shared.weight");
-            l.may_hold(&format!("model.{side}.embed_positions.weight")); // sinusoids, which are known
+            let name = format!("model.{side}.embed_positions.weight");
+            l.may_hold_computed(&name, &[most, d], || sinusoid(self.sinusoid, most, d))?;
         }
-        l.may_repeat("lm_head.weight", "model.shared.weight");
         Ok(Box::new(EncoderDecoder {
             config: self.clone(),
             positions,

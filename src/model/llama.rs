@@ -210,16 +210,18 @@ impl ModelConfig for LlamaConfig {
             let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d, self.mlp_bias)?;
             let down = of(&[("mlp.down", d)], f, self.mlp_bias)?;
             blocks.push(normed(norm, GatedMlp { gate_up, down }));
+            l.may_hold(&name("self_attn.rotary_emb.inv_freq"));
         }
         let last = l.rms_norm("model.norm", d, eps)?;
-        let table = |name: &str| -> Result<Linear<B::Tensor>> {
-            Ok(Linear { weight: l.table(name, [vocab, d], SPREAD)?, bias: None })
+        let table = |names: &[&str]| -> Result<Linear<B::Tensor>> {
+            Ok(Linear { weight: l.tied_table(names, [vocab, d], SPREAD)?, bias: None })
         };
-        let embedding = table("model.embed_tokens.weight")?;
-        let head = if self.tied { None } else { Some(table("lm_head.weight")?) };
-        if self.tied {
-            l.may_repeat("lm_head.weight", "model.embed_tokens.weight");
-        }
+        let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight");
+        let (embedding, head) = match self.tied {
+            true => (table(&[embedding, head])?, None),
+            false => (table(&[embedding])?, Some(table(&[head])?)),
+        };
+        l.may_hold("model.rotary_emb.inv_freq");
         Ok(Box::new(DecoderOnly {
             table: embedding,
             positions: None,

@@ -149,8 +149,7 @@ impl ModelConfig for TransformerConfig {
             }
         }
         let last = l.norm("ln_f", d, EPS)?;
-        let weight = l.table("wte.weight", [vocab, d], SPREAD)?;
-        l.may_repeat("lm_head.weight", "wte.weight");
+        let weight = l.tied_table(&["wte.weight", "lm_head.weight"], [vocab, d], SPREAD)?;
         Ok(Box::new(DecoderOnly {
             table: Linear { weight, bias: None },
             positions: Some(positions),
