@@ -4,6 +4,10 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
+pub use super::fields::GENERATION_KEYS;
+
 use super::fields::Fields;
 use super::loader::contents;
 use super::weights::Weights;
@@ -20,20 +24,32 @@ pub const MODEL_FILE: &str = "model.safetensors";
 /// The longest configuration that is read; GPT-2's has less than one KiB.
 const CONFIG_MOST_BYTES: u64 = 1 << 20;
 
+/// A `config.json`, as it was read.
+#[derive(Debug)]
+pub struct ConfigFile {
+    /// The model that it describes.
+    pub config: Config,
+    /// Those of [`GENERATION_KEYS`] that it has, unread: nothing here generates.
+    pub generation: Map<String, Value>,
+    /// Sentences for the user: keys that nobody knows.
+    pub notes: Vec<String>,
+}
+
 /// Reads the configuration and the header of the weights, and compares them: every tensor that
 /// the configuration calls for is there, and no other.
 ///
 /// # Errors
 /// When a file cannot be read, or the two contradict each other. The error names the file and the tensor.
-pub fn open(model: ModelKind, directory: &Path) -> Result<(Config, Weights)> {
-    let config = read_config(model, &directory.join(CONFIG_FILE))?;
+pub fn open(model: ModelKind, directory: &Path) -> Result<(ConfigFile, Weights)> {
+    let file = read_config(model, &directory.join(CONFIG_FILE))?;
+    let config = &file.config;
     let path = directory.join(MODEL_FILE);
     if !path.exists() && directory.join("model.safetensors.index.json").exists() {
         return Err(Error::file(path, "the checkpoint is split over several files; merge them into one"));
     }
     let weights = Weights::map(&open_file(&path)?, path, config.prefix())?;
     weights.check_others(&contents(&weights, |loader| config.load(loader))?)?;
-    Ok((config, weights))
+    Ok((file, weights))
 }
 
 /// Writes both files. Each is replaced as a whole or left as it was.
@@ -53,7 +69,7 @@ pub fn write(config: &Config, weights: &Weights, directory: &Path) -> Result<()>
 ///
 /// # Errors
 /// When it is no configuration of this model, or asks for what is not implemented.
-pub fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
+pub fn read_config(model: ModelKind, path: &Path) -> Result<ConfigFile> {
     let mut text = String::new();
     let file = open_file(path)?;
     let read = file.take(CONFIG_MOST_BYTES + 1).read_to_string(&mut text).map_err(Error::io(path))?;
@@ -61,7 +77,16 @@ pub fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
         return Err(Error::file(path, format!("longer than {CONFIG_MOST_BYTES} bytes: no configuration")));
     }
     let fields = Fields::parse(&text).map_err(|e| Error::file(path, e))?;
-    Config::parse(model, &fields).map_err(|what| Error::file(path, what))
+    let config = Config::parse(model, &fields).map_err(|what| Error::file(path, what))?;
+    let unknown = fields.unknown(Config::harmless(model));
+    let note = (!unknown.is_empty()).then(|| {
+        format!(
+            "{}: keys that model `{model}` does not know are passed over: {}",
+            path.display(),
+            unknown.join(", ")
+        )
+    });
+    Ok(ConfigFile { config, generation: fields.generation(), notes: note.into_iter().collect() })
 }
 
 /// A file that can be read to its end: no directory, device or pipe.
