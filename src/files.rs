@@ -35,12 +35,12 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     }
 }
 
-/// The same of a text.
+/// The same of a text, without a byte order mark.
 ///
 /// # Errors
 /// As [`read`], and when it is no UTF-8.
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
-    utf8(path, read(path, most)?)
+    utf8(path, without_mark(&read(path, most)?).to_vec())
 }
 
 /// A text of the bytes of `name`.

@@ -825,7 +825,7 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     }
     gpt2().set("n_layer", json!(1 << 20)).refused(&["`h.2.ln_1.weight`", "missing"]); // at once
     fconv().set("layers", json!(1_000_000_000)).refused(&["layers = 1000000000"]);
-    gpt2().set("n_embd", json!(null)).refused(&["`n_embd` is missing"]);
+    gpt2().set("n_embd", json!(null)).refused(&["n_embd = null"]);
     gpt2().set("activation_function", json!("relu")).refused(&["activation_function", "relu", "gelu_new"]);
     gpt2().set("layer_norm_epsilon", json!(1e-6)).refused(&["layer_norm_epsilon"]);
     gpt2().set("tie_word_embeddings", json!(false)).refused(&["tie_word_embeddings"]);
@@ -833,9 +833,31 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     gpt2().config("").refused(&["config.json"]);
     gpt2().config("{").refused(&["config.json", "line 1"]);
     gpt2().config("[]").refused(&["config.json"]);
-    gpt2().config(r#"{"n_layer": NaN}"#).refused(&["config.json", "line 1 column 13"]);
+    gpt2().config(r#"{"n_layer": NaN}"#).refused(&["config.json", "n_layer = \"NaN\""]);
+    gpt2().config(r#"{"n_layer": nan}"#).refused(&["config.json", "line 1 column 13"]);
+    fconv().config(r#"{"model_type": "fconv_lm"}"#).refused(&["config.json", "`layers` is missing"]);
     gpt2().config(&"[".repeat(100_000)).refused(&["config.json"]);
     gpt2().config(&" ".repeat(2 << 20)).refused(&["config.json", "longer"]);
+}
+
+#[test]
+fn fields_that_nobody_reads_may_say_anything_and_unknown_ones_are_named() {
+    let with = |fields: &str| {
+        let checkpoint = gpt2();
+        let text = fs::read_to_string(checkpoint.path("config.json")).unwrap();
+        checkpoint.config(&text.replacen('{', &format!("{{{fields},"), 1))
+    };
+    with(r#""attn_pdrop": NaN, "initializer_range": -Infinity, "prefix": "\\\"NaN\"", "num_beams": 4"#)
+        .accepted();
+    let checkpoint = with(r#""attn_pdrop": 0.1, "logit_scale": 2, "\u001b[2J": 1"#);
+    let output = program(&words(&checkpoint.line())).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.lines().count() == 1 && said.starts_with("note: "), "{said}");
+    assert!(
+        said.contains("config.json: ") && said.contains("logit_scale") && !said.contains("attn_pdrop"),
+        "{said}"
+    );
+    assert!(!said.contains('\u{1b}'), "{said}");
 }
 
 #[test]
@@ -924,7 +946,25 @@ fn weights_that_are_no_numbers_are_noticed() {
         let nan = f32::NAN.to_le_bytes();
         tensors.get_mut("ln_f.bias").unwrap().2.chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&nan));
     };
-    gpt2().tensors(poison).refused(&["token 0", "not a number"]);
+    gpt2().tensors(poison).refused(&["`ln_f.bias`", "NaN"]);
+    // the same bits twice are no layer of its own
+    let tied = |bit: u8| {
+        move |tensors: &mut Tensors| {
+            let table = tensors.get_mut("wte.weight").unwrap();
+            table.2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+            let mut head = table.clone();
+            head.2[0] ^= bit;
+            tensors.insert("lm_head.weight".into(), head);
+        }
+    };
+    gpt2().tensors(tied(0)).refused(&["`wte.weight`", "NaN"]);
+    gpt2().tensors(tied(1)).refused(&["`lm_head.weight` is not `wte.weight`"]);
+    // numbers so large that their product is none are noticed in the logits
+    let large = |tensors: &mut Tensors| {
+        let most = f32::INFINITY.to_le_bytes();
+        tensors.get_mut("ln_f.bias").unwrap().2.chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&most));
+    };
+    gpt2().tensors(large).refused(&["token 0", "not a number"]);
 }
 
 /// The program where the system gives a process no more than so many KiB of addresses.

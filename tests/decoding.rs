@@ -58,8 +58,8 @@ impl Subject {
         let sources = if kind.has_source() { vec![vec![5, 9, 3, 12, 4]] } else { Vec::new() };
         let folder = common::root().join("tests/golden").join(name);
         let b = Cpu::new(1).unwrap();
-        let (config, weights) = checkpoint::open(kind, &folder).unwrap();
-        let model = AnyModel::load(&b, &config, &weights).unwrap();
+        let (file, weights) = checkpoint::open(kind, &folder).unwrap();
+        let model = AnyModel::load(&b, &file.config, &weights).unwrap();
         Subject { b, model, kind, sources }
     }
 

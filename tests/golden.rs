@@ -3,9 +3,12 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use serde_json::{json, Value};
+use tempfile::TempDir;
 
 use decode_bench::backend::cpu::{Cpu, Tensor};
 use decode_bench::backend::{
@@ -14,7 +17,8 @@ use decode_bench::backend::{
 };
 use decode_bench::case::ModelKind;
 use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
-use decode_bench::model::{checkpoint, AnyModel, Config, Model};
+use decode_bench::model::checkpoint::{self, ConfigFile, CONFIG_FILE, MODEL_FILE};
+use decode_bench::model::{AnyModel, Config, Model};
 use decode_bench::session::Session;
 use decode_bench::strategy::Strategy;
 
@@ -113,10 +117,15 @@ struct Subject {
 
 impl Subject {
     fn load(kind: ModelKind, name: &'static str) -> Subject {
+        Subject::stored(kind, name, &folder(name))
+    }
+
+    /// The same model, from another folder.
+    fn stored(kind: ModelKind, name: &'static str, folder: &Path) -> Subject {
         let b = Cpu::new(2).unwrap();
-        let (config, weights) = checkpoint::open(kind, &folder(name)).unwrap();
-        let model = AnyModel::load(&b, &config, &weights).unwrap();
-        Subject { b, model, config, name }
+        let (file, weights) = checkpoint::open(kind, folder).unwrap();
+        let model = AnyModel::load(&b, &file.config, &weights).unwrap();
+        Subject { b, model, config: file.config, name }
     }
 
     fn golden(&self) -> Golden {
@@ -276,6 +285,349 @@ fn fairseq_agrees_on_the_convolutional_translator() {
                 expected.iter().map(|row| row.iter().map(|x| x * scale).collect()).collect();
             let found = &rows(b, &kept.rows[ours])[entry * 6 + 6 - length..entry * 6 + 6];
             assert_close(found, &expected, &format!("{name} of sentence {entry}"));
+        }
+    }
+}
+
+/// A tensor that a file holds besides.
+type Buffer<'a> = (&'a str, Vec<usize>, Vec<f32>);
+
+/// A folder with a golden model stored in another way: other fields, other names, other tensors beside its own.
+fn stored(name: &str, fields: &Value, rename: impl Fn(&str) -> Vec<String>, more: &[Buffer]) -> TempDir {
+    let to = tempfile::tempdir().unwrap();
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(folder(name).join(CONFIG_FILE)).unwrap()).unwrap();
+    config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    fs::write(to.path().join(CONFIG_FILE), config.to_string()).unwrap();
+    let bytes = fs::read(folder(name).join(MODEL_FILE)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<(String, TensorView)> = Vec::new();
+    for (name, tensor) in file.tensors() {
+        tensors.extend(rename(&name).into_iter().map(|name| (name, tensor.clone())));
+    }
+    let more: Vec<(&str, &[usize], Vec<u8>)> = more
+        .iter()
+        .map(|(name, shape, numbers)| {
+            (*name, &shape[..], numbers.iter().flat_map(|x| x.to_le_bytes()).collect())
+        })
+        .collect();
+    for (name, shape, bytes) in &more {
+        tensors.push((name.to_string(), TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap()));
+    }
+    fs::write(to.path().join(MODEL_FILE), safetensors::serialize(tensors, None).unwrap()).unwrap();
+    to
+}
+
+fn agrees_when_stored(
+    kind: ModelKind,
+    name: &'static str,
+    fields: &Value,
+    rename: impl Fn(&str) -> Vec<String>,
+    more: &[Buffer],
+) {
+    let to = stored(name, fields, rename, more);
+    let subject = Subject::stored(kind, name, to.path());
+    let golden = subject.golden();
+    let sentences = golden.sentences(if golden.has("target") { "target" } else { "tokens" });
+    subject.agrees(&sentences, &golden.rows("logits"));
+}
+
+fn as_is(name: &str) -> Vec<String> {
+    vec![name.to_string()]
+}
+
+/// A tied table may have the name of any of its uses, or several; the first in the list is the golden one.
+#[test]
+fn a_tied_table_has_any_of_its_names() {
+    let cases: [(ModelKind, &str, &[&str]); 3] = [
+        (ModelKind::Transformer, "gpt2", &["transformer.wte.weight", "lm_head.weight"]),
+        (ModelKind::Llama, "llama_tied", &["model.embed_tokens.weight", "lm_head.weight"]),
+        (
+            ModelKind::EncoderDecoder,
+            "marian",
+            &[
+                "model.shared.weight",
+                "model.encoder.embed_tokens.weight",
+                "model.decoder.embed_tokens.weight",
+                "lm_head.weight",
+            ],
+        ),
+    ];
+    for (kind, name, names) in cases {
+        let sets = names.iter().map(std::slice::from_ref).chain([&names[1..], names]);
+        for set in sets {
+            let rename = |stored: &str| match stored == names[0] {
+                true => set.iter().map(|name| name.to_string()).collect(),
+                false => as_is(stored),
+            };
+            agrees_when_stored(kind, name, &json!({}), rename, &[]);
+        }
+    }
+}
+
+#[test]
+fn buffers_and_other_spellings_change_nothing() {
+    let buffer = |name| (name, vec![2], vec![0.5, 0.25]);
+    for gelu in ["gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"] {
+        let fields = json!({"activation_function": gelu, "quantization_config": null, "pruned_heads": {}});
+        let masks = ["transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"].map(buffer);
+        agrees_when_stored(ModelKind::Transformer, "gpt2", &fields, as_is, &masks);
+    }
+    let ropes =
+        [json!({"rope_type": "default"}), json!({"type": "default", "factor": 8.0}), json!({}), json!(null)];
+    for rope in ropes {
+        let fields = json!({"rope_scaling": rope, "hidden_act": "swish", "sliding_window": null});
+        let frequencies =
+            ["model.rotary_emb.inv_freq", "model.layers.1.self_attn.rotary_emb.inv_freq"].map(buffer);
+        agrees_when_stored(ModelKind::Llama, "llama", &fields, as_is, &frequencies);
+    }
+    let fields =
+        json!({"layer_types": ["sliding_attention", "sliding_attention"], "use_sliding_window": true});
+    agrees_when_stored(ModelKind::Llama, "mistral", &fields, as_is, &[]);
+}
+
+/// transformers reads Marian's table of positions where a file has it, so that it must be the one we compute.
+#[test]
+fn stored_positions_are_those_of_the_configuration() {
+    let name = "model.decoder.embed_positions.weight";
+    let table = position::sinusoid(position::Sinusoid::Paper, 24, 18).unwrap();
+    let (kind, shape) = (ModelKind::EncoderDecoder, vec![24, 18]);
+    agrees_when_stored(kind, "marian", &json!({}), as_is, &[(name, shape.clone(), table.clone())]);
+    let mut other = table;
+    other[100] += 0.1;
+    let folder = stored("marian", &json!({}), as_is, &[(name, shape, other)]);
+    let said = checkpoint::open(kind, folder.path()).err().expect("another table").to_string();
+    assert!(said.contains(name), "{said}");
+}
+
+/// What a family's configurations say, as transformers reads them.
+const FAMILIES: [(&str, ModelKind); 4] = [
+    ("gpt2", ModelKind::Transformer),
+    ("llama", ModelKind::Llama),
+    ("mistral", ModelKind::Llama),
+    ("marian", ModelKind::EncoderDecoder),
+];
+
+fn configurations() -> Value {
+    serde_json::from_slice(&fs::read(folder("configs.json")).unwrap()).unwrap()
+}
+
+/// A `config.json` read by itself.
+fn read_config(model: ModelKind, config: &Value) -> Result<ConfigFile, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), config.to_string()).unwrap();
+    checkpoint::read_config(model, file.path()).map_err(|e| e.to_string())
+}
+
+/// By the names that transformers gives to them.
+fn understood(config: &Config, name: &str) -> Value {
+    match (config, name) {
+        (Config::Transformer(c), "n_embd") => json!(c.width),
+        (Config::Transformer(c), "n_head") => json!(c.heads),
+        (Config::Transformer(c), "n_layer") => json!(c.layers),
+        (Config::Transformer(c), "n_inner") => json!(c.hidden),
+        (Config::Transformer(c), "n_positions") => json!(c.positions),
+        (Config::Llama(c), "hidden_size") => json!(c.width),
+        (Config::Llama(c), "num_attention_heads") => json!(c.heads),
+        (Config::Llama(c), "num_key_value_heads") => json!(c.kv_heads),
+        (Config::Llama(c), "head_dim") => json!(c.size),
+        (Config::Llama(c), "intermediate_size") => json!(c.hidden),
+        (Config::Llama(c), "num_hidden_layers") => json!(c.layers),
+        (Config::Llama(c), "max_position_embeddings") => json!(c.positions),
+        (Config::Llama(c), "rms_norm_eps") => json!(c.eps),
+        (Config::Llama(c), "rope_theta") => json!(c.theta),
+        (Config::Llama(c), "tie_word_embeddings") => json!(c.tied),
+        (Config::Llama(c), "attention_bias") => json!(c.attention_bias),
+        (Config::Llama(c), "mlp_bias") => json!(c.mlp_bias),
+        (Config::Llama(c), "sliding_window") => json!(c.window),
+        (Config::EncoderDecoder(c), "encoder_layers") => json!(c.encoder_layers),
+        (Config::EncoderDecoder(c), "decoder_layers") => json!(c.decoder_layers),
+        (Config::EncoderDecoder(c), "d_model") => json!(c.width),
+        (Config::EncoderDecoder(c), "encoder_attention_heads") => json!(c.encoder_heads),
+        (Config::EncoderDecoder(c), "decoder_attention_heads") => json!(c.decoder_heads),
+        (Config::EncoderDecoder(c), "encoder_ffn_dim") => json!(c.encoder_hidden),
+        (Config::EncoderDecoder(c), "decoder_ffn_dim") => json!(c.decoder_hidden),
+        (Config::EncoderDecoder(c), "max_position_embeddings") => json!(c.positions),
+        (Config::EncoderDecoder(c), "scale_embedding") => json!(c.scaled),
+        (Config::EncoderDecoder(c), "decoder_start_token_id") => json!(c.start),
+        (_, "vocab_size") => json!(config.vocab()),
+        _ => panic!("{name} of {config:?}"),
+    }
+}
+
+/// 200 random configurations of each family, with keys left out, spelled otherwise and set to `null`.
+#[test]
+fn transformers_agrees_on_what_a_configuration_says() {
+    let all = configurations();
+    for (family, model) in FAMILIES {
+        let names = all[family]["effective"].as_array().unwrap();
+        for pair in all[family]["configs"].as_array().unwrap() {
+            let file = read_config(model, &pair[0]).unwrap_or_else(|e| panic!("{}: {e}", pair[0]));
+            for (name, want) in names.iter().zip(pair[1].as_array().unwrap()) {
+                let found = understood(&file.config, name.as_str().unwrap());
+                assert_eq!(found, *want, "{name} of {}", pair[0]);
+            }
+            assert!(file.notes.is_empty(), "{}: {:?}", pair[0], file.notes);
+        }
+    }
+}
+
+/// What would change the model and is not implemented: the family, the fields, and what the refusal names.
+#[test]
+fn a_field_that_changes_the_model_is_refused_by_name() {
+    let scaled = |kind: &str, name: &str| json!({kind: name, "factor": 4.0, "rope_theta": 1e4});
+    let kinds = ["linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial"];
+    for (family, kind) in ["llama", "mistral"].into_iter().flat_map(|f| kinds.map(|kind| (f, kind))) {
+        for (object, key) in
+            ["rope_scaling", "rope_parameters"].iter().flat_map(|o| ["type", "rope_type"].map(|k| (*o, k)))
+        {
+            let named = format!("{object}.{key} = \"{kind}\"");
+            is_refused(family, json!({object: scaled(key, kind)}), &[&named]);
+        }
+    }
+    let nested = json!({"full_attention": {"rope_theta": 1e4}, "sliding_attention": {"rope_theta": 5e5}});
+    let layers = |kind: &str| json!([kind, "full_attention"]);
+    let cases = [
+        ("llama", json!({"rope_parameters": nested}), "rope_parameters.full_attention"),
+        ("llama", json!({"rope_scaling": "linear"}), "rope_scaling"),
+        (
+            "llama",
+            json!({"rope_scaling": {"partial_rotary_factor": 0.5}}),
+            "rope_scaling.partial_rotary_factor",
+        ),
+        ("llama", json!({"rope_parameters": {"mrope_section": [1, 2]}}), "rope_parameters.mrope_section"),
+        ("llama", json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
+        ("llama", json!({"rope_theta": null}), "rope_theta"),
+        ("llama", json!({"sliding_window": 3}), "sliding_window"),
+        ("llama", json!({"use_sliding_window": true}), "use_sliding_window"),
+        ("llama", json!({"layer_types": layers("sliding_attention")}), "layer_types"),
+        ("llama", json!({"hidden_act": "gelu"}), "hidden_act"),
+        ("llama", json!({"rms_norm_eps": null}), "rms_norm_eps"),
+        ("llama", json!({"is_causal": false}), "is_causal"),
+        ("llama", json!({"per_layer_config": {"0": {"sliding_window": 4}}}), "per_layer_config"),
+        ("mistral", json!({"layer_types": layers("sliding_attention")}), "layer_types"),
+        ("mistral", json!({"layer_types": layers("full_attention")}), "layer_types"),
+        ("mistral", json!({"layer_types": "full_attention"}), "layer_types"),
+        (
+            "mistral",
+            json!({"sliding_window": null, "layer_types": layers("chunked_attention")}),
+            "layer_types",
+        ),
+        ("mistral", json!({"use_sliding_window": false}), "use_sliding_window"),
+        ("mistral", json!({"max_window_layers": 1}), "max_window_layers"),
+        ("mistral", json!({"sliding_window": 0}), "sliding_window"),
+        ("mistral", json!({"attention_bias": true}), "attention_bias"),
+        ("mistral", json!({"mlp_bias": true}), "mlp_bias"),
+        ("gpt2", json!({"activation_function": "gelu"}), "activation_function"),
+        ("gpt2", json!({"activation_function": "quick_gelu"}), "activation_function"),
+        ("gpt2", json!({"activation_function": null}), "activation_function"),
+        ("gpt2", json!({"layer_norm_epsilon": 1e-6}), "layer_norm_epsilon"),
+        ("gpt2", json!({"scale_attn_weights": false}), "scale_attn_weights"),
+        ("gpt2", json!({"scale_attn_by_inverse_layer_idx": true}), "scale_attn_by_inverse_layer_idx"),
+        ("gpt2", json!({"add_cross_attention": true}), "add_cross_attention"),
+        ("gpt2", json!({"tie_word_embeddings": false}), "tie_word_embeddings"),
+        ("gpt2", json!({"pruned_heads": {"0": [1]}}), "pruned_heads"),
+        ("marian", json!({"activation_function": "gelu"}), "activation_function"),
+        ("marian", json!({"decoder_vocab_size": 99}), "decoder_vocab_size = 99"),
+        ("marian", json!({"d_model": 33}), "d_model"),
+        ("marian", json!({"share_encoder_decoder_embeddings": false}), "share_encoder_decoder_embeddings"),
+        ("marian", json!({"tie_encoder_decoder": true}), "tie_encoder_decoder"),
+        ("marian", json!({"normalize_before": true}), "normalize_before"),
+        ("marian", json!({"normalize_embedding": true}), "normalize_embedding"),
+        ("marian", json!({"static_position_embeddings": false}), "static_position_embeddings"),
+        ("marian", json!({"vocab_size": 9}), "decoder_start_token_id = 58100"),
+    ];
+    for (family, fields, named) in cases {
+        is_refused(family, fields, &[named]);
+    }
+    for (family, _) in FAMILIES {
+        for key in ["quantization_config", "compression_config"] {
+            is_refused(family, json!({key: {"quant_method": "gptq", "bits": 4}}), &[key, "gptq"]);
+        }
+    }
+}
+
+/// Any value of any key leaves the model as it is, is read, or is refused in a sentence that names the key.
+#[test]
+fn any_value_of_any_key_is_answered() {
+    let values = [
+        json!(null),
+        json!(true),
+        json!(false),
+        json!(0),
+        json!(1),
+        json!(7),
+        json!(-1),
+        json!(0.5),
+        json!(1e300),
+        json!(1u64 << 40),
+        json!(""),
+        json!("NaN"),
+        json!("swish"),
+        json!([]),
+        json!([1, "a"]),
+        json!({}),
+        json!({"rope_type": 1}),
+        json!({"a": {"b": []}}),
+    ];
+    let all = configurations();
+    let mut refused = 0;
+    for (family, model) in FAMILIES {
+        let more: &[&str] = match model {
+            ModelKind::Llama => &["rope_theta", "rope_scaling", "layer_types", "use_sliding_window"],
+            _ => &["hidden_size", "num_hidden_layers"],
+        };
+        let more = ["model_type", "quantization_config", "is_causal"].iter().chain(more).copied();
+        for key in all[family]["defaults"].as_object().unwrap().keys().map(String::as_str).chain(more) {
+            for value in &values {
+                let mut config = json!({"model_type": family, "activation_function": "swish"});
+                if family == "gpt2" {
+                    config.as_object_mut().unwrap().remove("activation_function");
+                }
+                config[key] = value.clone();
+                match read_config(model, &config) {
+                    Ok(file) => assert!(!file.notes.iter().any(|note| note.contains(key)), "{config}"),
+                    Err(said) => {
+                        refused += 1;
+                        assert!(said.contains(key), "{config}: {said}");
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}
+
+fn is_refused(family: &str, fields: Value, named: &[&str]) {
+    let mut config = json!({"model_type": family, "activation_function": "swish"});
+    if family == "gpt2" {
+        config["activation_function"] = json!("gelu_new");
+    }
+    config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    let (_, model) = FAMILIES.iter().find(|(name, _)| *name == family).unwrap();
+    let said = read_config(*model, &config).map(|file| file.config).expect_err(&config.to_string());
+    assert!(named.iter().all(|name| said.contains(name)), "{config} should name {named:?}: {said}");
+}
+
+/// Nothing that transformers' configurations have is unknown; alone, each key says what it says by default.
+#[test]
+fn every_key_of_a_family_is_known() {
+    let all = configurations();
+    let generation =
+        all["generation"].as_array().unwrap().iter().map(|key| (key.as_str().unwrap(), json!(1)));
+    for (family, model) in FAMILIES {
+        let defaults = all[family]["defaults"].as_object().unwrap();
+        let own = defaults.iter().map(|(key, value)| (key.as_str(), value.clone()));
+        let base = match family {
+            "marian" => json!({"model_type": family, "activation_function": "swish"}), // `gelu` is none of ours
+            _ => json!({"model_type": family}),
+        };
+        let want = read_config(model, &base).unwrap().config;
+        for (key, value) in own.chain(generation.clone()).filter(|(key, _)| *key != "activation_function") {
+            let mut config = base.clone();
+            config[key] = value;
+            let file = read_config(model, &config).unwrap_or_else(|e| panic!("{config}: {e}"));
+            assert_eq!((&file.config, file.notes.len()), (&want, 0), "{config}: {:?}", file.notes);
         }
     }
 }

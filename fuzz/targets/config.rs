@@ -10,7 +10,8 @@ fuzz_target!(|bytes: &[u8]| {
     let path = folder.path().join(CONFIG_FILE);
     std::fs::write(&path, bytes).expect("room for a file");
     for &model in ModelKind::ALL {
-        let Ok(config) = read_config(model, &path) else { continue };
+        let Ok(file) = read_config(model, &path) else { continue };
+        let config = file.config;
         assert!(config.kind() == model && (config.start() as usize) < config.vocab());
     }
 });

@@ -3,6 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
+pub use super::fields::GENERATION_KEYS;
+
 use super::fields::Fields;
 use super::loader::contents;
 use super::weights::Weights;
@@ -19,20 +23,32 @@ pub const MODEL_FILE: &str = "model.safetensors";
 /// The longest configuration that is read; GPT-2's has less than one KiB.
 const CONFIG_MOST_BYTES: u64 = 1 << 20;
 
+/// A `config.json`, as it was read.
+#[derive(Debug)]
+pub struct ConfigFile {
+    /// The model that it describes.
+    pub config: Config,
+    /// Those of [`GENERATION_KEYS`] that it has, unread: nothing here generates.
+    pub generation: Map<String, Value>,
+    /// Sentences for the user: keys that nobody knows.
+    pub notes: Vec<String>,
+}
+
 /// Reads the configuration and the header of the weights, and compares them: every tensor that
 /// the configuration calls for is there, and no other.
 ///
 /// # Errors
 /// When a file cannot be read, or the two contradict each other. The error names the file and the tensor.
-pub fn open(model: ModelKind, directory: &Path) -> Result<(Config, Weights)> {
-    let config = read_config(model, &directory.join(CONFIG_FILE))?;
+pub fn open(model: ModelKind, directory: &Path) -> Result<(ConfigFile, Weights)> {
+    let file = read_config(model, &directory.join(CONFIG_FILE))?;
+    let config = &file.config;
     let path = directory.join(MODEL_FILE);
     if !path.exists() && directory.join("model.safetensors.index.json").exists() {
         return Err(Error::file(path, "the checkpoint is split over several files; merge them into one"));
     }
     let weights = Weights::map(&files::open(&path)?, path, config.prefix())?;
     weights.check_others(&contents(&weights, 0, |loader| config.load(loader))?)?;
-    Ok((config, weights))
+    Ok((file, weights))
 }
 
 /// Writes both files. Each is replaced as a whole or left as it was.
@@ -52,8 +68,17 @@ pub fn write(config: &Config, weights: &Weights, directory: &Path) -> Result<()>
 ///
 /// # Errors
 /// When it is no configuration of this model, or asks for what is not implemented.
-pub fn read_config(model: ModelKind, path: &Path) -> Result<Config> {
+pub fn read_config(model: ModelKind, path: &Path) -> Result<ConfigFile> {
     let text = files::read_text(path, CONFIG_MOST_BYTES)?;
-    let fields = Fields::parse(files::without_mark(text.as_bytes())).map_err(|e| Error::file(path, e))?;
-    Config::parse(model, &fields).map_err(|what| Error::file(path, what))
+    let fields = Fields::parse(&text).map_err(|e| Error::file(path, e))?;
+    let config = Config::parse(model, &fields).map_err(|what| Error::file(path, what))?;
+    let unknown = fields.unknown(Config::harmless(model));
+    let note = (!unknown.is_empty()).then(|| {
+        format!(
+            "{}: keys that model `{model}` does not know are passed over: {}",
+            path.display(),
+            unknown.join(", ")
+        )
+    });
+    Ok(ConfigFile { config, generation: fields.generation(), notes: note.into_iter().collect() })
 }

@@ -151,7 +151,7 @@ impl ModelConfig for ConvSeq2SeqConfig {
     /// The encoder, and of the decoder's tables all but the rows looked up.
     fn untouched(&self, _: Strategy, batch: usize, rows: usize) -> usize {
         let parameters = parameters(|l| self.load(l));
-        let encoder = parameters.iter().filter(|p| p.name.starts_with("encoder."));
+        let encoder = parameters.iter().filter(|p| p.name().starts_with("encoder."));
         let encoder: usize = encoder.map(Parameter::len).sum();
         encoder + self.embed * (self.vocab.saturating_sub(batch * rows) + self.table.saturating_sub(rows))
     }

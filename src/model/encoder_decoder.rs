@@ -96,42 +96,57 @@ impl ModelConfig for EncoderDecoderConfig {
         })
     }
 
-    /// Marian's, or with the norms before each part.
+    /// Marian's, of which an absent field has the original's value; or a kind of our own, with the norms before
+    /// each part, which states all sizes.
     fn parse(json: &Fields) -> Result<Self, String> {
-        let kind = json.one_of("model_type", &["marian", "encoder-decoder"])?;
+        let is_marian = json.one_of("model_type", &["marian", "encoder-decoder"])? == "marian";
+        let size = |field: &str, marians: usize| match is_marian {
+            true => json.size_or(field, marians),
+            false => json.size(field),
+        };
         json.only("share_encoder_decoder_embeddings", json!(true))?;
         json.only("tie_word_embeddings", json!(true))?;
-        let (width, vocab) = (json.size("d_model")?, json.size("vocab_size")?);
-        if json.size_or("decoder_vocab_size", vocab)? != vocab || width % 2 != 0 {
-            return Err("one vocabulary for both sides and an even d_model is what is implemented".into());
+        if is_marian {
+            json.only("normalize_before", json!(false))?;
+            json.only("normalize_embedding", json!(false))?;
+            json.only("add_final_layer_norm", json!(false))?;
+            json.only("static_position_embeddings", json!(true))?;
+            json.only("position_embedding", json!("paper"))?;
+            json.only("final_logits_bias", json!(true))?;
         }
-        let heads = |side: &str| {
-            let field = format!("{side}_attention_heads");
-            let heads = json.size(&field)?;
+        let d = json.spelling(["hidden_size", "d_model"]);
+        let (width, vocab) = (size(d, 1024)?, size("vocab_size", 58_101)?);
+        if let Some(other) = json.size_or_none("decoder_vocab_size")?.filter(|other| *other != vocab) {
+            return Err(format!(
+                "decoder_vocab_size = {other} is not implemented beside vocab_size = {vocab}"
+            ));
+        }
+        if width % 2 != 0 {
+            return Err(format!("{d} = {width}: half of a position's numbers are sines, half cosines"));
+        }
+        let heads = |field: &str| {
+            let heads = size(field, 16)?;
             match width % heads {
                 0 => Ok(heads),
-                _ => Err(format!("d_model = {width} cannot be divided among {field} = {heads}")),
+                _ => Err(format!("{d} = {width} cannot be divided among {field} = {heads}")),
             }
         };
-        let start = json.index_or("decoder_start_token_id", 0)?;
+        let start = json.index_or("decoder_start_token_id", if is_marian { 58_100 } else { 0 })?;
         if start >= vocab {
-            return Err(format!("decoder_start_token_id = {start} is outside the vocabulary of {vocab}"));
+            return Err(format!("decoder_start_token_id = {start} is outside of vocab_size = {vocab}"));
         }
+        let all = [Activation::None, Activation::Gelu, Activation::Relu, Activation::Silu];
         Ok(EncoderDecoderConfig {
-            encoder_layers: json.size("encoder_layers")?,
-            decoder_layers: json.size("decoder_layers")?,
+            encoder_layers: size(json.spelling(["num_hidden_layers", "encoder_layers"]), 12)?,
+            decoder_layers: size("decoder_layers", 12)?,
             width,
-            encoder_heads: heads("encoder")?,
-            decoder_heads: heads("decoder")?,
-            encoder_hidden: json.size("encoder_ffn_dim")?,
-            decoder_hidden: json.size("decoder_ffn_dim")?,
+            encoder_heads: heads(json.spelling(["num_attention_heads", "encoder_attention_heads"]))?,
+            decoder_heads: heads("decoder_attention_heads")?,
+            encoder_hidden: size("encoder_ffn_dim", 4096)?,
+            decoder_hidden: size("decoder_ffn_dim", 4096)?,
             vocab,
-            positions: json.size("max_position_embeddings")?,
-            activation: match json.one_of("activation_function", &["relu", "swish", "silu", "gelu_new"])? {
-                "relu" => Activation::Relu,
-                "gelu_new" => Activation::Gelu,
-                _ => Activation::Silu,
-            },
+            positions: size("max_position_embeddings", 1024)?,
+            activation: json.activation("activation_function", "gelu", &all)?,
             norm_first: json.flag("normalize_before")?,
             sinusoid: match json.has("position_embedding") {
                 false => Sinusoid::Paper,
@@ -141,9 +156,25 @@ impl ModelConfig for EncoderDecoderConfig {
                 },
             },
             scaled: json.flag("scale_embedding")?,
-            logits_bias: kind == "marian" || json.flag("final_logits_bias")?,
+            logits_bias: is_marian || json.flag("final_logits_bias")?,
             start: start as u32,
         })
+    }
+
+    fn harmless() -> &'static [&'static str] {
+        &[
+            // training
+            "dropout",
+            "attention_dropout",
+            "activation_dropout",
+            "encoder_layerdrop",
+            "decoder_layerdrop",
+            "classif_dropout",
+            "init_std",
+            // BART's, which Marian's code has never read
+            "add_bias_logits",
+            "extra_pos_embeddings",
+        ]
     }
 
     fn to_json(&self) -> Value {
@@ -210,7 +241,7 @@ impl ModelConfig for EncoderDecoderConfig {
             |name: &str| name.contains("encoder_attn.k_proj") || name.contains("encoder_attn.v_proj");
         let kept = strategy != Strategy::Reprojected;
         let untouched =
-            |p: &&Parameter| p.name.starts_with("model.encoder.") || (kept && projection(&p.name));
+            |p: &&Parameter| p.name().starts_with("model.encoder.") || (kept && projection(p.name()));
         parameters(|l| self.load(l)).iter().filter(untouched).map(Parameter::len).sum()
     }
 
@@ -263,13 +294,15 @@ impl ModelConfig for EncoderDecoderConfig {
             }
             false => None,
         };
-        let weight = l.table("model.shared.weight", [vocab, d], SPREAD)?;
+        let names = ["shared", "encoder.embed_tokens", "decoder.embed_tokens"];
+        let names = names.map(|name| format!("model.{name}.weight"));
+        let [shared, encoders, decoders] = names.each_ref().map(String::as_str);
+        let weight = l.tied_table(&[shared, encoders, decoders, "lm_head.weight"], [vocab, d], SPREAD)?;
         let norm = last("decoder")?;
         for side in ["encoder", "decoder"] {
-            l.may_repeat(&format!("model.{side}.embed_tokens.weight"), "model.shared.weight");
-            l.may_hold(&format!("model.{side}.embed_positions.weight")); // sinusoids, which are known
+            let name = format!("model.{side}.embed_positions.weight");
+            l.may_hold_computed(&name, &[self.positions, d], || sinusoid(self.sinusoid, self.positions, d))?;
         }
-        l.may_repeat("lm_head.weight", "model.shared.weight");
         Ok(Box::new(EncoderDecoder {
             config,
             positions,

@@ -20,7 +20,7 @@ use super::fields::Fields;
 use super::loader::Loader;
 use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
-use crate::backend::{Backend, Linear, Mask};
+use crate::backend::{Activation, Backend, Linear, Mask};
 use crate::case::ShapeName;
 use crate::error::Result;
 use crate::layer::{position, Attention, GatedMlp, Sequential};
@@ -88,46 +88,70 @@ impl ModelConfig for LlamaConfig {
         })
     }
 
-    /// Llama's, or Mistral's; an absent field has the original's value.
+    /// Llama's, or Mistral's; an absent field has the value that it has in their configurations.
     fn parse(json: &Fields) -> Result<Self, String> {
-        json.one_of("model_type", &["llama", "mistral"])?;
-        json.only("hidden_act", json!("silu"))?;
-        json.only("rope_scaling", Value::Null)?;
-        let (width, heads) = (json.size("hidden_size")?, json.size("num_attention_heads")?);
-        let kv_heads = json.size_or("num_key_value_heads", heads)?;
+        let is_mistral = json.one_of("model_type", &["llama", "mistral"])? == "mistral";
+        json.activation("hidden_act", "silu", &[Activation::Silu])?;
+        let (width, heads) = (json.size_or("hidden_size", 4096)?, json.size_or("num_attention_heads", 32)?);
+        let kv_heads = match is_mistral && !json.has("num_key_value_heads") {
+            true => 8,
+            false => json.size_or_none("num_key_value_heads")?.unwrap_or(heads),
+        };
         if heads % kv_heads != 0 {
             return Err(format!(
                 "num_attention_heads = {heads} cannot share num_key_value_heads = {kv_heads}"
             ));
         }
-        if !json.has("head_dim") && width % heads != 0 {
+        let size = match json.size_or_none("head_dim")? {
+            Some(size) => size,
+            None if is_mistral || width % heads == 0 => width / heads,
+            None => {
+                return Err(format!(
+                    "hidden_size = {width} cannot be divided among num_attention_heads = {heads}"
+                ))
+            }
+        };
+        if size == 0 || size % 2 != 0 {
             return Err(format!(
-                "hidden_size = {width} cannot be divided among num_attention_heads = {heads}"
+                "head_dim = {size}, from hidden_size = {width} if it is absent: rotary positions turn pairs of numbers"
             ));
         }
-        let size = json.size_or("head_dim", width / heads)?;
-        if size % 2 != 0 {
-            return Err(format!("head_dim = {size}: rotary positions turn pairs of numbers"));
+        if is_mistral {
+            json.only("attention_bias", json!(false))?;
+            json.only("mlp_bias", json!(false))?;
         }
-        let rope = json.object("rope_parameters")?;
-        rope.only("rope_type", json!("default"))?;
-        let theta = rope.positive_or("rope_theta", json.positive_or("rope_theta", 10_000.0)?)?;
         Ok(LlamaConfig {
-            layers: json.size("num_hidden_layers")?,
+            layers: json.size_or("num_hidden_layers", 32)?,
             width,
             heads,
             kv_heads,
             size,
-            hidden: json.size("intermediate_size")?,
-            vocab: json.size("vocab_size")?,
-            positions: json.size("max_position_embeddings")?,
+            hidden: json.size_or("intermediate_size", if is_mistral { 14_336 } else { 11_008 })?,
+            vocab: json.size_or("vocab_size", 32_000)?,
+            positions: json.size_or("max_position_embeddings", if is_mistral { 131_072 } else { 2048 })?,
             eps: json.positive_or("rms_norm_eps", 1e-6)?,
-            theta,
+            theta: theta(json)?,
             tied: json.flag("tie_word_embeddings")?,
             attention_bias: json.flag("attention_bias")?,
             mlp_bias: json.flag("mlp_bias")?,
-            window: if json.has("sliding_window") { Some(json.size("sliding_window")?) } else { None },
+            window: window(json, is_mistral)?,
         })
+    }
+
+    fn harmless() -> &'static [&'static str] {
+        &[
+            // training
+            "attention_dropout",
+            "initializer_range",
+            // the order of sums, when one product is cut into several
+            "pretraining_tp",
+            // windows, where there are none
+            "max_window_layers",
+            // what scaled positions began with, which are refused
+            "original_max_position_embeddings",
+            // an older name for the positions of training, which no release reads
+            "max_sequence_length",
+        ]
     }
 
     fn to_json(&self) -> Value {
@@ -211,16 +235,18 @@ impl ModelConfig for LlamaConfig {
             let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d, self.mlp_bias)?;
             let down = of(&[("mlp.down", d)], f, self.mlp_bias)?;
             blocks.push(normed(norm, GatedMlp { gate_up, down }));
+            l.may_hold(&name("self_attn.rotary_emb.inv_freq"));
         }
         let last = l.rms_norm("model.norm", d, eps)?;
-        let table = |name: &str| -> Result<Linear<B::Tensor>> {
-            Ok(Linear { weight: l.table(name, [vocab, d], SPREAD)?, bias: None })
+        let table = |names: &[&str]| -> Result<Linear<B::Tensor>> {
+            Ok(Linear { weight: l.tied_table(names, [vocab, d], SPREAD)?, bias: None })
         };
-        let embedding = table("model.embed_tokens.weight")?;
-        let head = if self.tied { None } else { Some(table("lm_head.weight")?) };
-        if self.tied {
-            l.may_repeat("lm_head.weight", "model.embed_tokens.weight");
-        }
+        let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight");
+        let (embedding, head) = match self.tied {
+            true => (table(&[embedding, head])?, None),
+            false => (table(&[embedding])?, Some(table(&[head])?)),
+        };
+        l.may_hold("model.rotary_emb.inv_freq");
         Ok(Box::new(DecoderOnly {
             table: embedding,
             positions: None,
@@ -230,5 +256,64 @@ impl ModelConfig for LlamaConfig {
             vocab,
             max_positions: Some(positions),
         }))
+    }
+}
+
+/// Numbers of scaled positions, beside a kind that is not scaled.
+const SCALES: &[&str] = &[
+    "factor",
+    "original_max_position_embeddings",
+    "low_freq_factor",
+    "high_freq_factor",
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+    "truncate",
+    "short_factor",
+    "long_factor",
+];
+
+/// The base of the wavelengths, from `rope_scaling` or `rope_parameters`, or from beside them. `rope_scaling` is
+/// the older of the two and goes before the other, unless it is empty.
+fn theta(json: &Fields) -> Result<f64, String> {
+    json.only_if_set("partial_rotary_factor", json!(1.0))?;
+    let beside = json.positive_or("rope_theta", 10_000.0)?;
+    let theta_of = |rope: &Fields| {
+        for kind in ["rope_type", "type"] {
+            rope.only(kind, json!("default"))?;
+        }
+        rope.only_if_set("partial_rotary_factor", json!(1.0))?;
+        let theta = rope.positive_or("rope_theta", beside)?;
+        rope.only_known(SCALES)?; // no kind of layer with positions of its own
+        Ok::<_, String>(theta)
+    };
+    let (older, newer) = (json.object("rope_scaling")?, json.object("rope_parameters")?);
+    let (by_older, by_newer) = (theta_of(&older)?, theta_of(&newer)?);
+    Ok(if older.is_empty() { by_newer } else { by_older })
+}
+
+/// The latest positions that are seen: all of them in Llama, and not in Mistral unless it says `null`.
+fn window(json: &Fields, is_mistral: bool) -> Result<Option<usize>, String> {
+    let window = match is_mistral {
+        true if !json.has("sliding_window") => Some(4096),
+        true => json.size_or_none("sliding_window")?,
+        false => {
+            json.only("sliding_window", Value::Null)?;
+            None
+        }
+    };
+    json.only_if_set("use_sliding_window", json!(window.is_some()))?;
+    if window.is_some() {
+        json.only("max_window_layers", Value::Null)?;
+    }
+    let layers = if window.is_some() { "sliding_attention" } else { "full_attention" };
+    match json.texts("layer_types")?.iter().find(|kind| *kind != layers) {
+        Some(kind) => Err(format!(
+            "layer_types has `{kind}`, and only `{layers}` is implemented where sliding_window = {}",
+            json!(window)
+        )),
+        None => Ok(window),
     }
 }

@@ -65,9 +65,12 @@ impl<'a, B: Backend> Loader<'a, B> {
     /// The numbers of the tensor `name`, which the files hold as `shape`; seeded ones are spread like `spread`.
     ///
     /// # Errors
-    /// When a file lacks the tensor or has it in another shape or type.
+    /// When a file lacks the tensor or has it in another shape or type, or when one of its numbers is a NaN.
     pub fn numbers(&self, name: &str, shape: &[usize], spread: Spread) -> Result<Numbers<'a>> {
-        let parameter = Parameter { name: name.into(), shape: shape.to_vec(), spread };
+        self.numbers_of(Parameter { names: vec![name.into()], shape: shape.to_vec(), spread })
+    }
+
+    fn numbers_of(&self, parameter: Parameter) -> Result<Numbers<'a>> {
         let Some(noted) = &self.noted else { return self.weights.get(&parameter).map(Some) };
         self.weights.check(&parameter)?;
         noted.borrow_mut().parameters.push(parameter);
@@ -95,11 +98,21 @@ impl<'a, B: Backend> Loader<'a, B> {
         self.upload(shape, Some(numbers()?.into()))
     }
 
-    /// Files may hold the tensor `of` a second time as `copy`.
-    pub fn may_repeat(&self, copy: &str, of: &str) {
-        if let Some(noted) = &self.noted {
-            noted.borrow_mut().copies.push((copy.into(), of.into()));
+    /// Files may hold the tensor `name`, whose numbers follow from the configuration.
+    ///
+    /// # Errors
+    /// When a file holds other numbers by that name, which would be a model of another kind.
+    pub fn may_hold_computed(
+        &self,
+        name: &str,
+        shape: &[usize],
+        numbers: impl FnOnce() -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        if self.noted.is_some() {
+            self.may_hold(name);
+            self.weights.check_computed(name, shape, numbers)?;
         }
+        Ok(())
     }
 
     /// Files may hold the tensor `name`, which is no weight.
@@ -112,6 +125,14 @@ impl<'a, B: Backend> Loader<'a, B> {
     /// A table `[rows, width]`, as `[1, rows, width]`.
     pub fn table(&self, name: &str, [rows, width]: [usize; 2], spread: Spread) -> Result<B::Tensor> {
         self.upload([1, rows, width], self.numbers(name, &[rows, width], spread)?)
+    }
+
+    /// A table with several uses, each of which may have named it. Files hold it under one of these names or
+    /// several times; it is written under the first.
+    pub fn tied_table(&self, names: &[&str], [rows, width]: [usize; 2], spread: Spread) -> Result<B::Tensor> {
+        let names = names.iter().map(|name| name.to_string()).collect();
+        let numbers = self.numbers_of(Parameter { names, shape: vec![rows, width], spread })?;
+        self.upload([1, rows, width], numbers)
     }
 
     /// `len` biases, as `[1, 1, len]`.

@@ -90,6 +90,14 @@ trait ModelConfig {
     where
         Self: Sized;
 
+    /// Keys of the original's configuration that [`Self::parse`] does not ask for, because they change no logit.
+    fn harmless() -> &'static [&'static str]
+    where
+        Self: Sized,
+    {
+        &[]
+    }
+
     /// `config.json`, as [`Self::parse`] and other programs read it.
     fn to_json(&self) -> Value;
 
@@ -146,7 +154,12 @@ macro_rules! models {
             }
 
             fn parse(model: ModelKind, json: &Fields) -> Result<Config, String> {
+                json.only_what_all_models_have()?;
                 match model { $(ModelKind::$kind => $config::parse(json).map(Config::$kind)),+ }
+            }
+
+            fn harmless(model: ModelKind) -> &'static [&'static str] {
+                match model { $(ModelKind::$kind => $config::harmless()),+ }
             }
 
             fn load<B: Backend>(&self, loader: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {

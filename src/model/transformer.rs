@@ -60,24 +60,45 @@ impl ModelConfig for TransformerConfig {
     /// GPT-2's; an absent field has the original's value.
     fn parse(json: &Fields) -> Result<Self, String> {
         json.only("model_type", json!("gpt2"))?;
-        json.only("activation_function", json!("gelu_new"))?;
+        json.activation("activation_function", "gelu_new", &[Activation::Gelu])?;
         json.only("layer_norm_epsilon", json!(1e-5))?;
         json.only("tie_word_embeddings", json!(true))?;
         json.only("scale_attn_weights", json!(true))?;
         json.only("scale_attn_by_inverse_layer_idx", json!(false))?;
-        json.only("add_cross_attention", json!(false))?;
-        let (width, heads) = (json.size("n_embd")?, json.size("n_head")?);
+        let d = json.spelling(["hidden_size", "n_embd"]);
+        let h = json.spelling(["num_attention_heads", "n_head"]);
+        let (width, heads) = (json.size_or(d, 768)?, json.size_or(h, 12)?);
         if width % heads != 0 {
-            return Err(format!("n_embd = {width} cannot be divided among n_head = {heads}"));
+            return Err(format!("{d} = {width} cannot be divided among {h} = {heads}"));
         }
         Ok(TransformerConfig {
-            layers: json.size("n_layer")?,
+            layers: json.size_or(json.spelling(["num_hidden_layers", "n_layer"]), 12)?,
             width,
             heads,
-            hidden: json.size_or("n_inner", 4 * width)?,
-            vocab: json.size("vocab_size")?,
-            positions: json.size("n_positions")?,
+            hidden: json.size_or_none("n_inner")?.unwrap_or(4 * width),
+            vocab: json.size_or("vocab_size", 50_257)?,
+            positions: json.size_or(json.spelling(["max_position_embeddings", "n_positions"]), 1024)?,
         })
+    }
+
+    fn harmless() -> &'static [&'static str] {
+        &[
+            // training
+            "attn_pdrop",
+            "embd_pdrop",
+            "resid_pdrop",
+            "initializer_range",
+            // the rounding of half precision, which there is none of
+            "reorder_and_upcast_attn",
+            // the side of the mask, which is that of the positions
+            "n_ctx",
+            // heads for other tasks
+            "summary_type",
+            "summary_use_proj",
+            "summary_activation",
+            "summary_proj_to_labels",
+            "summary_first_dropout",
+        ]
     }
 
     fn to_json(&self) -> Value {
@@ -149,8 +170,7 @@ impl ModelConfig for TransformerConfig {
             }
         }
         let last = l.norm("ln_f", d, EPS)?;
-        let weight = l.table("wte.weight", [vocab, d], SPREAD)?;
-        l.may_repeat("lm_head.weight", "wte.weight");
+        let weight = l.tied_table(&["wte.weight", "lm_head.weight"], [vocab, d], SPREAD)?;
         Ok(Box::new(DecoderOnly {
             table: Linear { weight, bias: None },
             positions: Some(positions),

@@ -36,7 +36,8 @@ enum Source {
 /// A tensor that a model asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Parameter {
-    pub name: String,
+    /// Its name; and, where it has several uses, the others that a file may hold it by.
+    pub names: Vec<String>,
     /// As in the files.
     pub shape: Vec<usize>,
     /// Of a seeded one.
@@ -56,8 +57,6 @@ pub(super) struct Contents {
     pub parameters: Vec<Parameter>,
     /// Numbers that are not in the file, but computed.
     pub computed: usize,
-    /// Copies that a file may hold as well: the name of the copy, and of the parameter that it must equal.
-    pub copies: Vec<(String, String)>,
     /// Tensors that a file may hold as well, and that are no weights.
     pub ignored: Vec<String>,
 }
@@ -79,11 +78,11 @@ impl Weights {
     /// The numbers of a tensor, row-major.
     ///
     /// # Errors
-    /// As [`Self::check`].
+    /// As [`Self::check`], and when one of the numbers is a NaN.
     pub(super) fn get(&self, parameter: &Parameter) -> Result<Cow<'_, [f32]>> {
         match &self.0 {
             Source::Seed(seed) => parameter.draw(*seed).map(Cow::Owned),
-            Source::File(file) => file.get(&parameter.name, &parameter.shape),
+            Source::File(file) => file.get(file.name(parameter), &parameter.shape),
         }
     }
 
@@ -92,12 +91,32 @@ impl Weights {
     pub(super) fn check(&self, parameter: &Parameter) -> Result<()> {
         match &self.0 {
             Source::Seed(_) => Ok(()),
-            Source::File(file) => file.info(&parameter.name, &parameter.shape).map(drop),
+            Source::File(file) => file.info(file.name(parameter), &parameter.shape).map(drop),
         }
     }
 
     /// # Errors
-    /// When a file holds a tensor that is not among these, or a copy that differs.
+    /// When a file holds other numbers than these by the name, apart from rounding, in half precision too.
+    pub(super) fn check_computed(
+        &self,
+        name: &str,
+        shape: &[usize],
+        numbers: impl FnOnce() -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        match &self.0 {
+            Source::File(file) if file.names.contains_key(name) => {
+                let stored = file.get(name, shape)?;
+                match stored.iter().zip(numbers()?).all(|(x, y)| (x - y).abs() < 1e-3) {
+                    true => Ok(()),
+                    false => file.wrong(format!("tensor `{name}` is another than config.json describes")),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// When a file holds a tensor that is not among these, or one of these twice with different numbers.
     pub(super) fn check_others(&self, contents: &Contents) -> Result<()> {
         match &self.0 {
             Source::Seed(_) => Ok(()),
@@ -111,7 +130,7 @@ impl Weights {
     /// Writes a safetensors file, one tensor in memory at a time. The file is replaced as a whole or left as it
     /// was.
     pub(super) fn write(&self, parameters: &[Parameter], path: &Path) -> Result<()> {
-        let views = parameters.iter().map(|p| (&p.name[..], Stored { weights: self, parameter: p }));
+        let views = parameters.iter().map(|p| (p.name(), Stored { weights: self, parameter: p }));
         safetensors::serialize_to_file(views, None, path).map_err(|e| Error::file(path, e))
     }
 }
@@ -128,6 +147,11 @@ impl Spread {
 }
 
 impl Parameter {
+    /// The first of its names, which it is drawn and written by.
+    pub fn name(&self) -> &str {
+        &self.names[0]
+    }
+
     /// How many numbers it has.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
@@ -135,7 +159,7 @@ impl Parameter {
 
     fn draw(&self, seed: u64) -> Result<Vec<f32>> {
         let Spread { mean, deviation } = self.spread;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ fnv1a(&self.name));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ fnv1a(self.name()));
         let normal = Normal::new(mean, deviation).expect("a finite spread");
         collect(self.len(), normal.sample_iter(&mut rng))
     }
@@ -198,22 +222,34 @@ impl TensorFile {
         Err(Error::file(&self.path, what))
     }
 
+    /// The name that the file holds a tensor by, or its first if it does not.
+    fn name<'a>(&'a self, parameter: &'a Parameter) -> &'a str {
+        self.held(parameter).next().unwrap_or(parameter.name())
+    }
+
+    /// The names that the file holds a tensor by.
+    fn held<'a>(&'a self, parameter: &'a Parameter) -> impl Iterator<Item = &'a str> + 'a {
+        parameter.names.iter().map(String::as_str).filter(|name| self.names.contains_key(*name))
+    }
+
+    /// Copies are the same bits: a NaN is no difference.
     fn check_copies(&self, contents: &Contents) -> Result<()> {
-        for (copy, of) in contents.copies.iter().filter(|(copy, _)| self.names.contains_key(copy)) {
-            let parameter = contents.parameters.iter().find(|parameter| parameter.name == *of);
-            let shape = &parameter.expect("a copy of a parameter").shape;
-            if self.get(copy, shape)? != self.get(of, shape)? {
-                return self
-                    .wrong(format!("`{copy}` is not `{of}`: an output layer of its own is not implemented"));
+        for parameter in &contents.parameters {
+            let (of, shape) = (self.name(parameter), &parameter.shape);
+            for copy in self.held(parameter).skip(1) {
+                if self.bytes(copy, shape)? != self.bytes(of, shape)? {
+                    return self.wrong(format!(
+                        "`{copy}` is not `{of}`: an output layer of its own is not implemented"
+                    ));
+                }
             }
         }
         Ok(())
     }
 
     fn check_names(&self, contents: &Contents) -> Result<()> {
-        let asked = contents.parameters.iter().map(|parameter| &parameter.name);
-        let copies = contents.copies.iter().map(|(copy, _)| copy);
-        let known: HashSet<&String> = asked.chain(copies).chain(&contents.ignored).collect();
+        let asked = contents.parameters.iter().flat_map(|parameter| &parameter.names);
+        let known: HashSet<&String> = asked.chain(&contents.ignored).collect();
         match self.names.iter().find(|(name, _)| !known.contains(name)) {
             Some((_, stored)) => {
                 self.wrong(format!("tensor `{stored}` is not part of the model that config.json describes"))
@@ -240,17 +276,25 @@ impl TensorFile {
         Ok(info)
     }
 
-    fn get(&self, name: &str, shape: &[usize]) -> Result<Cow<'_, [f32]>> {
+    fn bytes(&self, name: &str, shape: &[usize]) -> Result<&[u8]> {
         self.let_go();
         let (from, to) = self.info(name, shape)?.data_offsets;
-        let bytes = &self.map[self.start + from..self.start + to];
+        Ok(&self.map[self.start + from..self.start + to])
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Cow<'_, [f32]>> {
+        let bytes = self.bytes(name, shape)?;
         // SAFETY: every bit pattern is an f32, and the middle part is aligned by construction.
         let (before, numbers, after) = unsafe { bytes.align_to::<f32>() };
-        if cfg!(target_endian = "little") && before.is_empty() && after.is_empty() {
-            return Ok(Cow::Borrowed(numbers));
-        }
         let number = |four: &[u8]| f32::from_le_bytes(four.try_into().expect("four bytes"));
-        collect(bytes.len() / 4, bytes.chunks_exact(4).map(number)).map(Cow::Owned)
+        let numbers = match cfg!(target_endian = "little") && before.is_empty() && after.is_empty() {
+            true => Cow::Borrowed(numbers),
+            false => Cow::Owned(collect(bytes.len() / 4, bytes.chunks_exact(4).map(number))?),
+        };
+        match has_nan(&numbers) {
+            true => self.wrong(format!("tensor `{name}` holds NaN, which is no number")),
+            false => Ok(numbers),
+        }
     }
 
     /// Gives back the pages of the tensors read before: they stay in the system's cache, and are
@@ -261,6 +305,11 @@ impl TensorFile {
         // nothing: the next access maps the same bytes of the file again.
         let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
     }
+}
+
+/// Piece by piece without a branch, so that a pass over the weights costs little beside reading them.
+fn has_nan(numbers: &[f32]) -> bool {
+    numbers.chunks(4096).any(|piece| piece.iter().fold(false, |found, x| found | x.is_nan()))
 }
 
 /// The name in the file for each name without the prefix.

@@ -4,6 +4,7 @@
 mod choosing;
 mod printed;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, ValueEnum};
@@ -14,7 +15,7 @@ use decode_bench::backend::{Backend, Tokens};
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::cost::{check_memory, Step};
 use decode_bench::decoding::{sample, search, Decoder, Hypothesis, Limits, Text, TOKENIZER_FILE};
-use decode_bench::error::{Error, Result};
+use decode_bench::error::{one_line, Error, Result};
 use decode_bench::measure::{Machines, Settings};
 use decode_bench::model::checkpoint::{self, CONFIG_FILE, MODEL_FILE};
 use decode_bench::model::{AnyModel, Config, Weights};
@@ -197,13 +198,13 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
 /// The models of the ensemble: one, unless more are asked for.
 fn sources(args: &Args, seed: u64) -> Result<Vec<(Config, Weights)>> {
     let first = match (&args.checkpoint, args.shape) {
-        (Some(folder), _) => checkpoint::open(args.model, folder)?,
+        (Some(folder), _) => open(args.model, folder)?,
         (None, Some(shape)) => (Config::named(args.model, shape)?, Weights::seeded(seed)),
         (None, None) => return Err(Error::Input("a --checkpoint or a --shape is needed".into())),
     };
     let mut models = vec![first];
     for folder in &args.ensemble {
-        let (further, vocab) = (checkpoint::open(args.model, folder)?, models[0].0.vocab());
+        let (further, vocab) = (open(args.model, folder)?, models[0].0.vocab());
         if further.0.vocab() != vocab {
             return Err(Error::file(
                 folder,
@@ -216,6 +217,15 @@ fn sources(args: &Args, seed: u64) -> Result<Vec<(Config, Weights)>> {
         models.push(further);
     }
     Ok(models)
+}
+
+/// A checkpoint; what its reader should know is said on standard error.
+fn open(model: ModelKind, folder: &Path) -> Result<(Config, Weights)> {
+    let (file, weights) = checkpoint::open(model, folder)?;
+    for note in &file.notes {
+        let _ = writeln!(io::stderr(), "note: {}", one_line(note));
+    }
+    Ok((file.config, weights))
 }
 
 /// The tokenizer, if one is asked for.
