@@ -1,11 +1,75 @@
-//! Writing files as a whole or not at all.
+//! Reading files that have an end, and writing them as a whole or not at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+
+/// Opens a file that can be read to its end: a device would have none, and a pipe would be waited for.
+///
+/// # Errors
+/// When it is no regular file, or cannot be opened.
+pub fn open(path: &Path) -> Result<File> {
+    let found = fs::metadata(path).map_err(Error::io(path))?;
+    match found.is_file() {
+        true => File::open(path).map_err(Error::io(path)),
+        false if found.is_dir() => Err(Error::file(path, "a directory, where a file is wanted")),
+        false => Err(Error::file(path, "no regular file")),
+    }
+}
+
+/// All of a regular file of at most `most` bytes.
+///
+/// # Errors
+/// When it is no regular file, is longer, or cannot be read.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let file = open(path)?;
+    let size = file.metadata().map_err(Error::io(path))?.len();
+    match size > most {
+        true => {
+            Err(Error::file(path, format!("has {size} bytes, and at most {most} are read of such a file")))
+        }
+        false => read_from(file, path, most),
+    }
+}
+
+/// The same of a text.
+///
+/// # Errors
+/// As [`read`], and when it is no UTF-8.
+pub fn read_text(path: &Path, most: u64) -> Result<String> {
+    utf8(path, read(path, most)?)
+}
+
+/// A text of the bytes of `name`.
+///
+/// # Errors
+/// When they are no UTF-8.
+pub fn utf8(name: &Path, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|_| Error::file(name, "is not UTF-8 text"))
+}
+
+/// All that a reader gives, which messages call `name`, up to `most` bytes.
+///
+/// # Errors
+/// When it gives more, or cannot be read.
+pub fn read_from(reader: impl Read, name: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io(name))?;
+    match bytes.len() as u64 > most {
+        true => {
+            Err(Error::file(name, format!("has more than the {most} bytes that are read of such a file")))
+        }
+        false => Ok(bytes),
+    }
+}
+
+/// Without the byte order mark that some editors write before a text.
+pub fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
 
 /// Replaces the file as a whole or not at all: written beside it under another name, flushed to
 /// the disk, renamed.

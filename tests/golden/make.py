@@ -13,9 +13,10 @@ Each script beside this one makes a few folders and can be run alone.
 import make_beams
 import make_derived
 import make_flax
+import make_generate
 import make_gpt2
 import make_llama
 import make_seq2seq
 
-for script in [make_gpt2, make_llama, make_seq2seq, make_beams, make_flax, make_derived]:
+for script in [make_gpt2, make_llama, make_seq2seq, make_beams, make_generate, make_flax, make_derived]:
     script.main()
