@@ -78,7 +78,7 @@ impl Beam {
         }
         if !DIVISORS.contains(&self.divisor(max_len)) {
             return wrong(format!(
-                "a length penalty of {length_penalty} divides the score of {max_len} tokens by {:e}: give one nearer to 0",
+                "a length penalty of {length_penalty:?} divides the score of {max_len} tokens by {:e}: give one nearer to 0",
                 self.divisor(max_len)
             ));
         }
