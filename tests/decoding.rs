@@ -678,7 +678,7 @@ proptest! {
             let mut tokens: Vec<u32> = Vec::new();
             while tokens.len() < max_len && !tokens.last().is_some_and(|last| eos.contains(last)) {
                 let seen = [prompt.as_slice(), &tokens].concat();
-                let (_, logits) = subject.prompted(Strategy::Naive, &[seen.clone()]);
+                let (_, logits) = subject.prompted(Strategy::Naive, std::slice::from_ref(&seen));
                 let logits: Vec<f64> = subject.b.download(&logits).unwrap().into_iter().map(f64::from).collect();
                 let scores = processed(&processors, &seen, [tokens.len(), max_len], &eos, &logits);
                 let order = ranked(&scores);
