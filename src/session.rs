@@ -215,6 +215,11 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         Ok(n)
     }
 
+    /// The tokens fed to an entry of the batch, in order, without padding.
+    pub fn seen(&self, entry: usize) -> &[u32] {
+        &self.seen.0[entry][self.cache.call().left_padding[entry]..]
+    }
+
     /// Tokens seen, of the longest sentence.
     pub fn len(&self) -> usize {
         self.seen.0[0].len()

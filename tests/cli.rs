@@ -454,6 +454,14 @@ fn choices_that_make_no_sense_are_refused() {
         ("--steps 5 --prompt 1 --beam 2 --sampler greedy", &["--beam", "--sampler"]),
         ("--steps 5 --prompt 1 --beam 2 --temperature 1", &["--beam", "--temperature"]),
         ("--steps 5 --prompt 1 --beam 2 --length-penalty nan", &["length penalty of NaN"]),
+        ("--steps 5 --prompt 1 --beam 2 --length-penalty -1e300", &["length penalty of -1", "nearer to 0"]),
+        ("--steps 5 --prompt 1 --beam 2 --length-penalty 1e300", &["length penalty of 1", "nearer to 0"]),
+        ("--steps 5 --prompt @", &["--prompt", "name of a file"]),
+        ("--steps 5 --prompt @none.ids", &["none.ids"]),
+        ("--steps 5 --prompt @tests", &["tests", "directory"]),
+        ("--steps 5 --prompt-file /dev/zero", &["/dev/zero", "no regular file"]),
+        ("--steps 5 --prompt @Cargo.toml", &["Cargo.toml: line 1", "no token id"]),
+        ("--steps 5 --prompt - --prompt -", &["standard input", "once"]),
         ("--steps 5 --prompt 1 --length-penalty 1", &["--beam"]),
         ("--steps 5 --prompt 1 --beam-rule flax", &["--beam"]),
         ("--steps 5 --prompt 1 --temperature 2", &["--temperature", "--sampler greedy", "`top-p`"]),
@@ -469,11 +477,283 @@ fn choices_that_make_no_sense_are_refused() {
         ("--steps 5 --prompt 1 --logits x --beam 2", &["--logits", "one --prompt"]),
         ("--steps 5 --prompt 1 --logits x --prompt 2", &["--logits", "one --prompt"]),
         ("--steps 5 --prompt 1 --logits x --eos 3", &["--logits", "--eos"]),
+        ("--steps 5 --prompt 1 --eos 3,61", &["end token 61"]),
         ("--steps 5 --prompt 1 --ensemble /no/such", &["/no/such"]),
         ("--steps 5 --prompt 1 --ensemble tests/golden/gpt2_tiny_odd", &["gpt2_tiny_odd", "13 tokens", "61"]),
         ("--steps 5 --prompt 1 --ensemble x --weights-out y", &["--ensemble", "--weights-out"]),
     ] {
         golden_refused(more, named);
+    }
+}
+
+// ---- decode: what a checkpoint asks for
+
+/// A checkpoint of `tests/golden` beside which stands a generation_config.json.
+fn asking(model: &str, asks: &Value) -> TempDir {
+    let folder = tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        let from = common::root().join("tests/golden").join(model).join(file);
+        fs::copy(from, folder.path().join(file)).unwrap();
+    }
+    fs::write(folder.path().join("generation_config.json"), asks.to_string()).unwrap();
+    folder
+}
+
+/// The JSON of a successful decode of that checkpoint, and what it said on standard error.
+fn decoded_asking(folder: &Path, kind: &str, more: &[&str]) -> (Value, String) {
+    let folder = folder.to_str().unwrap();
+    let line = format!("decode --model {kind} --strategy padded --threads 1 --checkpoint {folder}");
+    let output = program(&[&words(&line), more].concat()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{more:?}: {said}");
+    (serde_json::from_slice(&output.stdout).unwrap(), said)
+}
+
+/// Every case of `generate.json`; every second asks in config.json, where old checkpoints have it.
+#[test]
+fn what_a_checkpoint_asks_for_is_done_as_transformers_does_it() {
+    let cases = fs::read(common::root().join("tests/golden/generate.json")).unwrap();
+    let cases: Vec<Value> = serde_json::from_slice(&cases).unwrap();
+    for (number, case) in cases.iter().enumerate() {
+        let (model, asks) = (case["model"].as_str().unwrap(), &case["generation_config"]);
+        let folder = asking(model, asks);
+        let path = folder.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        config["eos_token_id"] = Value::Null; // Marian's own
+        if number % 2 == 1 {
+            config.as_object_mut().unwrap().extend(asks.as_object().unwrap().clone());
+            fs::remove_file(folder.path().join("generation_config.json")).unwrap();
+        }
+        fs::write(path, config.to_string()).unwrap();
+        let kind = match model {
+            "gpt2" => "transformer",
+            "marian" => "encoder-decoder",
+            other => other,
+        };
+        let start = if case["source"].is_null() { "prompt" } else { "source" };
+        let ids: Vec<String> = case[start].as_array().unwrap().iter().map(Value::to_string).collect();
+        let (flag, ids) = (format!("--{start}"), ids.join(","));
+        let (steps, beams) = (case["max_new_tokens"].to_string(), case["num_beams"].to_string());
+        let mut more = vec!["--steps", &steps, &flag, &ids];
+        let ways: [&[&str]; 2] = match beams.as_str() {
+            "1" => [&[], &["--sampler", "top-k", "--top-k", "1", "--temperature", "0.7"]],
+            _ => [&["--beam", &beams], &["--beam", &beams, "--strategy", "concat"]],
+        };
+        for way in ways {
+            more.truncate(4);
+            more.extend(way.iter().filter(|word| !["--strategy", "concat"].contains(word)));
+            let (json, said) = decoded_asking(folder.path(), kind, &more);
+            let what = format!("case {number}, {way:?}: {case}");
+            assert_eq!(said, "", "{what}");
+            let found = match beams.as_str() {
+                "1" => json!([json["tokens"]]),
+                _ => json["hypotheses"][0].as_array().unwrap().iter().map(|h| h["tokens"].clone()).collect(),
+            };
+            assert_eq!(found, case["sequences"], "{what}");
+            for (rank, score) in case["scores"].as_array().into_iter().flatten().enumerate() {
+                let found = json["hypotheses"][0][rank]["score"].as_f64().unwrap();
+                assert!((found - score.as_f64().unwrap()).abs() < 2e-5, "{what}: {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_became_of_a_checkpoints_wishes_is_printed() {
+    let asks = json!({
+        "eos_token_id": [48, 3], "repetition_penalty": 1.3, "do_sample": true, "temperature": 0.6, "max_length": 20,
+        "num_beams": 1, "top_p": 1.0, "pad_token_id": 0, "use_cache": true, "forced_bos_token_id": null,
+    });
+    let folder = asking("gpt2", &asks);
+    let decoded = |more: &str| decoded_asking(folder.path(), "transformer", &words(more));
+    let (json, said) = decoded("--steps 5 --prompt 1,2,3");
+    let of = &json["generation_config"];
+    assert!(of["file"].as_str().unwrap().ends_with("generation_config.json"));
+    assert_eq!(of["followed"], json!({"eos_token_id": [48, 3], "repetition_penalty": 1.3}));
+    assert_eq!(of["overridden"], json!({"max_length": 20}));
+    assert_eq!(of["not_followed"], json!({"do_sample": true, "temperature": 0.6}));
+    assert_eq!(json["eos"], json!([48, 3]));
+    assert!(said.starts_with("note: ") && said.contains("do_sample = true, temperature = 0.6"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+
+    let (json, said) = decoded("--steps 5 --prompt 1,2,3 --eos 7 --sampler temperature --temperature 0.6");
+    let of = &json["generation_config"];
+    assert_eq!(of["followed"], json!({"repetition_penalty": 1.3, "do_sample": true, "temperature": 0.6}));
+    assert_eq!(of["overridden"], json!({"eos_token_id": [48, 3], "max_length": 20}));
+    assert_eq!((&of["not_followed"], said.as_str()), (&Value::Null, ""));
+
+    let (json, said) = decoded("--steps 5 --prompt 1,2,3 --ignore-generation-config");
+    assert_eq!((&json["generation_config"], &json["eos"]), (&Value::Null, &Value::Null));
+    assert_eq!(said, "");
+    let plain = tokens(&self::decoded(&golden("padded", "--steps 5 --prompt 1,2,3")));
+    assert_eq!(tokens(&json), plain);
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused_or_named() {
+    for (asks, named) in [
+        (json!({"guidance_scale": 1.5}), "guidance_scale = 1.5 is not implemented"),
+        (json!({"stop_strings": ["."]}), "stop_strings"),
+        (json!({"sequence_bias": [[[1], -1.0]]}), "sequence_bias"),
+        (json!({"encoder_no_repeat_ngram_size": 3}), "encoder_no_repeat_ngram_size"),
+        (json!({"exponential_decay_length_penalty": [5, 1.1]}), "exponential_decay_length_penalty"),
+        (json!({"eos_token_id": "end"}), "eos_token_id"),
+        (json!({"eos_token_id": -1}), "eos_token_id = -1"),
+        (json!({"bad_words_ids": [1]}), "bad_words_ids"),
+        (json!({"bad_words_ids": [[]]}), "bad_words_ids"),
+        (json!({"min_length": 1.5}), "min_length = 1.5"),
+        (json!({"early_stopping": "always"}), "early_stopping"),
+        (json!({"repetition_penalty": 0.0}), "repetition penalty of 0"),
+        (json!({"forced_eos_token_id": 61}), "token 61"),
+        (json!({"suppress_tokens": (0..61).collect::<Vec<_>>()}), "none is left to choose"),
+        (json!([1]), "generation_config.json"),
+    ] {
+        let folder = asking("gpt2", &asks);
+        let path = folder.path().to_str().unwrap();
+        let line =
+            format!("decode --model transformer --strategy padded --prompt 1 --steps 3 --checkpoint {path}");
+        refused(&words(&line), &[named]);
+    }
+    // said and without effect
+    for (asks, named) in [
+        (json!({"max_window_size": 6144}), "keys that are not known here have no effect: `max_window_size`"),
+        (json!({"eos_token_id": [3, 50256]}), "eos_token_id 50256 is outside the vocabulary of 61"),
+        (json!({"num_beams": 4, "length_penalty": 2.0}), "num_beams = 4"),
+        (json!({"do_sample": true, "top_k": 50}), "do_sample = true, top_k = 50"),
+    ] {
+        let folder = asking("gpt2", &asks);
+        let (_, said) = decoded_asking(folder.path(), "transformer", &words("--steps 3 --prompt 1"));
+        assert!(said.contains(named) && said.lines().count() == 1, "{asks}: {said}");
+    }
+    let folder = asking("marian", &json!({"decoder_start_token_id": 40}));
+    let (json, said) = decoded_asking(folder.path(), "encoder-decoder", &words("--steps 3 --source 5,9"));
+    assert!(said.contains("config.json, of which these have no effect: `eos_token_id`"), "{said}");
+    assert_eq!((&json["eos"], &json["prompt"]), (&Value::Null, &json!([40])));
+    // says nothing
+    let nothing = json!({
+        "_from_model_config": true, "transformers_version": "4.40", "temperature": 0.6, "top_p": 0.9, "num_beams": 1,
+        "do_sample": false, "length_penalty": 2.0, "early_stopping": false, "diversity_penalty": 0.0,
+        "encoder_repetition_penalty": 1.0, "suppress_tokens": [], "guidance_scale": null, "output_scores": true,
+    });
+    let folder = asking("gpt2", &nothing);
+    assert_eq!(decoded_asking(folder.path(), "transformer", &words("--steps 3 --prompt 1")).1, "");
+}
+
+// ---- decode: prompts from elsewhere, and what is said of texts
+
+#[test]
+fn prompts_come_from_arguments_files_and_standard_input() {
+    let folder = tempdir().unwrap();
+    let at = |name: &str, content: &str| {
+        fs::write(folder.path().join(name), content).unwrap();
+        folder.path().join(name).display().to_string()
+    };
+    let ids = at("ids", "\u{feff}7, 3\r\n9\n");
+    let want = decoded(&golden("padded", "--steps 5 --prompt 7,3,9"));
+    for more in [format!("--prompt @{ids}"), format!("--prompt-file {ids}")] {
+        assert_eq!(decoded(&golden("padded", &format!("--steps 5 {more}"))), want);
+    }
+    let piped = |more: &str, input: &str| -> Value {
+        let args = golden("padded", &format!("--steps 5 {more}"));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = program(&args).write_stdin(input).output().unwrap();
+        assert!(output.status.success(), "{more}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    assert_eq!(piped("--prompt -", "7 3 9\n"), want);
+    let two = piped(&format!("--prompt - --prompt-file {ids}"), "1");
+    assert_eq!(two["prompts"], json!([[1], [7, 3, 9]]));
+    let tokenizer = format!("--tokenizer {}", tokenizer().display());
+    let text = at("text", "the cat sat\n");
+    assert_eq!(piped(&format!("{tokenizer} --text @{text}"), "")["prompt"], json!([30, 40, 42]));
+    assert_eq!(piped(&format!("{tokenizer} --text -"), "the cat sat\n")["prompt"], json!([30, 40, 42]));
+    for (more, input, named) in [
+        ("--prompt -", "1 2\n3 x", "standard input: line 2: `x` is no token id"),
+        ("--prompt -", " \n", "standard input: no token ids"),
+        ("--prompt -", "61", "token 61"),
+    ] {
+        let args = golden("padded", &format!("--steps 5 {more}"));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = program(&args).write_stdin(input).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(said.contains(named) && said.lines().count() == 1, "{said}");
+    }
+    fs::write(folder.path().join("latin"), b"caf\xe9").unwrap();
+    let latin = folder.path().join("latin").display().to_string();
+    golden_refused(&format!("--steps 5 {tokenizer} --text @{latin}"), &["latin", "no UTF-8 text", "byte 3"]);
+}
+
+/// A tokenizer made of the tests' own by `change`.
+fn changed_tokenizer(folder: &TempDir, change: impl FnOnce(&mut Value)) -> String {
+    let mut json: Value = serde_json::from_slice(&fs::read(tokenizer()).unwrap()).unwrap();
+    change(&mut json);
+    let path = folder.path().join("tokenizer.json");
+    fs::write(&path, json.to_string()).unwrap();
+    path.display().to_string()
+}
+
+/// The JSON, and what was said on standard error.
+fn of_text(tokenizer: &str, text: &str) -> (Value, String) {
+    let mut args = golden("padded", &format!("--steps 2 --tokenizer {tokenizer} --text"));
+    args.insert(args.len() - 2, text.into());
+    let output = program(&args.iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}: {said}");
+    (serde_json::from_slice(&output.stdout).unwrap(), said)
+}
+
+#[test]
+fn what_a_tokenizer_doubles_or_loses_is_said() {
+    let folder = tempdir().unwrap();
+    let end = json!({"SpecialToken": {"id": "<end>", "type_id": 0}});
+    let sequence = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let around = changed_tokenizer(&folder, |json| {
+        json["post_processor"] = json!({
+            "type": "TemplateProcessing", "single": [end, sequence, end], "pair": [],
+            "special_tokens": {"<end>": {"id": "<end>", "ids": [0], "tokens": ["<end>"]}}});
+    });
+    let (json, said) = of_text(&around, "the cat");
+    assert_eq!((&json["prompt"], said.as_str()), (&json!([0, 30, 40, 0]), ""));
+    let (json, said) = of_text(&around, "<end>the cat");
+    assert_eq!(json["prompt"], json!([0, 0, 30, 40, 0]));
+    assert!(said.starts_with("note: the text begins with `<end>`") && said.contains("twice"), "{said}");
+    let (_, said) = of_text(&around, "the cat<end>");
+    assert!(said.starts_with("note: the text ends with `<end>`"), "{said}");
+    assert_eq!(of_text(&around, "the <end> cat").1, "");
+
+    let (json, said) = of_text(tokenizer().to_str().unwrap(), "the Cat");
+    assert_eq!(json["prompt"], json!([30, 27, 38]));
+    assert!(said.starts_with("note: ") && said.contains("1 of the text's 6 letters"), "{said}");
+    let unknown = changed_tokenizer(&folder, |json| json["model"]["unk_token"] = json!("<end>"));
+    let (json, said) = of_text(&unknown, "the Cat");
+    assert_eq!(json["prompt"], json!([30, 27, 0, 38]));
+    assert!(said.contains("1 of the text's 6 letters"), "{said}");
+    assert_eq!(of_text(&unknown, "the <end>").1, "", "by its own name it is no loss");
+    let small = changed_tokenizer(&folder, |json| json["normalizer"] = json!({"type": "Lowercase"}));
+    assert_eq!(of_text(&small, "the Cat").1, "", "a normaliser explains it");
+}
+
+#[test]
+fn what_is_generated_is_read_with_its_prompt() {
+    let (folder, at) = (tempdir().unwrap(), tokenizer());
+    // as sentencepiece models write words: a space at the front of a text is none of it
+    let words = changed_tokenizer(&folder, |json| {
+        *json = serde_json::from_str(&json.to_string().replace('Ġ', "▁")).unwrap();
+        for part in ["pre_tokenizer", "decoder"] {
+            json[part] =
+                json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true});
+        }
+    });
+    for tokenizer in [at.to_str().unwrap(), &words] {
+        let text = |more: &str| {
+            let line = format!("--tokenizer {tokenizer} --steps 3 --ignore-generation-config {more}");
+            decoded(&golden("padded", &line))
+        };
+        let alone = text("--prompt 30,40 --prefix 42,49,43");
+        assert_eq!(alone["text"], json!(" sat on the"), "{tokenizer}");
+        let both = text("--prompt 30,40 --prompt 49 --prefix 43,48,28");
+        assert_eq!(both["hypotheses"][1][0]["text"], json!(" the mat."), "{tokenizer}");
     }
 }
 

@@ -15,7 +15,7 @@ use decode_bench::backend::cpu::Cpu;
 use decode_bench::backend::{Backend, Tokens};
 use decode_bench::case::{ModelKind, ShapeName};
 use decode_bench::decoding::{
-    sample, search, Beam, BeamRule, Decoder, Hypothesis, Limits, Sampler, Support, Text,
+    sample, search, Beam, BeamRule, Decoder, Hypothesis, Limits, Processors, Sampler, Support, Text,
 };
 use decode_bench::error::Result;
 use decode_bench::model::{checkpoint, AnyModel, Config, Model, Weights};
@@ -156,7 +156,9 @@ impl Reference<'_> {
     fn penalty(&self, length: usize) -> f64 {
         match self.beam.rule {
             BeamRule::Flax => ((5.0 + length as f64) / 6.0).powf(self.beam.length_penalty),
-            BeamRule::Fairseq => (length as f64).powf(self.beam.length_penalty),
+            BeamRule::Fairseq | BeamRule::Transformers | BeamRule::TransformersNever => {
+                (length as f64).powf(self.beam.length_penalty)
+            }
         }
     }
 
@@ -169,14 +171,16 @@ impl Reference<'_> {
         let mut finished = vec![nothing; width];
         for length in 1..=max_len {
             let candidates = self.candidates(&live);
-            let candidates = &candidates[..2 * width];
-            let ends = |row: &Row| self.limits.eos == row.tokens.last().copied();
+            let candidates = &candidates[..width * (1 + self.limits.eos.len()).max(2)];
+            let ends = |row: &Row| self.limits.eos.contains(row.tokens.last().unwrap());
             let score = |row: &Row| Row { score: row.log_probability / self.penalty(length), ..row.clone() };
             let considered = match self.beam.rule {
                 BeamRule::Flax => candidates,
-                BeamRule::Fairseq => &candidates[..width],
+                BeamRule::Fairseq | BeamRule::Transformers | BeamRule::TransformersNever => {
+                    &candidates[..width]
+                }
             };
-            let at_end = length == max_len && self.beam.rule == BeamRule::Fairseq;
+            let at_end = length == max_len && self.beam.rule != BeamRule::Flax;
             let new = considered.iter().filter(|row| ends(row) || at_end).map(score);
             finished.extend(new);
             live = candidates.iter().filter(|row| !ends(row)).take(width).cloned().collect();
@@ -185,16 +189,18 @@ impl Reference<'_> {
             finished.truncate(width);
             let worst = finished[width - 1].score;
             let full = worst > f64::NEG_INFINITY;
-            let bound = live[0].log_probability / self.penalty(max_len);
-            match self.beam.rule {
+            let longest = match self.beam.rule {
                 BeamRule::Fairseq if full => break,
-                BeamRule::Flax if full => {
-                    self.gaps(vec![worst, bound]);
-                    if worst > bound {
-                        break;
-                    }
+                BeamRule::Transformers => length,
+                BeamRule::TransformersNever if self.beam.length_penalty <= 0.0 => length,
+                BeamRule::Fairseq | BeamRule::TransformersNever | BeamRule::Flax => max_len,
+            };
+            let bound = live[0].log_probability / self.penalty(longest);
+            if full && self.beam.rule != BeamRule::Fairseq {
+                self.gaps(vec![worst, bound]);
+                if worst > bound {
+                    break;
                 }
-                BeamRule::Fairseq | BeamRule::Flax => {}
             }
         }
         let exists = |row: &Row| row.log_probability > f64::NEG_INFINITY;
@@ -215,7 +221,7 @@ impl Reference<'_> {
             for (id, &l) in row.iter().enumerate() {
                 let id = id as u32;
                 let forced = self.limits.prefix.get(tokens.len());
-                let too_early = tokens.len() < self.limits.min_len && self.limits.eos == Some(id);
+                let too_early = tokens.len() < self.limits.min_len && self.limits.eos.contains(&id);
                 let possible = forced.map_or(!too_early, |&forced| forced == id);
                 let log_probability = if possible { log_probability + l } else { f64::NEG_INFINITY };
                 let tokens = [tokens.as_slice(), &[id]].concat();
@@ -244,9 +250,11 @@ proptest! {
             prop::collection::vec(prop::collection::vec(0u32..VOCAB as u32, length), sentences)
         }),
         width in 1usize..5,
-        rule in prop::sample::select(vec![BeamRule::Flax, BeamRule::Fairseq]),
+        rule in prop::sample::select(vec![
+            BeamRule::Flax, BeamRule::Fairseq, BeamRule::Transformers, BeamRule::TransformersNever,
+        ]),
         length_penalty in -0.5f64..2.0,
-        end_rank in prop::option::of(0usize..5),
+        end_ranks in prop::collection::btree_set(0usize..5, 0..3),
         max_len in 1usize..8, min_len in 0usize..4,
         prefix in prop::collection::vec(0u32..VOCAB as u32, 0..3),
     ) {
@@ -255,9 +263,10 @@ proptest! {
         let prompts: Vec<_> = prompts.into_iter().map(in_vocabulary).collect();
         let prefix = in_vocabulary(prefix);
         // a token that is likely to come, so that hypotheses do end
-        let eos = end_rank.map(|rank| ranked(&subject.log_probabilities(&prompts[0]))[rank]);
-        prop_assume!(prefix.len() <= max_len && !prefix.iter().any(|&id| Some(id) == eos));
-        let limits = Limits { max_len, min_len: min_len.min(max_len), eos, prefix };
+        let likely = ranked(&subject.log_probabilities(&prompts[0]));
+        let eos: Vec<u32> = end_ranks.into_iter().map(|rank| likely[rank]).collect();
+        prop_assume!(prefix.len() <= max_len && !prefix.iter().any(|id| eos.contains(id)));
+        let limits = Limits { min_len: min_len.min(max_len), eos: eos.clone(), prefix, ..Limits::length(max_len) };
         let beam = Beam { width, length_penalty, rule };
         let mut want = Vec::new();
         for prompt in &prompts {
@@ -277,7 +286,7 @@ proptest! {
                 for (got, want) in got.iter().zip(want) {
                     prop_assert!((got.score - want.score).abs() < 1e-4, "{} {:?} {:?}", strategy, got, want.score);
                     prop_assert!((got.log_probability - want.log_probability).abs() < 1e-4, "{} {:?}", strategy, got);
-                    prop_assert_eq!(got.ended, Some(*got.tokens.last().unwrap()) == eos);
+                    prop_assert_eq!(got.ended, eos.contains(got.tokens.last().unwrap()));
                 }
             }
         }
@@ -360,11 +369,11 @@ fn beams_are_those_that_transformers_finds() {
             }
         };
         let (widths, penalties) = (golden.ids("num_beams"), golden.numbers("length_penalty"));
-        let (fewest, eos) = (golden.ids("min_new_tokens"), Some(golden.ids("end")[0]));
+        let (fewest, eos) = (golden.ids("min_new_tokens"), golden.ids("end"));
         for case in 0..widths.len() {
             let (width, length_penalty) = (widths[case] as usize, penalties[case]);
             let beam = Beam { width, length_penalty, rule: BeamRule::Fairseq };
-            let limits = Limits { max_len: 8, min_len: fewest[case] as usize, eos, prefix: vec![] };
+            let limits = Limits { min_len: fewest[case] as usize, eos: eos.clone(), ..Limits::length(8) };
             golden.are_found(case, &subject, &prompts, &beam, &limits);
         }
     }
@@ -383,8 +392,7 @@ fn beams_are_those_that_flax_finds() {
     for case in 0..widths.len() {
         let (width, length_penalty) = (widths[case] as usize, golden.numbers("alpha")[0]);
         let beam = Beam { width, length_penalty, rule: BeamRule::Flax };
-        let limits =
-            Limits { max_len: longest[case] as usize, min_len: 0, eos: Some(ends[case]), prefix: vec![] };
+        let limits = Limits { eos: vec![ends[case]], ..Limits::length(longest[case] as usize) };
         golden.are_found(case, &subject, &[vec![MARIAN_START], vec![MARIAN_START]], &beam, &limits);
     }
 }
@@ -410,7 +418,7 @@ fn one_ends_first(subject: &Subject) -> (Vec<Vec<u32>>, u32) {
 fn sentences_that_have_ended_leave_the_batch() {
     for subject in Subject::both() {
         let (prompts, eos) = one_ends_first(&subject);
-        let limits = Limits { max_len: 4, min_len: 0, eos: Some(eos), prefix: vec![] };
+        let limits = Limits { eos: vec![eos], ..Limits::length(4) };
         for strategy in subject.strategies() {
             let mut decoder = subject.decoder(strategy, &prompts);
             let found = sample(&mut decoder, &Sampler::Greedy, &limits, |_| Ok(())).unwrap();
@@ -558,7 +566,7 @@ fn a_draw_depends_on_its_seed_sentence_and_step_alone() {
     // when the second sentence ends, the third goes on as it would have
     let eos = all[1][1];
     assert!(!all[2].contains(&eos), "the fixture holds");
-    let limits = Limits { eos: Some(eos), ..ten };
+    let limits = Limits { eos: vec![eos], ..ten };
     let ended = tokens(&prompts, 1, &limits);
     assert!(ended[1].len() <= 2);
     assert_eq!(ended[2], all[2]);
@@ -569,7 +577,7 @@ fn limits_hold_for_samplers() {
     for subject in Subject::both() {
         let (prompts, eos) = one_ends_first(&subject);
         for sampler in [Sampler::Greedy, random(1.0, Support::TopK(3), 5)] {
-            let limits = Limits { max_len: 8, min_len: 5, eos: Some(eos), prefix: vec![1, 2] };
+            let limits = Limits { min_len: 5, eos: vec![eos], prefix: vec![1, 2], ..Limits::length(8) };
             for found in subject.sample(Strategy::Padded, &prompts, &sampler, &limits) {
                 assert_eq!(found.tokens[..2], [1, 2]);
                 assert!(found.tokens.len() >= 6 || !found.ended, "{found:?}");
@@ -578,6 +586,151 @@ fn limits_hold_for_samplers() {
             }
         }
     }
+}
+
+// ---- processors
+
+/// What `processors` leave of the scores after some tokens, each rule as its definition says, one after the other.
+fn processed(
+    processors: &Processors,
+    seen: &[u32],
+    [generated, max_len]: [usize; 2],
+    eos: &[u32],
+    scores: &[f64],
+) -> Vec<f64> {
+    let p = processors;
+    let never = f64::NEG_INFINITY;
+    let n = p.no_repeat_ngram_size;
+    let of_id = |(id, &score): (usize, &f64)| {
+        let id = id as u32;
+        let mut score = match (seen.contains(&id), score < 0.0) {
+            (false, _) => score,
+            (true, true) => score * p.repetition_penalty,
+            (true, false) => score / p.repetition_penalty,
+        };
+        let next = [seen, &[id]].concat();
+        let runs: Vec<&[u32]> = next.windows(n.max(1)).collect();
+        if n > 0 && runs.len() > 1 && runs[..runs.len() - 1].contains(runs.last().unwrap()) {
+            score = never;
+        }
+        let is_end = |word: &[u32]| word.len() == 1 && eos.contains(&word[0]);
+        if p.bad_words.iter().any(|word| next.ends_with(word) && !is_end(word)) {
+            score = never;
+        }
+        if seen.len() < p.min_length && eos.contains(&id) {
+            score = never;
+        }
+        let force = |forced: bool| if forced { 0.0 } else { never };
+        if let (1, Some(bos)) = (seen.len(), p.forced_bos) {
+            score = force(id == bos);
+        }
+        if generated == max_len - 1 && !p.forced_eos.is_empty() {
+            score = force(p.forced_eos.contains(&id));
+        }
+        let begins = usize::from(seen.len() - generated == 1 && p.forced_bos.is_some());
+        let begin = generated == begins && p.begin_suppress.contains(&id);
+        if p.suppress.contains(&id) || begin {
+            score = never;
+        }
+        score
+    };
+    scores.iter().enumerate().map(of_id).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Greedy choices and, with a support of one, drawn ones, by every strategy, are the largest of scores that are
+    /// computed from nothing.
+    #[test]
+    fn choices_are_the_largest_of_what_the_processors_leave(
+        kind in prop::sample::select(&KINDS[..]),
+        prompts in prop::collection::vec(prop::collection::vec(0u32..41, 1..5), 1..3),
+        max_len in 1usize..8,
+        end_ranks in prop::collection::btree_set(0usize..5, 0..3),
+        repetition_penalty in prop::sample::select(vec![1.0, 0.6, 1.5, 3.0]),
+        no_repeat_ngram_size in 0usize..4,
+        ranks in prop::collection::vec(0usize..6, 6),
+        min_length in 0usize..8,
+        forced_bos in prop::option::weighted(0.3, 0u32..41),
+        forced_eos in prop::collection::vec(0u32..41, 0..3),
+        parts in prop::collection::vec(proptest::bool::ANY, 4),
+        temperature in prop::sample::select(vec![1.0, 0.3, 5.0, 1e-300]),
+    ) {
+        let subject = Subject::golden(kind);
+        let likely = ranked(&subject.log_probabilities(&prompts[0]));
+        let pick = |ranks: &[usize], wanted: bool| -> Vec<u32> {
+            ranks.iter().filter(|_| wanted).map(|&rank| likely[rank]).collect()
+        };
+        let eos: Vec<u32> = end_ranks.into_iter().map(|rank| likely[rank]).collect();
+        let single = pick(&ranks[..1], parts[0]);
+        let processors = Processors {
+            repetition_penalty, no_repeat_ngram_size, min_length, forced_bos,
+            bad_words: [single, pick(&ranks[1..3], parts[1])].into_iter().filter(|word| !word.is_empty()).collect(),
+            suppress: pick(&ranks[3..5], parts[2]),
+            begin_suppress: pick(&ranks[5..], parts[3]),
+            forced_eos: if ranks[0] < 2 { forced_eos } else { vec![] },
+            renormalize: false,
+        };
+        let limits = Limits { eos: eos.clone(), processors: processors.clone(), ..Limits::length(max_len) };
+        let mut want = Vec::new();
+        for prompt in &prompts {
+            let mut tokens: Vec<u32> = Vec::new();
+            while tokens.len() < max_len && !tokens.last().is_some_and(|last| eos.contains(last)) {
+                let seen = [prompt.as_slice(), &tokens].concat();
+                let (_, logits) = subject.prompted(Strategy::Naive, std::slice::from_ref(&seen));
+                let logits: Vec<f64> = subject.b.download(&logits).unwrap().into_iter().map(f64::from).collect();
+                let scores = processed(&processors, &seen, [tokens.len(), max_len], &eos, &logits);
+                let order = ranked(&scores);
+                let [best, second] = [0, 1].map(|rank| scores[order[rank] as usize]);
+                prop_assume!(best.is_finite() && (best - second > CLOSE || (best == second && best == 0.0)));
+                tokens.push(scores.iter().position(|&score| score == best).unwrap() as u32);
+            }
+            want.push(tokens);
+        }
+        let likeliest = random(temperature, Support::TopK(1), 1);
+        for strategy in subject.strategies() {
+            for sampler in [Sampler::Greedy, likeliest] {
+                let got = subject.sample(strategy, &prompts, &sampler, &limits);
+                let got: Vec<_> = got.into_iter().map(|found| found.tokens).collect();
+                prop_assert_eq!(&got, &want, "{} {:?} {:?}", strategy, sampler, limits);
+            }
+        }
+    }
+}
+
+#[test]
+fn where_everything_is_banned_nothing_is_chosen() {
+    let subject = Subject::golden(ModelKind::Transformer);
+    let processors = Processors { suppress: (0..VOCAB as u32).collect(), ..Processors::default() };
+    let limits = Limits { processors, ..Limits::length(3) };
+    let decoder = || subject.decoder(Strategy::Concat, &[vec![1, 2]]);
+    let named = ["after 0 generated tokens", "banned"];
+    refused(sample(&mut decoder(), &Sampler::Greedy, &limits, |_| Ok(())), &named);
+    refused(sample(&mut decoder(), &random(1.0, Support::All, 1), &limits, |_| Ok(())), &named);
+    for rule in [BeamRule::Fairseq, BeamRule::Flax] {
+        refused(search(&mut decoder(), &Beam { width: 2, length_penalty: 1.0, rule }, &limits), &named);
+    }
+}
+
+/// Logits over a small temperature are infinite, their differences no worse than that.
+#[test]
+fn the_limits_of_temperature_are_greedy_and_even() {
+    let subject = Subject::golden(ModelKind::Transformer);
+    let prompts = vec![vec![7, 3, 9], vec![5, 50, 2]];
+    let ten = Limits::length(10);
+    let greedy = subject.sample(Strategy::Padded, &prompts, &Sampler::Greedy, &ten);
+    for temperature in [5e-324, 1e-320, 1e-308, 1e-30, 1e-6] {
+        for support in [Support::All, Support::TopK(5), Support::TopP(0.9), Support::TopP(5e-324)] {
+            let drawn = subject.sample(Strategy::Padded, &prompts, &random(temperature, support, 1), &ten);
+            for (drawn, greedy) in drawn.iter().zip(&greedy) {
+                assert_eq!(drawn.tokens, greedy.tokens, "{temperature} {support:?}");
+                assert!((drawn.log_probability - greedy.log_probability).abs() < 1e-9);
+            }
+        }
+    }
+    let even = subject.decoder(Strategy::Padded, &prompts).log_probabilities(f64::MAX);
+    assert!(even.iter().flatten().all(|l| (l + (VOCAB as f64).ln()).abs() < 1e-9));
 }
 
 // ---- ensembles
@@ -647,12 +800,12 @@ fn what_cannot_vote_together_is_named() {
 
 #[test]
 fn limits_samplers_and_beams_that_make_no_sense_are_refused() {
-    let good = Limits { max_len: 5, min_len: 1, eos: Some(3), prefix: vec![1] };
+    let good = Limits { min_len: 1, eos: vec![3], prefix: vec![1], ..Limits::length(5) };
     good.check(VOCAB).unwrap();
     for (limits, named) in [
         (Limits { max_len: 0, min_len: 0, ..good.clone() }, "0 tokens"),
         (Limits { min_len: 6, ..good.clone() }, "after 6 tokens, and at most 5"),
-        (Limits { eos: Some(61), ..good.clone() }, "end token 61 is outside the vocabulary of 61"),
+        (Limits { eos: vec![3, 61], ..good.clone() }, "end token 61 is outside the vocabulary of 61"),
         (Limits { prefix: vec![1, 99], ..good.clone() }, "token 99 of the prefix"),
         (Limits { prefix: vec![1, 3], ..good.clone() }, "holds the end token 3"),
         (Limits { prefix: vec![1; 6], ..good.clone() }, "a prefix of 6 tokens, and at most 5"),
@@ -676,8 +829,56 @@ fn limits_samplers_and_beams_that_make_no_sense_are_refused() {
         (Beam { width: 0, ..beam }, "0 hypotheses"),
         (Beam { width: 62, ..beam }, "62 hypotheses is wider than the vocabulary of 61"),
         (Beam { length_penalty: f64::NAN, ..beam }, "NaN"),
+        (Beam { length_penalty: -1e300, ..beam }, "-1e300"),
+        (Beam { length_penalty: 1e300, ..beam }, "divides the score of 9 tokens by inf"),
+        (Beam { length_penalty: 1e3, rule: BeamRule::Fairseq, ..beam }, "nearer to 0"),
     ] {
-        refused(beam.check(VOCAB), &[named]);
+        refused(beam.check(VOCAB, 9), &[named]);
+    }
+    // of one token every score is over 1
+    Beam { length_penalty: -1e300, ..beam }.check(VOCAB, 1).unwrap();
+    for (processors, named) in [
+        (Processors { repetition_penalty: 0.0, ..Processors::default() }, "repetition penalty of 0"),
+        (Processors { repetition_penalty: 1e300, ..Processors::default() }, "from 1e-6 to 1e6"),
+        (Processors { bad_words: vec![vec![1], vec![2, 61]], ..Processors::default() }, "token 61"),
+        (Processors { forced_eos: vec![61], ..Processors::default() }, "token 61"),
+    ] {
+        refused(Limits { processors, ..Limits::length(3) }.check(VOCAB), &[named]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// Any f64 whatsoever.
+    #[test]
+    fn numbers_that_are_not_refused_give_scores_that_are_numbers(
+        bits in prop::collection::vec(proptest::num::f64::ANY, 3),
+        scale in prop::option::of(-3i32..3),
+        whole in prop::collection::vec(0usize..70, 3),
+        rule in prop::sample::select(vec![
+            BeamRule::Flax, BeamRule::Fairseq, BeamRule::Transformers, BeamRule::TransformersNever,
+        ]),
+        eos in prop::collection::vec(0u32..61, 0..3),
+    ) {
+        let subject = Subject::golden(ModelKind::Transformer);
+        // half of them of a usual size
+        let number = |at: usize| scale.map_or(bits[at], |scale: i32| bits[at] % 1.0 * 10f64.powi(scale));
+        let limits = Limits {
+            eos,
+            processors: Processors { repetition_penalty: number(0), ..Processors::default() },
+            ..Limits::length(whole[0] % 6)
+        };
+        let beam = Beam { width: whole[1], length_penalty: number(1), rule };
+        let decoder = || subject.decoder(Strategy::Padded, &[vec![1, 2, 3]]);
+        if let Ok(found) = search(&mut decoder(), &beam, &limits) {
+            prop_assert!(found.iter().flatten().all(|found| found.score.is_finite()), "{:?} {:?}", beam, found);
+        }
+        for support in [Support::All, Support::TopK(whole[2]), Support::TopP(number(2))] {
+            if let Ok(found) = sample(&mut decoder(), &random(number(1), support, 1), &limits, |_| Ok(())) {
+                prop_assert!(found.iter().all(|found| found.score.is_finite()), "{:?} {:?}", support, found);
+            }
+        }
     }
 }
 
@@ -689,10 +890,18 @@ fn text_is_tokens_and_tokens_are_text() {
     let text = Text::open(&folder.join("tokenizer.json")).unwrap();
     // pieces as the file's merges put them together: the| cat| sat| on| the| mat|.
     let tokens = [30, 40, 42, 49, 43, 48, 28];
-    assert_eq!(text.tokens("the cat sat on the mat.").unwrap(), tokens);
-    assert_eq!(text.of(&tokens).unwrap(), "the cat sat on the mat.");
-    assert_eq!(text.of(&[30, 0]).unwrap(), "the", "special tokens are not text");
-    refused(text.tokens(""), &["tokenizer.json", "no tokens"]);
+    let encoded = text.encode("the cat sat on the mat.").unwrap();
+    assert_eq!((encoded.tokens.as_slice(), encoded.notes.len()), (tokens.as_slice(), 0));
+    assert_eq!(text.decode(&tokens).unwrap(), "the cat sat on the mat.");
+    assert_eq!(text.decode(&[30, 0]).unwrap(), "the", "special tokens are not text");
+    for (prompt, new) in (0..tokens.len()).map(|at| tokens.split_at(at)) {
+        let both = text.decode(prompt).unwrap() + &text.continuation(prompt, new).unwrap();
+        assert_eq!(both, "the cat sat on the mat.");
+    }
+    refused(text.encode(""), &["tokenizer.json", "no tokens"]);
+    // its vocabulary has neither digits nor capitals
+    let [note] = &text.encode("the Cat 9 sat").unwrap().notes[..] else { panic!("one note") };
+    assert!(note.contains("2 of the text's 10 letters"), "{note}");
     refused(Text::open(&folder.join("none.json")), &["none.json"]);
     refused(Text::open(&folder), &["tests/text"]);
     refused(Text::open(Path::new(file!())), &["decoding.rs"]);

@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     let path = folder.path().join(TOKENIZER_FILE);
     std::fs::write(&path, bytes).expect("room for a file");
     let Ok(text) = Text::open(&path) else { return };
-    if let Ok(tokens) = text.tokens("the cat sat on 12 mats, it's naïve … ") {
-        let _ = text.of(&tokens);
+    if let Ok(encoded) = text.encode("the cat sat on 12 mats, it's naïve … ") {
+        let _ = text.continuation(&encoded.tokens, &encoded.tokens);
     }
 });

@@ -1,8 +1,8 @@
 //! Beam search: the best continuations that looking at a few of them at a time finds.
 //!
 //! Each step ranks all continuations of a sentence's live hypotheses by one more token, by Σ log p, and looks at
-//! the best 2 · width: so many that `width` stay live if all the others end. Equal ones rank by the beam they
-//! continue, then by id. What ends, and when enough has, is where programs differ:
+//! the best 2 · width: so many that `width` stay live if all the others end; with e end tokens at (1 + e) · width.
+//! Equal ones rank by the beam they continue, then by id. What ends, and when enough has, is where programs differ:
 //!
 //! | | [`BeamRule::Fairseq`] | [`BeamRule::Flax`] |
 //! |---|---|---|
@@ -11,6 +11,11 @@
 //! | a sentence is done when | `width` hypotheses have ended | so many have, and the worst of them beats the best live one even if that became as long as possible without another loss |
 //! | at the maximum length | live hypotheses compete with those that have ended | live ones are taken if none has ended, scored by Σ log p |
 //! | as in | fairseq's `SequenceGenerator`, and transformers with `early_stopping=True` | `beam_search` of Flax's WMT example |
+//!
+//! The other two rules are transformers' for other values of `early_stopping`, and differ from fairseq's in when a
+//! sentence is done: `width` hypotheses have ended, and none of them is worse than the best live one would be if it
+//! ended now without another loss ([`BeamRule::Transformers`]), or, where λ > 0 favours long ones, at the
+//! maximum length ([`BeamRule::TransformersNever`]).
 //!
 //! Where fairseq and transformers differ, this is transformers: of more than `width` ended hypotheses the best
 //! are kept, not the first; and at the maximum length no end token is forced.
@@ -22,7 +27,7 @@ use std::cmp::Ordering;
 
 use serde::Serialize;
 
-use super::{Decoder, Hypothesis, Limits};
+use super::{nothing_left, Decoder, Hypothesis, Limits};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -38,7 +43,7 @@ pub struct Beam {
     pub rule: BeamRule,
 }
 
-/// Two definitions of a beam search; the module's documentation has their formulas.
+/// Definitions of a beam search; the module's documentation has their formulas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BeamRule {
@@ -46,12 +51,20 @@ pub enum BeamRule {
     Flax,
     /// fairseq's sequence generator.
     Fairseq,
+    /// transformers with `early_stopping=False`, its default.
+    Transformers,
+    /// transformers with `early_stopping="never"`.
+    TransformersNever,
 }
+
+/// Between these the penalty's divisor of a score must be, at every length: beyond, scores are no numbers or all 0.
+const DIVISORS: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
 impl Beam {
     /// # Errors
-    /// No beam, one wider than the vocabulary, a penalty that is no number.
-    pub fn check(&self, vocab: usize) -> Result<()> {
+    /// No beam, one wider than the vocabulary, a penalty that gives hypotheses of up to `max_len` tokens scores
+    /// that are no numbers.
+    pub fn check(&self, vocab: usize, max_len: usize) -> Result<()> {
         let Beam { width, length_penalty, .. } = *self;
         let wrong = |what: String| Err(Error::Input(what));
         if width == 0 {
@@ -63,16 +76,27 @@ impl Beam {
         if !length_penalty.is_finite() {
             return wrong(format!("a length penalty of {length_penalty}: give a finite number"));
         }
+        if !DIVISORS.contains(&self.divisor(max_len)) {
+            return wrong(format!(
+                "a length penalty of {length_penalty:?} divides the score of {max_len} tokens by {:e}: give one nearer to 0",
+                self.divisor(max_len)
+            ));
+        }
         Ok(())
     }
 
-    fn score(&self, log_probability: f64, len: usize) -> f64 {
+    /// Of the score of a hypothesis of `len` tokens: 1 for one token, and from there on monotonous.
+    fn divisor(&self, len: usize) -> f64 {
         let len = len as f64;
         let base = match self.rule {
             BeamRule::Flax => (5.0 + len) / 6.0,
-            BeamRule::Fairseq => len,
+            BeamRule::Fairseq | BeamRule::Transformers | BeamRule::TransformersNever => len,
         };
-        log_probability / base.powf(self.length_penalty)
+        base.powf(self.length_penalty)
+    }
+
+    fn score(&self, log_probability: f64, len: usize) -> f64 {
+        log_probability / self.divisor(len)
     }
 }
 
@@ -85,11 +109,18 @@ pub fn search<B: Backend, M: Model<B>>(
     beam: &Beam,
     limits: &Limits,
 ) -> Result<Vec<Vec<Hypothesis>>> {
-    beam.check(decoder.vocab())?;
     limits.check(decoder.vocab())?;
+    beam.check(decoder.vocab(), limits.max_len)?;
     let mut sentences: Vec<Sentence> = (0..decoder.entries()).map(|_| Sentence::new()).collect();
-    loop {
-        let mut rows = decoder.log_probabilities(1.0).into_iter();
+    for generated in 0.. {
+        let mut rows = decoder.log_probabilities(1.0);
+        for (entry, row) in rows.iter_mut().enumerate() {
+            let seen = decoder.seen(entry);
+            limits.processors.penalize(seen, row);
+            limits.mask(seen, generated, row);
+            limits.processors.renormalize(row);
+        }
+        let mut rows = rows.into_iter();
         let (mut order, mut tokens, mut first) = (Vec::new(), Vec::new(), 0);
         for sentence in &mut sentences {
             let beams = sentence.live.len();
@@ -100,11 +131,15 @@ pub fn search<B: Backend, M: Model<B>>(
             }
             first += beams;
         }
+        if sentences.iter().any(|sentence| sentence.live.is_empty() && sentence.best.is_empty()) {
+            return Err(nothing_left(generated));
+        }
         if order.is_empty() {
-            return Ok(sentences.into_iter().map(|sentence| sentence.best).collect());
+            break;
         }
         decoder.advance(&order, &tokens)?;
     }
+    Ok(sentences.into_iter().map(|sentence| sentence.best).collect())
 }
 
 /// The search for one sentence. It is done when nothing is live.
@@ -137,16 +172,16 @@ impl Sentence {
         }
     }
 
-    /// One token more, given the log-probabilities `[vocab]` after each live hypothesis.
-    fn step(&mut self, mut rows: Vec<Vec<f64>>, beam: &Beam, limits: &Limits) {
+    /// One token more, given the scores `[vocab]` after each live hypothesis.
+    fn step(&mut self, rows: Vec<Vec<f64>>, beam: &Beam, limits: &Limits) {
         let Some(len) = self.live.first().map(|live| live.tokens.len() + 1) else { return };
-        rows.iter_mut().for_each(|row| limits.mask(len - 1, row));
+        let looked_at = beam.width * (1 + limits.eos.len()).max(2);
         let mut live = Vec::new();
-        for (rank, candidate) in self.candidates(&rows, 2 * beam.width).into_iter().enumerate() {
+        for (rank, candidate) in self.candidates(&rows, looked_at).into_iter().enumerate() {
             let Continuation { log_probability, beam: parent, token } = candidate;
             let mut tokens = self.live[parent].tokens.clone();
             tokens.push(token);
-            if limits.eos != Some(token) {
+            if !limits.eos.contains(&token) {
                 live.push(Live { tokens, log_probability, parent });
             } else if rank < beam.width || beam.rule == BeamRule::Flax {
                 let score = beam.score(log_probability, len);
@@ -160,7 +195,7 @@ impl Sentence {
         }
         self.best.sort_by(|a, b| b.score.total_cmp(&a.score)); // stable: of equals the earlier
         self.best.truncate(beam.width);
-        if self.is_done(beam, limits) {
+        if self.is_done(beam, len, limits.max_len) {
             self.live.clear();
         }
     }
@@ -185,10 +220,12 @@ impl Sentence {
 
     /// Hypotheses that may not become longer count as they are, as far as the rule counts them.
     fn give_up(&mut self, beam: &Beam, len: usize) {
-        let counts = beam.rule == BeamRule::Fairseq || self.best.is_empty();
+        let counts = beam.rule != BeamRule::Flax || self.best.is_empty();
         let score = |log_probability| match beam.rule {
             BeamRule::Flax => log_probability,
-            BeamRule::Fairseq => beam.score(log_probability, len),
+            BeamRule::Fairseq | BeamRule::Transformers | BeamRule::TransformersNever => {
+                beam.score(log_probability, len)
+            }
         };
         let unended =
             self.live.drain(..).filter(|_| counts).map(|Live { tokens, log_probability, .. }| Hypothesis {
@@ -200,13 +237,17 @@ impl Sentence {
         self.best.extend(unended);
     }
 
-    fn is_done(&self, beam: &Beam, limits: &Limits) -> bool {
+    fn is_done(&self, beam: &Beam, len: usize, max_len: usize) -> bool {
         let (Some(worst), Some(live)) = (self.best.get(beam.width - 1), self.live.first()) else {
             return false;
         };
+        let live_at = |len: usize| beam.score(live.log_probability, len);
         match beam.rule {
             BeamRule::Fairseq => true,
-            BeamRule::Flax => worst.score > beam.score(live.log_probability, limits.max_len),
+            BeamRule::Transformers => worst.score >= live_at(len),
+            BeamRule::TransformersNever if beam.length_penalty > 0.0 => worst.score >= live_at(max_len),
+            BeamRule::TransformersNever => worst.score >= live_at(len),
+            BeamRule::Flax => worst.score > live_at(max_len),
         }
     }
 }

@@ -68,13 +68,32 @@ impl<'a, B: Backend, M: Model<B>> Decoder<'a, B, M> {
     /// ln p of the next token, `[vocab]` for each entry: of one model the log-softmax of its logits over
     /// the temperature, of several ln of the mean of their p.
     pub fn log_probabilities(&self, temperature: f64) -> Vec<Vec<f64>> {
+        self.log_probabilities_of(temperature, |_, _| ())
+    }
+
+    /// The same of logits that `change` has changed: it gets what an entry has seen, and a model's logits
+    /// `[vocab]`.
+    pub(super) fn log_probabilities_of(
+        &self,
+        temperature: f64,
+        change: impl Fn(&[u32], &mut [f64]),
+    ) -> Vec<Vec<f64>> {
         let row = |entry: usize| {
-            let logits = |member: &Member<B, M>| {
-                log_softmax(&member.logits[entry * self.vocab..][..self.vocab], temperature)
+            let of_member = |member: &Member<B, M>| {
+                let logits = &member.logits[entry * self.vocab..][..self.vocab];
+                let mut row: Vec<f64> = logits.iter().copied().map(f64::from).collect();
+                change(self.seen(entry), &mut row);
+                log_softmax(&mut row, temperature);
+                row
             };
-            mean(self.members.iter().map(logits).collect())
+            mean(self.members.iter().map(of_member).collect())
         };
         (0..self.entries()).map(row).collect()
+    }
+
+    /// The tokens of an entry, from the prompt's first to the last that was fed.
+    pub(super) fn seen(&self, entry: usize) -> &[u32] {
+        self.members[0].session.seen(entry)
     }
 
     /// Entry i goes on as what entry `order[i]` was, followed by `tokens[i]`. Entries that `order` does not
@@ -105,12 +124,19 @@ fn finite<B: Backend>(b: &B, logits: &B::Tensor, vocab: usize, generated: usize)
     }
 }
 
-/// `x − ln Σ exp x` of the logits over the temperature.
-fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
-    let mut row: Vec<f64> = logits.iter().map(|&x| f64::from(x) / temperature).collect();
-    let total = log_sum_exp(row.iter().copied());
-    row.iter_mut().for_each(|x| *x -= total);
-    row
+/// Below this temperature nothing changes: logits that differ do so by more than 1e-45, which over it is decisive,
+/// and none by more than 1e45, which over it is a number.
+const COLDEST: f64 = 1e-250;
+
+/// `x − ln Σ exp x` of x, the logits over the temperature, in place.
+pub(super) fn log_softmax(logits: &mut [f64], temperature: f64) {
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if most == f64::NEG_INFINITY {
+        return; // all are impossible
+    }
+    logits.iter_mut().for_each(|x| *x = (*x - most) / temperature.max(COLDEST));
+    let total = log_sum_exp(logits.iter().copied());
+    logits.iter_mut().for_each(|x| *x -= total);
 }
 
 /// ln of the mean of exp, place by place: `ln Σ exp − ln n`.

@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use super::{Decoder, Hypothesis, Limits};
+use super::{nothing_left, Decoder, Hypothesis, Limits};
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -153,19 +153,24 @@ pub fn sample<B: Backend, M: Model<B>>(
     for step in 0..limits.max_len {
         seen(decoder.logits())?;
         let plain = decoder.log_probabilities(1.0);
-        let mut tempered = match sampler.temperature() {
-            1.0 => plain.clone(),
-            temperature => decoder.log_probabilities(temperature),
+        let mut scores = match sampler.temperature() {
+            1.0 if limits.processors.repetition_penalty == 1.0 => plain.clone(),
+            temperature => decoder.log_probabilities_of(temperature, |seen, logits| {
+                limits.processors.penalize(seen, logits);
+            }),
         };
         let (mut order, mut tokens) = (Vec::new(), Vec::new());
         for (entry, &sentence) in sentences.iter().enumerate() {
-            limits.mask(step, &mut tempered[entry]);
-            let token = sampler.choose(&tempered[entry], sentence, step);
+            limits.mask(decoder.seen(entry), step, &mut scores[entry]);
+            if scores[entry].iter().all(|score| !score.is_finite()) {
+                return Err(nothing_left(step));
+            }
+            let token = sampler.choose(&scores[entry], sentence, step);
             let hypothesis = &mut hypotheses[sentence];
             hypothesis.tokens.push(token);
             hypothesis.log_probability += plain[entry][token as usize];
             hypothesis.score = hypothesis.log_probability;
-            hypothesis.ended = limits.eos == Some(token);
+            hypothesis.ended = limits.eos.contains(&token);
             if !hypothesis.ended {
                 order.push(entry);
                 tokens.push(token);

@@ -5,7 +5,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-use tokenizers::Tokenizer;
+use serde::Deserialize;
+use tokenizers::{Encoding, Tokenizer};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -20,6 +21,17 @@ const MOST_BYTES: u64 = 256 << 20;
 pub struct Text {
     tokenizer: Tokenizer,
     path: PathBuf,
+    /// Of what the vocabulary has no token for.
+    unknown: Option<u32>,
+}
+
+/// The tokens of a text.
+#[derive(Debug)]
+pub struct Encoded {
+    /// With the special tokens that the file puts around a sentence.
+    pub tokens: Vec<u32>,
+    /// What their reader should know, a sentence each: special tokens that are there twice, parts that were lost.
+    pub notes: Vec<String>,
 }
 
 impl Text {
@@ -32,31 +44,94 @@ impl Text {
         let bytes = files::read(path, MOST_BYTES)?;
         let json = files::without_mark(&bytes);
         // the library panics on some of what is no JSON, and says less of the rest
-        serde_json::from_slice::<serde::de::IgnoredAny>(json).map_err(|e| Error::file(path, e))?;
+        let known: Unknown = serde_json::from_slice(json).map_err(|e| Error::file(path, e))?;
         let tokenizer = guarded(path, || {
             let mut tokenizer = Tokenizer::from_bytes(json)?;
             tokenizer.with_padding(None).with_truncation(None)?;
             Ok(tokenizer)
         })?;
-        Ok(Text { tokenizer, path: path.into() })
+        let by_name = known.model.unk_token.and_then(|token| tokenizer.token_to_id(&token));
+        Ok(Text { tokenizer, path: path.into(), unknown: known.model.unk_id.or(by_name) })
     }
 
-    /// With the special tokens that the file puts around a sentence.
+    /// The tokens of a text.
     ///
     /// # Errors
     /// When there are none, or a word is none that the file knows.
-    pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+    pub fn encode(&self, text: &str) -> Result<Encoded> {
         let encoding = guarded(&self.path, || self.tokenizer.encode(text, true))?;
-        match encoding.get_ids() {
-            [] => Err(Error::file(&self.path, format!("the text `{text}` has no tokens"))),
-            ids => Ok(ids.to_vec()),
+        if encoding.get_ids().is_empty() {
+            return Err(Error::file(&self.path, format!("the text `{text}` has no tokens")));
         }
+        let notes = self.doubled(&encoding).into_iter().chain(self.lost(text, &encoding)).collect();
+        Ok(Encoded { tokens: encoding.get_ids().to_vec(), notes })
+    }
+
+    /// Special tokens that the text has at its beginning or end, and that the file puts there once more.
+    fn doubled(&self, encoding: &Encoding) -> Vec<String> {
+        let (ids, added) = (encoding.get_ids(), encoding.get_special_tokens_mask());
+        let before = added.iter().take_while(|&&added| added == 1).count();
+        let after = added.iter().rev().take_while(|&&added| added == 1).count();
+        if before + after >= ids.len() {
+            return Vec::new(); // none of them is the text's
+        }
+        let borders = [(before, "begins"), (ids.len() - after, "ends")];
+        let borders =
+            borders.into_iter().filter(|&(at, _)| at > 0 && at < ids.len() && ids[at - 1] == ids[at]);
+        let said = |(at, does): (usize, &str)| {
+            let token = self.tokenizer.id_to_token(ids[at]).unwrap_or_default();
+            format!("the text {does} with `{token}`, and the tokenizer adds it once more: it is there twice")
+        };
+        borders.map(said).collect()
+    }
+
+    /// Letters of the text that became the unknown token, or no token.
+    fn lost(&self, text: &str, encoding: &Encoding) -> Option<String> {
+        let mut kept = vec![false; text.len()];
+        for (&id, &(from, to)) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+            let written_out =
+                || text.get(from..to).and_then(|part| self.tokenizer.token_to_id(part)) == Some(id);
+            if let Some(part) = kept.get_mut(from..to).filter(|_| Some(id) != self.unknown || written_out()) {
+                part.fill(true);
+            }
+        }
+        let letters = text.char_indices().filter(|(_, c)| !c.is_whitespace() && !c.is_control());
+        let (kept, lost): (Vec<_>, Vec<_>) = letters.partition(|&(at, _)| kept[at]);
+        // which ones is not known: what follows a letter without a token is counted from its place
+        let (lost, all) = (lost.len(), kept.len() + lost.len());
+        (lost > 0).then(|| {
+            format!("the tokenizer has no token for {lost} of the text's {all} letters: they are lost")
+        })
     }
 
     /// Without special tokens, and without ids that the file does not know.
-    pub fn of(&self, tokens: &[u32]) -> Result<String> {
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         guarded(&self.path, || self.tokenizer.decode(tokens, true))
     }
+
+    /// What `tokens` add to the text of the `prompt` before them: the space between the two, and the rest of a
+    /// letter that the prompt breaks off in, are part of it.
+    pub fn continuation(&self, prompt: &[u32], tokens: &[u32]) -> Result<String> {
+        let (before, whole) = (self.decode(prompt)?, self.decode(&[prompt, tokens].concat())?);
+        let same = before.chars().zip(whole.chars()).take_while(|(one, other)| one == other);
+        let same = same.map(|(c, _)| c.len_utf8()).sum::<usize>();
+        Ok(whole[same..].to_string())
+    }
+}
+
+/// What a file says of the unknown token: by name, or, of a unigram model, by id.
+#[derive(Deserialize)]
+struct Unknown {
+    #[serde(default)]
+    model: UnknownOfModel,
+}
+
+#[derive(Default, Deserialize)]
+struct UnknownOfModel {
+    #[serde(default)]
+    unk_token: Option<String>,
+    #[serde(default)]
+    unk_id: Option<u32>,
 }
 
 /// What the library makes of a file. It panics on some that contradict themselves; here that is an error like
@@ -121,7 +196,7 @@ mod tests {
                 "strategy": {"Fixed": 1u64 << 40}, "direction": "Left", "pad_to_multiple_of": null,
                 "pad_id": 2, "pad_type_id": 0, "pad_token": "?"});
         });
-        assert_eq!(text.unwrap().tokens("the cat").unwrap(), [0, 1]);
+        assert_eq!(text.unwrap().encode("the cat").unwrap().tokens, [0, 1]);
     }
 
     #[test]
@@ -138,7 +213,7 @@ mod tests {
                 "type": "TemplateProcessing", "pair": [], "special_tokens": {},
                 "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]});
         });
-        let error = text.unwrap().tokens("the cat").unwrap_err().to_string();
+        let error = text.unwrap().encode("the cat").unwrap_err().to_string();
         assert!(error.contains("tokenizer.json: no tokenizer that can be used: "), "{error}");
         let path = Path::new("tokenizer.json");
         let error = guarded::<()>(path, || panic!("two\nlines")).unwrap_err();

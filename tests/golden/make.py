@@ -14,9 +14,13 @@ import make_beams
 import make_configs
 import make_derived
 import make_flax
+import make_generate
 import make_gpt2
 import make_llama
 import make_seq2seq
 
-for script in [make_gpt2, make_llama, make_seq2seq, make_beams, make_flax, make_derived, make_configs]:
+SCRIPTS = [
+    make_gpt2, make_llama, make_seq2seq, make_beams, make_generate, make_flax, make_derived, make_configs,
+]  # fmt: skip
+for script in SCRIPTS:
     script.main()

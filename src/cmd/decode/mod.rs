@@ -2,6 +2,7 @@
 //! from.
 
 mod choosing;
+mod given;
 mod printed;
 
 use std::io::{self, Write};
@@ -9,12 +10,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, ValueEnum};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::backend::{Backend, Tokens};
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::cost::{check_memory, Step};
-use decode_bench::decoding::{sample, search, Decoder, Hypothesis, Limits, Text, TOKENIZER_FILE};
+use decode_bench::decoding::{
+    sample, search, Decoder, GenerationConfig, Hypothesis, Limits, Text, TOKENIZER_FILE,
+};
 use decode_bench::error::{one_line, Error, Result};
 use decode_bench::measure::{Machines, Settings};
 use decode_bench::model::checkpoint::{self, CONFIG_FILE, MODEL_FILE};
@@ -26,7 +30,8 @@ use super::output::{check_folder, place, LogitsFile};
 use super::parse::{self, Ids, Named};
 use super::print;
 use choosing::Choosing;
-use printed::{Asked, Decoded, Printed};
+use given::Given;
+use printed::{Asked, Decoded, FromFile, Printed};
 
 /// Continue prompts, and print the tokens as one JSON object.
 #[derive(clap::Args)]
@@ -43,9 +48,17 @@ Examples:
       --max-len 20 --eos 50256 --beam 4 --length-penalty 0.6
   decode-bench decode --model encoder-decoder --shape tiny --strategy padded --source 5,6,7 --source 8,9 \\
       --max-len 8 --eos 0 --beam 2
+  seq 3000 | decode-bench decode --model llama --checkpoint llama/ --strategy concat --steps 2 --prompt -
+
+--prompt, --source and --text also take @FILE, and - for standard input; a text that begins with @ is written
+with one more: @@. A file of ids has commas, spaces or line ends between them.
 
 Without options of its own every token is the likeliest (the lowest id, when several are). One prompt without
 a beam prints its `tokens`; several prompts, or a beam, print `hypotheses`, a list for each prompt.
+
+A checkpoint's generation_config.json (or the same keys of config.json, where there is none) bans and forces
+tokens, penalises repetition and ends continuations as in transformers' generate; how tokens are drawn or
+searched for, and how many, is for the command line to say. `generation_config` has what was followed.
 
 The logits file holds one f32 tensor `logits [steps, vocabulary]`; row i holds the logits that
 token i was chosen from.")]
@@ -72,13 +85,16 @@ pub struct Args {
     /// Token ids, as 1,2,3; given several times, a batch [default with --source: the token that a decode
     /// begins with]
     #[arg(long, value_name = "IDS", group = "start", allow_hyphen_values = true, conflicts_with = "text")]
-    prompt: Vec<Ids>,
+    prompt: Vec<Given<Ids>>,
+    /// A file with the token ids of a prompt, as --prompt @FILE; several: a batch, behind the --prompt
+    #[arg(long, value_name = "FILE", group = "start", conflicts_with = "text")]
+    prompt_file: Vec<PathBuf>,
     /// Encoder input as token ids; given several times, a batch
     #[arg(long, value_name = "IDS", group = "start", allow_hyphen_values = true, conflicts_with = "text")]
-    source: Vec<Ids>,
+    source: Vec<Given<Ids>>,
     /// Prompt as text, or the encoder's input where there is an encoder
     #[arg(long, value_name = "STRING", group = "start", allow_hyphen_values = true)]
-    text: Vec<String>,
+    text: Vec<Given<String>>,
     /// A tokenizer.json, which also turns generated tokens into text [default for --text: the checkpoint's]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -131,19 +147,28 @@ pub fn run(args: Args) -> Result<()> {
 /// Everything that can be refused is refused before the backend is made and the weights are loaded.
 fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Result<B>) -> Result<Decoded> {
     let seed = args.seed.unwrap_or_else(|| Settings::default().seed);
-    let mut models = sources(args, seed)?;
+    let (mut models, of_model) = sources(args, seed)?;
     let vocab = models[0].0.vocab();
+    let config = generation_config(args, &of_model)?;
+    let limits = args.choosing.limits(args.steps, vocab, &config)?;
+    let choosing = args.choosing.choosing(args.steps, vocab, &config)?;
     let text = text(args)?;
-    let read = read(args, text.as_ref(), vocab)?;
-    let prompts = prompts(args, text.as_ref(), &models[0].0, read.as_ref())?;
+    let mut notes = config.notes.clone();
+    let given = Starts::read(args, text.as_ref(), &mut notes)?;
+    let read = read(args, &given, vocab)?;
+    let prompts = prompts(args, &given, &models[0].0, config.start, read.as_ref())?;
     let capacity = capacity(args, &prompts, &models)?;
     parse::check_strategy(args.strategy, args.model, capacity)?;
-    let limits = args.choosing.limits(args.steps, vocab)?;
-    let choosing = args.choosing.choosing(vocab)?;
-    check_outputs(args, &prompts)?;
+    check_outputs(args, &prompts, &limits)?;
+    let from_file = FromFile::new(&config, &args.choosing, &choosing);
+    notes.extend(from_file.as_ref().and_then(FromFile::note));
+    notes.extend(never_ending(&config, vocab));
     let create = |path: &PathBuf| LogitsFile::create(path, args.steps, vocab);
     let mut logits = args.logits.as_ref().map(create).transpose()?;
 
+    for note in &notes {
+        let _ = writeln!(io::stderr(), "note: {}", one_line(note));
+    }
     let b = backend()?;
     let source_rows = read.as_ref().map_or(0, Tokens::longest);
     let last = |(config, _): &(Config, Weights)| Step {
@@ -191,20 +216,21 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
         vocabulary: vocab,
         threads,
         version: env!("CARGO_PKG_VERSION"),
-        asked: Asked::new(&choosing, &limits, ensemble),
+        asked: Asked::new(&choosing, &limits, ensemble, from_file),
     })
 }
 
-/// The models of the ensemble: one, unless more are asked for.
-fn sources(args: &Args, seed: u64) -> Result<Vec<(Config, Weights)>> {
-    let first = match (&args.checkpoint, args.shape) {
+/// The models of the ensemble: one, unless more are asked for; and the keys of the first one's config.json that say
+/// how to generate.
+fn sources(args: &Args, seed: u64) -> Result<(Vec<(Config, Weights)>, Map<String, Value>)> {
+    let (first, generation) = match (&args.checkpoint, args.shape) {
         (Some(folder), _) => open(args.model, folder)?,
-        (None, Some(shape)) => (Config::named(args.model, shape)?, Weights::seeded(seed)),
+        (None, Some(shape)) => ((Config::named(args.model, shape)?, Weights::seeded(seed)), Map::new()),
         (None, None) => return Err(Error::Input("a --checkpoint or a --shape is needed".into())),
     };
     let mut models = vec![first];
     for folder in &args.ensemble {
-        let (further, vocab) = (open(args.model, folder)?, models[0].0.vocab());
+        let ((further, _), vocab) = (open(args.model, folder)?, models[0].0.vocab());
         if further.0.vocab() != vocab {
             return Err(Error::file(
                 folder,
@@ -216,16 +242,16 @@ fn sources(args: &Args, seed: u64) -> Result<Vec<(Config, Weights)>> {
         }
         models.push(further);
     }
-    Ok(models)
+    Ok((models, generation))
 }
 
 /// A checkpoint; what its reader should know is said on standard error.
-fn open(model: ModelKind, folder: &Path) -> Result<(Config, Weights)> {
+fn open(model: ModelKind, folder: &Path) -> Result<((Config, Weights), Map<String, Value>)> {
     let (file, weights) = checkpoint::open(model, folder)?;
     for note in &file.notes {
         let _ = writeln!(io::stderr(), "note: {}", one_line(note));
     }
-    Ok((file.config, weights))
+    Ok(((file.config, weights), file.generation))
 }
 
 /// The tokenizer, if one is asked for.
@@ -241,8 +267,56 @@ fn text(args: &Args) -> Result<Option<Text>> {
     }
 }
 
+/// What the checkpoint asks for: nothing, where there is none.
+fn generation_config(args: &Args, of_model: &Map<String, Value>) -> Result<GenerationConfig> {
+    let Some(folder) = args.checkpoint.as_ref().filter(|_| !args.choosing.ignore_generation_config) else {
+        return Ok(GenerationConfig::default());
+    };
+    let mut config = GenerationConfig::open(folder, of_model)?;
+    let begins = args.model.has_source() && args.prompt.is_empty() && args.prompt_file.is_empty();
+    config.asked.retain(|key, _| begins || key != "decoder_start_token_id");
+    Ok(config)
+}
+
+/// End tokens that no model of such a vocabulary comes to.
+fn never_ending(config: &GenerationConfig, vocab: usize) -> Option<String> {
+    let outside: Vec<String> =
+        config.eos.iter().filter(|&&id| id as usize >= vocab).map(u32::to_string).collect();
+    let (file, ids) = (config.path.display(), (!outside.is_empty()).then(|| outside.join(", "))?);
+    Some(format!("{file}: eos_token_id {ids} is outside the vocabulary of {vocab}: nothing ends by it"))
+}
+
+/// What the flags say to start from, as token ids.
+struct Starts {
+    prompts: Vec<Vec<u32>>,
+    sources: Vec<Vec<u32>>,
+    texts: Vec<Vec<u32>>,
+}
+
+impl Starts {
+    /// Reads files and standard input; what is to be said of texts is added to the notes.
+    fn read(args: &Args, text: Option<&Text>, notes: &mut Vec<String>) -> Result<Starts> {
+        let ids = args.prompt.iter().chain(&args.source).filter(|given| given.is_input());
+        if ids.count() + args.text.iter().filter(|given| given.is_input()).count() > 1 {
+            return Err(Error::Input("- stands for standard input, which can be read once".into()));
+        }
+        let of_files = args.prompt_file.iter().map(|path| Given::File(path.clone()).ids());
+        let mut texts = Vec::new();
+        for (given, text) in args.text.iter().filter_map(|given| Some((given, text?))) {
+            let encoded = text.encode(&given.text()?)?;
+            texts.push(encoded.tokens);
+            notes.extend(encoded.notes);
+        }
+        Ok(Starts {
+            prompts: args.prompt.iter().map(Given::ids).chain(of_files).collect::<Result<_>>()?,
+            sources: args.source.iter().map(Given::ids).collect::<Result<_>>()?,
+            texts,
+        })
+    }
+}
+
 /// What is read by an encoder, where the model has one, with ids that it has.
-fn read(args: &Args, text: Option<&Text>, vocab: usize) -> Result<Option<Tokens>> {
+fn read(args: &Args, given: &Starts, vocab: usize) -> Result<Option<Tokens>> {
     match (args.model.has_source(), args.source.is_empty() && args.text.is_empty()) {
         (false, _) if args.source.is_empty() => Ok(None),
         (false, _) => {
@@ -252,16 +326,25 @@ fn read(args: &Args, text: Option<&Text>, vocab: usize) -> Result<Option<Tokens>
             "model `{}` decodes from a source: give --source or --text",
             args.model
         ))),
-        (true, false) => tokens(&args.source, &args.text, text, vocab).map(Some),
+        (true, false) => tokens(&given.sources, &given.texts, vocab).map(Some),
     }
 }
 
-/// Of the batch, with ids that the model has.
-fn prompts(args: &Args, text: Option<&Text>, config: &Config, read: Option<&Tokens>) -> Result<Tokens> {
+/// Of the batch, with ids that the model has. From a source a decode begins with `start`, or the model's own.
+fn prompts(
+    args: &Args,
+    given: &Starts,
+    config: &Config,
+    start: Option<u32>,
+    read: Option<&Tokens>,
+) -> Result<Tokens> {
     let prompts = match read {
-        Some(source) if args.prompt.is_empty() => Tokens(vec![vec![config.start()]; source.0.len()]),
-        Some(_) => tokens(&args.prompt, &[], text, config.vocab())?,
-        None => tokens(&args.prompt, &args.text, text, config.vocab())?,
+        Some(source) if given.prompts.is_empty() => {
+            let start = vec![start.unwrap_or(config.start())];
+            tokens(&vec![start; source.0.len()], &[], config.vocab())?
+        }
+        Some(_) => tokens(&given.prompts, &[], config.vocab())?,
+        None => tokens(&given.prompts, &given.texts, config.vocab())?,
     };
     if let Some(source) = read.filter(|source| source.0.len() != prompts.0.len()) {
         let (sources, prompts) = (source.0.len(), prompts.0.len());
@@ -278,10 +361,8 @@ fn prompts(args: &Args, text: Option<&Text>, config: &Config, read: Option<&Toke
     }
 }
 
-fn tokens(ids: &[Ids], words: &[String], text: Option<&Text>, vocab: usize) -> Result<Tokens> {
-    let words = words.iter().filter_map(|words| text.map(|text| text.tokens(words)));
-    let ids = ids.iter().map(|Ids(ids)| Ok(ids.clone()));
-    let tokens = Tokens(ids.chain(words).collect::<Result<_>>()?);
+fn tokens(ids: &[Vec<u32>], more: &[Vec<u32>], vocab: usize) -> Result<Tokens> {
+    let tokens = Tokens([ids, more].concat());
     match tokens.0.iter().flatten().find(|&&id| id as usize >= vocab) {
         Some(&id) => Err(Error::TokenRange { id, vocab }),
         None => Ok(tokens),
@@ -310,11 +391,11 @@ fn capacity(args: &Args, prompts: &Tokens, models: &[(Config, Weights)]) -> Resu
 }
 
 /// Outputs can be written, and neither over each other nor over the input.
-fn check_outputs(args: &Args, prompts: &Tokens) -> Result<()> {
-    let plain = args.choosing.is_plain() && args.ensemble.is_empty() && prompts.0.len() == 1;
+fn check_outputs(args: &Args, prompts: &Tokens, limits: &Limits) -> Result<()> {
+    let plain = args.choosing.is_plain(limits) && args.ensemble.is_empty() && prompts.0.len() == 1;
     if args.logits.is_some() && !plain {
         return Err(Error::Input(
-            "--logits writes what each token was the largest of: it goes with one model, one --prompt and neither a sampler, a beam, --eos nor --prefix".into(),
+            "--logits writes what each token was the largest of: it goes with one model, one --prompt and neither a sampler, a beam, --eos, --prefix nor a checkpoint that asks for such (--ignore-generation-config)".into(),
         ));
     }
     let files = |folder: &PathBuf| [CONFIG_FILE, MODEL_FILE].map(|file| folder.join(file));

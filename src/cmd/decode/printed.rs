@@ -1,11 +1,12 @@
 //! What `decode` prints: one JSON object.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
-use decode_bench::decoding::{Beam, Hypothesis, Limits, Sampler, Text};
+use decode_bench::decoding::{Beam, GenerationConfig, Hypothesis, Limits, Sampler, Text};
 use decode_bench::error::Result;
 
-use super::choosing::Choosing;
+use super::choosing::{Choosing, Fate, Flags};
 
 #[derive(Serialize)]
 pub struct Decoded {
@@ -59,16 +60,20 @@ impl Printed {
         choosing: &Choosing,
         text: Option<&Text>,
     ) -> Result<Printed> {
-        let text_of = |tokens: &[u32]| text.map(|text| text.of(tokens)).transpose();
+        let text_of =
+            |prompt: &[u32], tokens: &[u32]| text.map(|text| text.continuation(prompt, tokens)).transpose();
         if let (Choosing::Sample(_), 1) = (choosing, prompts.len()) {
             let (Hypothesis { tokens, .. }, prompt) = (found.remove(0).remove(0), prompts.remove(0));
-            return Ok(Printed::One { text: text_of(&tokens)?, tokens, prompt });
+            return Ok(Printed::One { text: text_of(&prompt, &tokens)?, tokens, prompt });
         }
-        let continuation = |Hypothesis { tokens, log_probability, score, ended }| {
-            Ok(Continuation { text: text_of(&tokens)?, tokens, score, log_probability, ended })
+        let continuation = |prompt: &[u32], Hypothesis { tokens, log_probability, score, ended }| {
+            Ok(Continuation { text: text_of(prompt, &tokens)?, tokens, score, log_probability, ended })
         };
-        let of_prompt = |found: Vec<Hypothesis>| found.into_iter().map(continuation).collect();
-        Ok(Printed::Many { hypotheses: found.into_iter().map(of_prompt).collect::<Result<_>>()?, prompts })
+        let of_prompt = |(found, prompt): (Vec<Hypothesis>, &Vec<u32>)| {
+            found.into_iter().map(|found| continuation(prompt, found)).collect()
+        };
+        let hypotheses = found.into_iter().zip(&prompts).map(of_prompt).collect::<Result<_>>()?;
+        Ok(Printed::Many { hypotheses, prompts })
     }
 }
 
@@ -80,24 +85,86 @@ pub struct Asked {
     #[serde(skip_serializing_if = "Option::is_none")]
     beam: Option<Beam>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    eos: Option<u32>,
+    eos: Option<OneOrMany>,
     #[serde(skip_serializing_if = "Option::is_none")]
     min_len: Option<usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     prefix: Vec<u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ensemble: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation_config: Option<FromFile>,
+}
+
+/// End tokens, as a checkpoint's file has them.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+/// What a checkpoint asks for, by what became of it.
+#[derive(Serialize)]
+pub struct FromFile {
+    file: String,
+    followed: Map<String, Value>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    overridden: Map<String, Value>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    not_followed: Map<String, Value>,
+}
+
+impl FromFile {
+    /// `None`, where nothing is asked for.
+    pub fn new(config: &GenerationConfig, flags: &Flags, choosing: &Choosing) -> Option<FromFile> {
+        if config.asked.is_empty() {
+            return None;
+        }
+        let file = config.path.display().to_string();
+        let [mut followed, mut overridden, mut not_followed] = [Map::new(), Map::new(), Map::new()];
+        for (key, value) in &config.asked {
+            let fate = match flags.fate(key, value, config, choosing) {
+                Fate::Followed => &mut followed,
+                Fate::Overridden => &mut overridden,
+                Fate::NotFollowed => &mut not_followed,
+                Fate::WithoutEffect => continue,
+            };
+            fate.insert(key.clone(), value.clone());
+        }
+        Some(FromFile { file, followed, overridden, not_followed })
+    }
+
+    /// What is not followed though no flag says otherwise, as a sentence.
+    pub fn note(&self) -> Option<String> {
+        let asked: Vec<String> =
+            self.not_followed.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let (file, asked) = (&self.file, (!asked.is_empty()).then(|| asked.join(", "))?);
+        Some(format!(
+            "{file} asks for {asked}: not followed, how tokens are chosen is for the command line to say"
+        ))
+    }
 }
 
 impl Asked {
-    pub fn new(choosing: &Choosing, limits: &Limits, ensemble: Vec<String>) -> Asked {
+    pub fn new(
+        choosing: &Choosing,
+        limits: &Limits,
+        ensemble: Vec<String>,
+        generation_config: Option<FromFile>,
+    ) -> Asked {
         let (sampler, beam) = match *choosing {
             Choosing::Sample(Sampler::Greedy) => (None, None),
             Choosing::Sample(sampler) => (Some(sampler), None),
             Choosing::Search(beam) => (None, Some(beam)),
         };
-        let Limits { min_len, eos, ref prefix, .. } = *limits;
+        let Limits { min_len, ref eos, ref prefix, .. } = *limits;
+        let eos = match eos[..] {
+            [] => None,
+            [one] => Some(OneOrMany::One(one)),
+            _ => Some(OneOrMany::Many(eos.clone())),
+        };
         let min_len = Some(min_len).filter(|&n| n > 0);
-        Asked { sampler, beam, eos, min_len, prefix: prefix.clone(), ensemble }
+        Asked { sampler, beam, eos, min_len, prefix: prefix.clone(), ensemble, generation_config }
     }
 }
