@@ -1,6 +1,6 @@
 //! The gate before the clock: a strategy whose logits are not naive's has no time.
 
-use super::{Fixture, Record};
+use super::{say, Fixture, Record};
 use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ pub fn gate<B: Backend>(
         };
         match (row.error, &record) {
             (None, _) => equal.push(*case),
-            (Some(error), Some(_)) => eprintln!("{case}: not timed: {error}"),
+            (Some(error), Some(_)) => say(format_args!("{case}: not timed: {error}")),
             (Some(error), None) => return Err(Error::Differs(format!("{case}: {error}"))),
         }
     }
