@@ -186,7 +186,7 @@ mod signals {
         }
     }
 
-    /// Of this thread, and of those that it starts from now on. Programs that it starts have none.
+    /// Of this thread, and of the threads and programs that it starts from now on.
     pub fn mask(how: i32, set: &libc::sigset_t) {
         // SAFETY: the set is one, and the old one is not asked for
         unsafe { libc::pthread_sigmask(how, set, null_mut()) };

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use decode_bench::record::Run;
 use tempfile::tempdir;
@@ -48,17 +48,20 @@ fn only_runs_remain(here: &Path) -> usize {
     runs.len()
 }
 
-/// At moments from the first of the process to the last of its figures.
+/// At moments from the first of the process to the last of its figures, on however slow a machine.
 #[test]
 fn a_signal_leaves_a_run_that_can_be_read_or_nothing() {
     let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
     let (mut random, mut ended, mut runs) = (1_u64, 0, 0);
+    let (here, begin) = (tempdir().unwrap(), Instant::now());
+    assert!(program(here.path(), &format!("{TRACE} --rounds 12")).output().unwrap().status.success());
+    let whole = begin.elapsed();
     for turn in 0..60 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let here = tempdir().unwrap();
         let mut command = program(here.path(), &format!("{TRACE} --rounds 12"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(10_000 + (random >> 33) % 150_000));
+        std::thread::sleep(whole.mul_f64((random >> 40) as f64 / (1 << 24) as f64));
         let signal = signals[turn % signals.len()];
         // SAFETY: the process is a child that was not waited for, so its number is its own
         unsafe { libc::kill(child.id() as i32, signal) };
@@ -96,7 +99,7 @@ fn a_signal_leaves_no_half_of_an_output() {
 #[test]
 fn a_write_that_fails_is_one_line_and_what_was_written_stays() {
     let (mut failed, mut runs) = (0, 0);
-    for limit in (0..60).map(|step| step * step * 60) {
+    for limit in (0..24).map(|step| step * step * 400) {
         let here = tempdir().unwrap();
         let mut command = program(here.path(), &format!("{TRACE} --rounds 8"));
         // SAFETY: the call takes a structure that lives, and nothing else is done between fork and exec
@@ -123,7 +126,7 @@ fn a_write_that_fails_is_one_line_and_what_was_written_stays() {
         }
         runs += only_runs_remain(here.path());
     }
-    assert!(failed > 20 && runs > 10, "{failed} failed, {runs} runs");
+    assert!(failed > 10 && runs > 5, "{failed} failed, {runs} runs");
 }
 
 #[test]

@@ -338,6 +338,7 @@ impl Args {
             "results" | "resume" | "budget" => action == Action::Measure,
             "precision" => action == Action::Measure && parts.contains(&Part::Step),
             "format" => action == Action::List,
+            "profile_time" => matches!(action, Action::Profile(_)),
             _ if OF_CRITERION.contains(&option) => {
                 let timed = parts.contains(&Part::Startup) || parts.contains(&Part::Step);
                 timed && action == Action::Measure
