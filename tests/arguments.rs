@@ -76,7 +76,7 @@ fn paths_need_not_be_text() {
     let made = output(here.path(), &[&words(trace)[..], &[odd]].concat());
     assert!(made.status.success(), "{made:?}");
     let run = fs::read_dir(here.path().join(odd)).unwrap().next().unwrap().unwrap().path();
-    for (verb, more) in [("report", ""), ("report", "--html"), ("plot", ""), ("cmp", ""), ("plot", "--out")] {
+    for (verb, more) in [("report", ""), ("report", "--html"), ("plot", ""), ("plot", "--out")] {
         let page = here.path().join(OsStr::from_bytes(b"\xffpage"));
         let more: &[&OsStr] = if more.is_empty() { &[] } else { &[OsStr::new(more), page.as_os_str()] };
         let output = output(here.path(), &[&[OsStr::new(verb), run.as_os_str()], more].concat());
