@@ -49,7 +49,8 @@ pub(super) fn startup(
 /// What the cases of a model start from, in the temporary folder.
 fn checkpoint(bench: &Bench, case: &Case) -> Result<Folder> {
     let (config, weights) = (Config::named(case.model, case.shape)?, Weights::seeded(bench.settings.seed));
-    let folder = Temporary::folder().map_err(Error::io(std::env::temp_dir()))?;
+    // without the name that was tried there
+    let folder = Temporary::folder().map_err(|e| Error::io(std::env::temp_dir())(e.kind().into()))?;
     checkpoint::write(&config, &weights, folder.path())?;
     Ok(folder)
 }
