@@ -56,7 +56,7 @@ fn a_signal_leaves_a_run_that_can_be_read_or_nothing() {
     let (here, begin) = (tempdir().unwrap(), Instant::now());
     assert!(program(here.path(), &format!("{TRACE} --rounds 12")).output().unwrap().status.success());
     let whole = begin.elapsed();
-    for turn in 0..60 {
+    for turn in 0..30 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let here = tempdir().unwrap();
         let mut command = program(here.path(), &format!("{TRACE} --rounds 12"));
@@ -72,7 +72,7 @@ fn a_signal_leaves_a_run_that_can_be_read_or_nothing() {
         ended += usize::from(by.is_some());
         runs += only_runs_remain(here.path());
     }
-    assert!(ended > 10 && runs > 10, "{ended} ended by a signal, {runs} runs: the moments tell nothing");
+    assert!(ended > 5 && runs > 5, "{ended} ended by a signal, {runs} runs: the moments tell nothing");
 }
 
 /// A file beside its place is none of the user's.
@@ -99,7 +99,7 @@ fn a_signal_leaves_no_half_of_an_output() {
 #[test]
 fn a_write_that_fails_is_one_line_and_what_was_written_stays() {
     let (mut failed, mut runs) = (0, 0);
-    for limit in (0..24).map(|step| step * step * 400) {
+    for limit in (0..16).map(|step| step * step * 900) {
         let here = tempdir().unwrap();
         let mut command = program(here.path(), &format!("{TRACE} --rounds 8"));
         // SAFETY: the call takes a structure that lives, and nothing else is done between fork and exec
@@ -126,7 +126,7 @@ fn a_write_that_fails_is_one_line_and_what_was_written_stays() {
         }
         runs += only_runs_remain(here.path());
     }
-    assert!(failed > 10 && runs > 5, "{failed} failed, {runs} runs");
+    assert!(failed > 5 && runs > 3, "{failed} failed, {runs} runs");
 }
 
 #[test]
