@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
 use decode_bench::bench::{self, line, Baseline, Output, Statistics, Timing};
+use decode_bench::error::Result;
+use decode_bench::measure::say;
 
 fn main() -> ExitCode {
     bench::main(Path::new(env!("CARGO_BIN_EXE_decode-bench")), |statistics, profile_time| {
         let mut criterion = criterion(statistics, profile_time);
         let output = statistics.output();
         move |timing: &mut Timing<'_>| match profile_time {
-            Some(_) => drop(time(&mut criterion, timing)),
+            Some(_) => bench::print(&captured(|| time(&mut criterion, timing)).1),
             None => print(&mut criterion, output, timing),
         }
     })
@@ -37,23 +39,20 @@ fn criterion(statistics: &Statistics, profile_time: Option<Duration>) -> Criteri
 }
 
 /// Takes a case through criterion and prints the result.
-fn print(criterion: &mut Criterion, output: Output, timing: &mut Timing<'_>) {
-    if output == Output::Verbose {
-        println!("{}", line::spread(&time(criterion, timing)));
-        return;
-    }
+fn print(criterion: &mut Criterion, output: Output, timing: &mut Timing<'_>) -> Result<()> {
     let (samples, said) = captured(|| time(criterion, timing));
     let case = timing.case;
     for error in said.lines().filter(|line| line.starts_with("Criterion.rs ERROR")) {
-        eprintln!("{case}: {error}");
+        say(format_args!("{case}: {error}"));
     }
     if timing.failed() {
-        return;
+        return Ok(());
     }
-    match output {
-        Output::Bencher => println!("test {case} ... {}", line::bencher(&samples)),
-        _ => println!("{case}  {}", line::brief(&said, output)),
-    }
+    bench::print(&match output {
+        Output::Verbose => format!("{said}{}\n", line::spread(&samples)),
+        Output::Bencher => format!("test {case} ... {}\n", line::bencher(&samples)),
+        Output::Brief { .. } => format!("{case}  {}\n", line::brief(&said, output)),
+    })
 }
 
 /// The nanoseconds of a repetition in each sample. All have the same number of repetitions: what is repeated here
@@ -75,10 +74,11 @@ fn time(criterion: &mut Criterion, timing: &mut Timing<'_>) -> Vec<f64> {
 }
 
 /// Does the work with standard output and standard error turned into a text, which it returns too: criterion has
-/// no method that makes it quiet. If the work panics, the text comes out first, with the reason in it.
+/// no method that makes it quiet, and panics where nobody reads. The text is never in a file, for the disk may be full.
+/// If the work panics, it comes out first, with the reason in it.
 #[cfg(unix)]
 fn captured<R>(work: impl FnOnce() -> R) -> (R, String) {
-    use std::io::{Read, Seek, Write};
+    use std::io::{stderr, stdout, Read, Write};
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
     use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 
@@ -89,23 +89,27 @@ fn captured<R>(work: impl FnOnce() -> R) -> (R, String) {
         assert!(done >= 0, "cannot redirect the output: {}", std::io::Error::last_os_error());
     }
 
-    let mut file = tempfile::tempfile().expect("the temporary folder takes a file");
+    let (mut reader, writer) = std::io::pipe().expect("a pipe can be had");
+    let read = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = reader.read_to_end(&mut text); // what came until then
+        String::from_utf8_lossy(&text).into_owned()
+    });
     let kept = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().expect("a stream can be opened twice");
-    let _ = std::io::stdout().flush();
-    let (out, err) = (kept(std::io::stdout().as_fd()), kept(std::io::stderr().as_fd()));
-    put(&file, libc::STDOUT_FILENO);
-    put(&file, libc::STDERR_FILENO);
+    let _ = stdout().flush();
+    let (out, err) = (kept(stdout().as_fd()), kept(stderr().as_fd()));
+    put(&writer, libc::STDOUT_FILENO);
+    put(&writer, libc::STDERR_FILENO);
+    drop(writer);
     let result = catch_unwind(AssertUnwindSafe(work));
-    let _ = std::io::stdout().flush();
+    let _ = stdout().flush();
     put(&out, libc::STDOUT_FILENO);
-    put(&err, libc::STDERR_FILENO);
-    let mut text = Vec::new();
-    file.rewind().and_then(|()| file.read_to_end(&mut text)).expect("what was written can be read");
-    let text = String::from_utf8_lossy(&text).into_owned();
+    put(&err, libc::STDERR_FILENO); // nobody writes any more, so the reading ends
+    let text = read.join().unwrap_or_default();
     match result {
         Ok(result) => (result, text),
         Err(panic) => {
-            eprint!("{text}");
+            say(&text);
             resume_unwind(panic)
         }
     }

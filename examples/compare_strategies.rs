@@ -24,6 +24,9 @@ use decode_bench::strategy::Strategy;
 use decode_bench::units::Quantity;
 
 fn main() -> Result<()> {
+    clap::Command::new("compare_strategies")
+        .about("Decodes one sentence under three strategies, and prints what each takes")
+        .get_matches();
     let (b, kind, capacity, steps) = (Cpu::new(1)?, ModelKind::Transformer, 512, 255);
     let config = Config::named(kind, ShapeName::Toy)?;
     let model = AnyModel::load(&b, &config, &Weights::seeded(1))?;

@@ -27,6 +27,9 @@ impl<B: Backend> Layer<B> for LagAndAdd {
 }
 
 fn main() -> Result<()> {
+    clap::Command::new("lag_and_add")
+        .about("Checks and times a layer of its own under every strategy")
+        .get_matches();
     let (b, width, position) = (Cpu::new(1)?, 256, 512);
     let lag = LagAndAdd { width };
     let twice = Sequential(vec![Box::new(lag.clone()), Box::new(Residual(lag))]);

@@ -11,6 +11,9 @@ use decode_bench::model::{capacity, AnyModel, Config, Weights};
 use decode_bench::session::Session;
 
 fn main() -> Result<()> {
+    clap::Command::new("launches")
+        .about("Prints what one decode step asks of a GPU, without one")
+        .get_matches();
     println!("| step | launches | blocks: fewest | median | launches under 132 blocks | floor, MB |");
     println!("|---|--:|--:|--:|--:|--:|");
     for shape in [ShapeName::Toy, ShapeName::Base, ShapeName::Gpt2] {

@@ -15,21 +15,31 @@
 //!  reprojected  970 [921, 996] µs         1.87 [1.80, 1.96] × that of concat: slower
 //! ```
 
+use std::path::PathBuf;
+
+use clap::Parser;
 use decode_bench::analysis::{compare, Measurements};
-use decode_bench::error::{Error, Result};
+use decode_bench::error::Result;
 use decode_bench::record::{Metric, Protocol, Run};
 use decode_bench::strategy::Strategy;
 use decode_bench::units::Quantity;
 
 const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/results/2026-11-22T08-27-53Z-intel-xeon-2c");
 
+/// Compare the strategies of a run at one position
+#[derive(Parser)]
+struct Args {
+    /// Folder of the run
+    #[arg(default_value = RUN)]
+    run: PathBuf,
+    /// Position of the step
+    #[arg(default_value_t = 256)]
+    position: usize,
+}
+
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let run = Run::open(arguments.next().unwrap_or_else(|| RUN.into()).as_ref())?;
-    let position = arguments.next().unwrap_or_else(|| "256".into());
-    let position: usize = position
-        .parse()
-        .map_err(|_| Error::Input(format!("`{position}` is no position; one looks like 256")))?;
+    let Args { run, position } = Args::parse();
+    let run = Run::open(&run)?;
     println!("{}, {} samples", run.name(), run.samples.len());
 
     // interleaved steps where there are any, or else those of whole decodes

@@ -319,4 +319,7 @@ def worker(**settings):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1].startswith("{"):
+        print("gpu_arms.py is started by gpu_engines.py, with its settings in one argument", file=sys.stderr)
+        sys.exit(2)
     worker(**json.loads(sys.argv[1]))

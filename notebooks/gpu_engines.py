@@ -559,8 +559,9 @@ def log(message):
 
 def read_options():
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], epilog="What is timed, and how: see the head of this file."
-    )
+        description=__doc__.split("\n")[0], allow_abbrev=False,
+        epilog="What is timed, and how: see the head of this file.",
+    )  # fmt: skip
     add = parser.add_argument
     listed = dict(type=lambda text: text.split(","), metavar="A,B,…")
     add("--program", type=Path, required=True, metavar="FILE", help="decode-bench")
@@ -574,15 +575,23 @@ def read_options():
     add("--threads", type=int, default=0, metavar="N", help="of the CPU (default: all)")
     add("--ceilings", type=Path, metavar="RUN", help="a run of the same GPU that has them")
     options = parser.parse_args()
-    options.threads = options.threads or len(other_engines.available_cpus())
     if not options.program.is_file():
         parser.error(f"--program {options.program}: no such file")
-    if options.minutes <= 0 or options.rounds < 1 or min(options.position or [1]) < 1:
+    known = ("tiny", *other_engines.SHAPES)
+    for name in options.shapes:
+        if name not in known:
+            parser.error(f'--shapes: there is no "{name}"; there are {", ".join(known)}')
+    if options.ceilings and not (options.ceilings / "environment.json").is_file():
+        parser.error(f"--ceilings {options.ceilings}: no run")
+    if options.threads < 0:
+        parser.error("--threads is above 0")
+    if not options.minutes > 0 or options.rounds < 1 or min(options.position or [1]) < 1:
         parser.error("--minutes, --rounds and --position are above 0")
     try:
         re.compile(options.arms)
     except re.error as error:
         parser.error(f"--arms {options.arms}: {error}")
+    options.threads = options.threads or len(other_engines.available_cpus())
     return options
 
 

@@ -648,8 +648,9 @@ def spread(values):
 
 def read_options():
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], epilog="What is timed, and how: see the head of this file."
-    )
+        description=__doc__.split("\n")[0], allow_abbrev=False,
+        epilog="What is timed, and how: see the head of this file.",
+    )  # fmt: skip
     listed = dict(type=lambda text: text.split(","), metavar="A,B,…")
     parser.add_argument("--out", type=Path, required=True, help="the CSV to write; must not exist yet")
     parser.add_argument("--shapes", **listed, default=list(SHAPES), help="of " + ", ".join(SHAPES))
@@ -683,6 +684,8 @@ def read_options():
     last = min(SHAPES[shape].n_positions for shape in options.shapes) - GREEDY_TOKENS
     if not 8 <= options.position <= last:
         parser.error(f"--position {options.position} must be in 8..{last} for these shapes")
+    if options.rounds < 1 or not options.seconds > 0:
+        parser.error("--rounds and --seconds are above 0")
     for count in options.threads:
         if not 1 <= count <= len(available_cpus()):
             parser.error(f"--threads {count} must be in 1..{len(available_cpus())}, the CPUs there are")

@@ -112,7 +112,11 @@ fn distance(known: &str, name: &str) -> usize {
 /// What the argument parser objects to, without the reminder of how it is used.
 pub fn usage(message: &str) -> String {
     let message = message.strip_prefix("error: ").unwrap_or(message);
-    let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|end| message.find(end)).min();
+    // the tip to pass a misspelt option on as a value is no help
+    let end = ["\n\n  tip: to pass '", "\n\nUsage:", "\n\nFor more information"]
+        .iter()
+        .filter_map(|end| message.find(end))
+        .min();
     message[..end.unwrap_or(message.len())].replace("\n\n  tip:", "; tip:")
 }
 

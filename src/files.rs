@@ -1,11 +1,11 @@
 //! Reading files that have an end, and writing them as a whole or not at all.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::temporary::Temporary;
 
 /// Opens a file that can be read to its end: a device would have none, and a pipe would be waited for.
 ///
@@ -74,26 +74,52 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 /// Replaces the file as a whole or not at all: written beside it under another name, flushed to
 /// the disk, renamed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    // what a link points to is replaced, not the link
-    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let mut name = OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let beside = path.with_file_name(name);
-    let keep_mode =
-        || fs::metadata(path).map_or(Ok(()), |old| fs::set_permissions(&beside, old.permissions()));
-    let written =
-        write_synced(&beside, bytes).and_then(|()| keep_mode()).and_then(|()| fs::rename(&beside, path));
-    written.map_err(|e| {
-        let _ = fs::remove_file(&beside); // best effort: the error to report is the one above
-        write_error(path, e)
-    })
+    let written = Staged::beside(path).and_then(|mut staged| {
+        staged.write_all(bytes)?;
+        staged.commit()
+    });
+    written.map_err(|e| write_error(path, e))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// A file that is written beside its place. Dropped without [`Staged::commit`], it never was.
+#[derive(Debug)]
+pub struct Staged {
+    file: File,
+    temporary: Temporary,
+    place: PathBuf,
+}
+
+impl Staged {
+    /// For this place, which may have a file already.
+    pub fn beside(path: &Path) -> io::Result<Staged> {
+        // what a link points to is replaced, not the link
+        let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less what the user's mask takes
+        let make = || Ok(builder.prefix(".decode-bench-").tempfile_in(folder)?.keep()?);
+        let (file, temporary) = Temporary::make(make)?;
+        Ok(Staged { file, temporary, place })
+    }
+
+    /// Flushes it to the disk and renames it, with the permissions of the file that it replaces.
+    pub fn commit(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        if let Ok(old) = fs::metadata(&self.place) {
+            self.file.set_permissions(old.permissions())?;
+        }
+        self.temporary.rename(&self.place)
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Names a full disk as what it is.

@@ -75,7 +75,8 @@
 //! so, and no two files of one folder need each other.
 //!
 //! ```text
-//! harmless, error, files       what others wrote, made safe to show; errors, whole files
+//! harmless → error             what others wrote, made safe to show; errors
+//! temporary → files            what does not outlive the program; whole files
 //! strategy, case               the names of what is compared
 //! backend                      the operations: cpu, cuda
 //! cache                        the state that layers keep, under each strategy
@@ -90,6 +91,9 @@
 //! ```
 //!
 //! Measuring writes raw rows and prints no table; analysis, figures and reports read rows and run nothing.
+
+// what is printed goes through `bench::print` and `measure::say`, which bear a reader that has gone
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod analysis;
 pub mod backend;
@@ -111,4 +115,5 @@ pub mod session;
 pub mod shard;
 pub mod strategy;
 pub mod suite;
+pub mod temporary;
 pub mod units;

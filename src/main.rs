@@ -8,9 +8,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use decode_bench::error::{one_line, usage};
 use decode_bench::measure::NO_DRIVER_CACHE;
+use decode_bench::temporary::{hold_signals, remove_on_signals};
 
 fn main() -> ExitCode {
     std::env::set_var(NO_DRIVER_CACHE.0, NO_DRIVER_CACHE.1);
+    remove_on_signals();
     let outcome = match cmd::Cli::try_parse() {
         Ok(cli) => cli.verb.run().map_err(|e| (e.exit_code(), e.to_string())),
         Err(e) if !e.use_stderr() => cmd::print(&e.to_string()).map_err(|e| (e.exit_code(), e.to_string())),
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
+            let _held = hold_signals();
             // when even this cannot be written, the exit code has to do
             let _ = writeln!(std::io::stderr(), "error: {}", one_line(&message));
             ExitCode::from(code)

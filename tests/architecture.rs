@@ -6,9 +6,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module may use those before it. `src/lib.rs` draws the same order.
-const ORDER: [&str; 21] = [
-    "harmless", "error", "files", "strategy", "case", "backend", "cache", "layer", "model", "cost",
-    "session", "decoding", "suite", "record", "analysis", "units", "plot", "report", "shard", "measure",
+const ORDER: [&str; 22] = [
+    "harmless",
+    "error",
+    "temporary",
+    "files",
+    "strategy",
+    "case",
+    "backend",
+    "cache",
+    "layer",
+    "model",
+    "cost",
+    "session",
+    "decoding",
+    "suite",
+    "record",
+    "analysis",
+    "units",
+    "plot",
+    "report",
+    "shard",
+    "measure",
     "bench",
 ];
 

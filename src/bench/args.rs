@@ -3,15 +3,19 @@
 //! Criterion is set up by its methods, which know less than its command line. An option that no method stands
 //! for is done here where that is possible, and refused by name where it is not.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{ArgGroup, ColorChoice, Parser, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgGroup, ArgMatches, ColorChoice, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use super::common::Common;
 use crate::case::Case;
-use crate::error::{Error, Result};
-use crate::measure::{default_threads, Settings, StopRule, MOST_THREADS};
+use crate::error::{usage, Error, Result};
+use crate::measure::{Settings, StopRule};
 use crate::suite;
 
 /// Measure the cases of a filter, or the default suite, into one run folder
@@ -29,26 +33,13 @@ pub struct Args {
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
     /// Take the filter as a whole id
-    #[arg(long)]
+    #[arg(long, requires = "filter")]
     exact: bool,
     /// Parts to do, in the order below [default: all four]
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     only: Vec<Part>,
-    /// Threads of the pool that all strategies share [default: all physical cores]
-    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=MOST_THREADS as u64))]
-    threads: Option<usize>,
-    /// Seed of the random weights
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Folder where run folders are made
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    results: PathBuf,
-    /// Run folder to complete
-    #[arg(long, value_name = "RUN")]
-    resume: Option<PathBuf>,
-    /// Empty a GPU's second-level cache before every timed step
-    #[arg(long)]
-    cold_l2: bool,
+    #[command(flatten)]
+    common: Common,
     /// Repeat rounds until every interval is within this share of its median, such as 2%, or the budget is spent
     #[arg(long, value_parser = percent)]
     precision: Option<f64>,
@@ -86,8 +77,6 @@ pub struct Args {
     bench: bool,
     #[command(flatten)]
     ignorable: Ignorable,
-    #[command(flatten)]
-    refused: Refused,
 }
 
 /// What criterion is set up with.
@@ -148,16 +137,40 @@ struct Ignorable {
     include_ignored: bool,
 }
 
-/// Options of criterion's that no method of its library stands for.
-#[derive(clap::Args, Debug)]
-struct Refused {
-    #[arg(long, hide = true)]
-    load_baseline: Option<String>,
-    #[arg(long, hide = true)]
-    quick: bool,
-    #[arg(long, hide = true)]
-    plotting_backend: Option<String>,
-}
+/// Options of criterion's that no method of its library stands for, and why. They are unknown here, so that no
+/// typing mistake is answered with one of them.
+const REFUSED: [(&str, &str); 3] = [
+    (
+        "--load-baseline",
+        "criterion's library cannot load samples in place of measuring; `decode-bench cmp RUN RUN` compares two runs",
+    ),
+    (
+        "--quick",
+        "criterion's library cannot stop early; --budget SECONDS and --precision 5% shorten a run",
+    ),
+    (
+        "--plotting-backend",
+        "criterion draws nothing here; `decode-bench plot RUN` draws the figures of a run",
+    ),
+];
+
+/// What these say is heeded where cases are timed with criterion. `--quiet` and `--color` are not here: cargo hands on
+/// its own wherever they were said to it.
+const OF_CRITERION: [&str; 13] = [
+    "sample_size",
+    "nresamples",
+    "noise_threshold",
+    "confidence_level",
+    "significance_level",
+    "save_baseline",
+    "baseline",
+    "baseline_lenient",
+    "discard_baseline",
+    "verbose",
+    "output_format",
+    "warm_up_time",
+    "measurement_time",
+];
 
 /// A part of a run.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +183,20 @@ pub enum Part {
     Startup,
     /// Steps, prefills and whole decodes
     Step,
+}
+
+impl Part {
+    /// What is said where the filter selects nothing of it.
+    pub fn left_out(self) -> &'static str {
+        match self {
+            Part::Memory => "nothing is counted: the filter selects no step",
+            Part::Step => "no steps: the filter selects none",
+            Part::Reorder => {
+                "no beams are reordered: the filter selects no step of one sentence to position 64 or 256"
+            }
+            Part::Startup => "no cold starts: the filter selects none of their ids, which end in /b1/t1",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,37 +318,55 @@ pub(super) fn criterion_home(program: &Path) -> PathBuf {
 pub(super) const HOME: &str = "CRITERION_HOME";
 
 impl Args {
+    /// What the command line says; `Err` is also what `--help` and `--version` print.
+    ///
     /// # Errors
-    /// When an option of criterion's is given that cannot be passed on to it.
-    pub fn check(&self) -> Result<()> {
-        let Refused { load_baseline, quick, plotting_backend } = &self.refused;
-        let why = match () {
-            () if load_baseline.is_some() => {
-                "--load-baseline: criterion's library cannot load samples in place of measuring; `decode-bench cmp RUN RUN` compares two runs"
-            }
-            () if *quick => {
-                "--quick: criterion's library cannot stop early; --budget SECONDS and --precision 5% shorten a run"
-            }
-            () if plotting_backend.is_some() => {
-                "--plotting-backend: criterion draws nothing here; `decode-bench plot RUN` draws the figures of a run"
-            }
-            () => return Ok(()),
-        };
-        Err(Error::Input(why.into()))
+    /// An option that is unknown, that cannot be passed on to criterion, or that would change nothing.
+    pub fn parse_from(line: impl IntoIterator<Item = OsString>) -> Result<Args, Refusal> {
+        let matches = Args::command().try_get_matches_from(line).map_err(refusal)?;
+        let args = Args::from_arg_matches(&matches).map_err(refusal)?;
+        args.refuse_idle(&matches).map(|()| args).map_err(Refusal::Wrong)
     }
 
-    pub fn settings(&self) -> Settings {
-        Settings {
-            threads: self.threads.unwrap_or_else(default_threads),
-            seed: self.seed,
-            results: self.results.clone(),
-            resume: self.resume.clone(),
-            cold_l2: self.cold_l2,
-            stop: StopRule {
-                precision: self.precision,
-                budget: self.budget.map_or(StopRule::default().budget, Duration::from_secs),
-            },
+    /// # Errors
+    /// When an option was given that changes nothing of what is done.
+    fn refuse_idle(&self, given: &ArgMatches) -> Result<()> {
+        let (action, parts) = (self.action(), self.parts());
+        let heeded = |option: &str| match option {
+            "threads" | "seed" => action != Action::List,
+            "cold_l2" => action != Action::List && parts.iter().any(|part| *part != Part::Memory),
+            "results" | "resume" | "budget" => action == Action::Measure,
+            "precision" => action == Action::Measure && parts.contains(&Part::Step),
+            "format" => action == Action::List,
+            "profile_time" => matches!(action, Action::Profile(_)),
+            _ if OF_CRITERION.contains(&option) => {
+                let timed = parts.contains(&Part::Startup) || parts.contains(&Part::Step);
+                timed && action == Action::Measure
+            }
+            _ => true,
+        };
+        let given =
+            given.ids().filter(|id| given.value_source(id.as_str()) == Some(ValueSource::CommandLine));
+        match given.map(|id| id.as_str()).find(|option| !heeded(option)) {
+            None => Ok(()),
+            Some(option) => {
+                let why = match action {
+                    Action::List => "where cases are listed",
+                    Action::Try => "where every case is run once and nothing is measured",
+                    Action::Profile(_) => "where cases are repeated for a profiler",
+                    Action::Measure => "for what is selected here",
+                };
+                Err(Error::Input(format!("--{} changes nothing {why}", option.replace('_', "-"))))
+            }
         }
+    }
+
+    /// # Errors
+    /// When the run to complete is not where runs are to be written.
+    pub fn settings(&self) -> Result<Settings> {
+        let settings = self.common.settings()?;
+        let budget = self.budget.map_or(settings.stop.budget, Duration::from_secs);
+        Ok(Settings { stop: StopRule { precision: self.precision, budget }, ..settings })
     }
 
     pub fn action(&self) -> Action {
@@ -371,6 +416,25 @@ impl Args {
     }
 }
 
+/// Why a command line is not followed.
+pub enum Refusal {
+    /// It asks for this text instead.
+    Asked(String),
+    Wrong(Error),
+}
+
+fn refusal(error: clap::Error) -> Refusal {
+    let name = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(name))) => name.as_str(),
+        _ => "",
+    };
+    match REFUSED.iter().find(|(refused, _)| *refused == name) {
+        Some((name, why)) => Refusal::Wrong(Error::Input(format!("{name}: {why}"))),
+        None if error.use_stderr() => Refusal::Wrong(Error::Input(usage(&error.to_string()))),
+        None => Refusal::Asked(error.to_string()),
+    }
+}
+
 /// `2%` as 0.02.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim_end().trim_end_matches('%').trim_end().parse::<f64>();
@@ -410,12 +474,14 @@ fn name(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{one_line, usage};
+    use crate::error::one_line;
 
     fn parse(line: &str) -> Result<Args> {
         let words = std::iter::once("decode").chain(line.split_whitespace());
-        let args = Args::try_parse_from(words).map_err(|e| Error::Input(usage(&e.to_string())))?;
-        args.check().map(|()| args)
+        Args::parse_from(words.map(OsString::from)).map_err(|refusal| match refusal {
+            Refusal::Asked(text) => Error::Input(text),
+            Refusal::Wrong(error) => error,
+        })
     }
 
     fn refused(line: &str) -> String {
@@ -423,7 +489,7 @@ mod tests {
     }
 
     fn statistics(line: &str) -> Statistics {
-        parse(line).unwrap().statistics
+        parse(&format!("--bench {line}")).unwrap().statistics
     }
 
     #[test]
@@ -444,7 +510,8 @@ mod tests {
     fn the_filter_is_one_pattern_or_one_id() {
         let case: Case = "transformer-toy/padded/cpu/b1/t64".parse().unwrap();
         let wants = |line| !parse(line).unwrap().select(vec![case]).unwrap().is_empty();
-        assert!(wants("--bench --sample-size 20 toy/padded") && wants("--quiet") && wants("--exact"));
+        assert!(wants("--bench --sample-size 20 toy/padded") && wants("--quiet"));
+        assert!(refused("--exact").contains("FILTER"));
         assert!(wants("transformer-toy/padded/cpu/b1/t64 --exact") && wants("t64$"));
         assert!(!wants("toy/padded --exact") && !wants("toy/concat"));
         assert!(parse("t64 --ignored").unwrap().ignored());
@@ -462,12 +529,17 @@ mod tests {
 
     #[test]
     fn settings_are_those_given() {
-        let line = "--threads 3 --seed 9 --results x --cold-l2 --precision 2% --budget 60 --resume y";
-        let settings = parse(line).unwrap().settings();
-        assert_eq!((settings.threads, settings.seed, settings.cold_l2), (3, 9, true));
-        assert_eq!((settings.results, settings.resume), ("x".into(), Some("y".into())));
-        assert_eq!(settings.stop, StopRule { precision: Some(0.02), budget: Duration::from_secs(60) });
-        assert_eq!(parse("").unwrap().settings().stop, StopRule::default());
+        let settings = |line| parse(line).unwrap().settings();
+        let given = settings("--bench --threads 3 --seed 9 --results x --cold-l2 --precision 2% --budget 60")
+            .unwrap();
+        assert_eq!((given.threads, given.seed, given.cold_l2, given.results), (3, 9, true, "x".into()));
+        assert_eq!(given.stop, StopRule { precision: Some(0.02), budget: Duration::from_secs(60) });
+        let usual = settings("").unwrap();
+        assert_eq!((usual.stop, usual.results), (StopRule::default(), "results".into()));
+        assert_eq!(settings("--bench --resume y").unwrap().resume, Some("y".into()));
+        assert!(settings("--bench --results src --resume src/bench").is_ok());
+        let said = settings("--bench --results src --resume tests/golden").unwrap_err().to_string();
+        assert_eq!(said, "--resume tests/golden: it is not in --results src");
         for wrong in ["--threads 0", "--threads 1025", "--budget 0", "--seed -1", "--precision 0%"] {
             refused(wrong);
         }
@@ -481,7 +553,7 @@ mod tests {
         let told = statistics(line);
         assert_eq!((told.sample_size, told.nresamples, told.noise_threshold), (20, 5_000, 0.05));
         assert_eq!((told.confidence_level, told.significance_level), (0.9, 0.1));
-        let args = parse("--warm-up-time 0.5 --measurement-time 2").unwrap();
+        let args = parse("--bench --warm-up-time 0.5 --measurement-time 2").unwrap();
         assert_eq!(args.warm_up_time(), Duration::from_millis(500));
         assert_eq!(args.measurement_time(), Some(Duration::from_secs(2)));
         for wrong in [
@@ -554,6 +626,71 @@ mod tests {
             let said = refused(line);
             assert!(said.starts_with(line.split(' ').next().unwrap()), "{said}");
         }
+    }
+
+    #[test]
+    fn what_would_change_nothing_is_refused_by_name() {
+        for line in [
+            "--threads 2 --bench --list",
+            "--seed 2 --bench --list",
+            "--cold-l2 --bench --list",
+            "--results x --bench --test",
+            "--resume x",
+            "--budget 5 --bench --profile-time 1",
+            "--precision 2% --bench --only memory,startup",
+            "--sample-size 20 --bench --test",
+            "--baseline a --bench --list",
+            "--warm-up-time 1 --bench --only reorder",
+            "--measurement-time 1",
+            "--format terse --bench",
+            "--cold-l2 --bench --only memory",
+        ] {
+            let said = refused(line);
+            let option = line.split(' ').next().unwrap();
+            assert!(said.starts_with(&format!("{option} changes nothing ")), "{said}");
+        }
+        for line in [
+            "--quiet --test",
+            "--color always --list",
+            "--bench --cold-l2 --only reorder",
+            "--exact x --list",
+        ] {
+            parse(line).unwrap();
+        }
+    }
+
+    /// Every option, misspelt in every way that one key can go wrong; what is suggested instead is an option that is taken.
+    #[test]
+    fn no_misspelling_passes_and_no_suggestion_is_refused() {
+        let mut command = Args::command();
+        command.build();
+        let known: Vec<String> =
+            command.get_arguments().filter_map(|arg| arg.get_long()).map(String::from).collect();
+        assert!(known.len() > 30);
+        let mut tried = 0;
+        for name in &known {
+            for at in 0..name.len() {
+                let changed = [
+                    format!("{}{}", &name[..at], &name[at + 1..]),
+                    format!("{}x{}", &name[..at], &name[at + 1..]),
+                    format!("{}{}{}", &name[..at], &name[at..=at], &name[at..]),
+                ];
+                for wrong in changed.into_iter().filter(|wrong| wrong.len() > 1 && !known.contains(wrong)) {
+                    for line in [format!("--{wrong}"), format!("--{wrong}=1"), format!("--bench --{wrong} 1")]
+                    {
+                        let said = refused(&line);
+                        assert!(said.contains(&format!("--{wrong}")), "{line}: {said}");
+                        let suggested = said.split("'--").skip(2).filter_map(|rest| rest.split('\'').next());
+                        assert!(
+                            suggested.clone().all(|name| known.iter().any(|known| known == name)),
+                            "{said}"
+                        );
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        assert!(tried > 2_000, "{tried}");
     }
 
     #[test]

@@ -1,17 +1,24 @@
-//! What a run ends with: its figures, and its table on the terminal.
+//! What a run ends with: its table on the terminal, and its figures.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::measure::Record;
 use crate::{plot, report};
 
-/// Finishes the run and draws its figures; returns its tables, as printed.
-pub fn finish(record: Record) -> Result<String> {
+/// Finishes the run, prints its tables and draws its figures.
+///
+/// # Errors
+/// When the end cannot be written or printed; or, with all else done, when figures cannot be drawn.
+pub fn finish(record: Record, print: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let run = record.finish()?;
     let path = run.path.display();
     if let Err(why) = run.refuse_emulated() {
-        return Ok(format!("\nwritten to {path}\n{why}\n"));
+        return print(&format!("\nwritten to {path}\n{why}\n"));
     }
-    plot::draw(&run, &run.path.join("plots"))?;
-    let table = report::table(&run);
-    Ok(format!("\n{table}\n{}\nwritten to {path}\n", run.noise_summary()))
+    let drawn = plot::draw(&run, &run.path.join("plots"));
+    print(&format!("\n{}\n{}\nwritten to {path}\n", report::table(&run), run.noise_summary()))?;
+    drawn.map(drop).map_err(|why| {
+        Error::Input(format!(
+            "{why}; the run is complete but for its figures, which `decode-bench plot` draws"
+        ))
+    })
 }

@@ -1,11 +1,11 @@
 //! The exact pass, without criterion: a value without variance breaks its statistics.
 
-use super::{fixtures, Bench, Record};
+use super::{fixtures, print, Bench, Record};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
 use crate::measure::exact::{self, Counter};
-use crate::measure::Budget;
+use crate::measure::{say, Budget};
 use crate::model::capacity;
 use crate::on_backend;
 use crate::record::Metric;
@@ -19,7 +19,7 @@ pub(super) fn memory(bench: &Bench, mut record: Option<&mut Record>) -> Result<(
     let budget = bench.budget(10);
     for cases in fixtures(&bench.cases).filter(|cases| budget.admits(cases, COUNTED)) {
         let Case { model, shape, backend, .. } = cases[0];
-        eprintln!("counting the steps of {model}-{shape} on {backend}");
+        say(format_args!("counting the steps of {model}-{shape} on {backend}"));
         let cases = if record.is_some() { curves(cases) } else { cases.to_vec() };
         let counted = on_backend!(bench.machines, backend, |b| {
             let counter = Counter::new(b, &cases[0], &bench.machines, bench.settings.seed);
@@ -28,7 +28,11 @@ pub(super) fn memory(bench: &Bench, mut record: Option<&mut Record>) -> Result<(
         bench.failed(&cases, Metric::CacheLiveBytes, counted, record.as_deref_mut())?;
     }
     let all = if budget.left_out().is_empty() { "every case" } else { "the cases that there was time for" };
-    println!("counted the work and the memory of {all}: the counts are those of the closed forms");
+    if !bench.cases.is_empty() {
+        print(&format!(
+            "counted the work and the memory of {all}: the counts are those of the closed forms\n"
+        ))?;
+    }
     record.map_or(Ok(()), |record| record.left_out(&budget, &[COUNTED]))
 }
 

@@ -15,6 +15,7 @@
 //! [`Timing`] through it.
 
 mod args;
+mod common;
 mod finish;
 pub mod line;
 mod memory;
@@ -23,15 +24,14 @@ pub mod shard;
 mod startup;
 mod step;
 
-use std::io::Write;
+use std::io::{stdout, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-
-use args::{Action, Args};
+use args::{Action, Args, Refusal};
 pub use args::{Baseline, Output, Part, Statistics};
+pub use common::{threads, Common, Destination, Threads};
 pub use finish::finish;
 use memory::memory;
 use reorder::reorders;
@@ -39,10 +39,12 @@ use startup::startup;
 use step::steps;
 
 use crate::case::Case;
-use crate::error::{one_line, usage, Error, Result};
-use crate::measure::{Budget, Machines, Record, Settings, NO_DRIVER_CACHE};
+use crate::error::{one_line, Error, Result};
+use crate::files::write_error;
+use crate::measure::{say, Budget, Machines, Record, Settings, NO_DRIVER_CACHE};
 use crate::record::{Metric, Round, Sample};
 use crate::suite;
+use crate::temporary::{hold_signals, remove_on_signals};
 
 /// What the bench program is asked to do.
 struct Bench {
@@ -64,26 +66,38 @@ struct Bench {
 /// measure or to repeat every case for so long; the function that it returns takes one case through it.
 pub fn main<C>(start: &Path, criterion: impl FnOnce(&Statistics, Option<Duration>) -> C) -> ExitCode
 where
-    C: FnMut(&mut Timing<'_>),
+    C: FnMut(&mut Timing<'_>) -> Result<()>,
 {
+    remove_on_signals();
     let home = args::criterion_home(start);
     // now, while there is no other thread and CUDA is not loaded; the processes of cold starts inherit both
     std::env::set_var(NO_DRIVER_CACHE.0, NO_DRIVER_CACHE.1);
     std::env::set_var(args::HOME, &home);
-    let outcome = match Args::try_parse() {
-        Ok(args) => run(args, start, &home, criterion).map_err(|e| (e.exit_code(), e.to_string())),
-        Err(e) if !e.use_stderr() => {
-            print!("{e}");
-            Ok(())
-        }
-        Err(e) => Err((2, usage(&e.to_string()))),
+    let outcome = match Args::parse_from(std::env::args_os()) {
+        Ok(args) => run(args, start, &home, criterion),
+        Err(Refusal::Asked(text)) => print(&text),
+        Err(Refusal::Wrong(error)) => Err(error),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err((code, message)) => {
-            eprintln!("error: {}", one_line(&message));
-            ExitCode::from(code)
+        Err(error) => {
+            let _held = hold_signals();
+            say(format_args!("error: {}", one_line(&error.to_string())));
+            ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Prints a result. Where nobody reads any more the program ends, as others do, and what was measured is kept.
+///
+/// # Errors
+/// When standard output does not take it.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        #[cfg(unix)]
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => crate::temporary::end_by(libc::SIGPIPE),
+        written => written.map_err(|e| write_error(Path::new("standard output"), e)),
     }
 }
 
@@ -94,9 +108,8 @@ fn run<C>(
     criterion: impl FnOnce(&Statistics, Option<Duration>) -> C,
 ) -> Result<()>
 where
-    C: FnMut(&mut Timing<'_>),
+    C: FnMut(&mut Timing<'_>) -> Result<()>,
 {
-    args.check()?;
     if args.ignored() {
         return Ok(());
     }
@@ -105,7 +118,7 @@ where
     match action {
         Action::List => {
             let ids: String = bench.asked().iter().map(|case| format!("{case}: benchmark\n")).collect();
-            let _ = std::io::stdout().write_all(ids.as_bytes()); // a reader may have enough before the end
+            print(&ids)?;
         }
         Action::Try => bench.run(start, try_once)?,
         Action::Profile(time) => bench.run(start, criterion(statistics, Some(time)))?,
@@ -118,23 +131,22 @@ where
 }
 
 /// One repetition, in place of criterion.
-fn try_once(timing: &mut Timing<'_>) {
+fn try_once(timing: &mut Timing<'_>) -> Result<()> {
     timing.call(1);
-    if !timing.failed() {
-        println!("test {} ... ok", timing.case);
+    match timing.failed() {
+        true => Ok(()),
+        false => print(&format!("test {} ... ok\n", timing.case)),
     }
 }
 
 impl Bench {
     fn new(args: &Args) -> Result<Bench> {
-        let (settings, action, parts) = (args.settings(), args.action(), args.parts());
-        let offered = suite::offered(args.filter());
-        let mut starts = args.select(startup::first_tokens(&offered))?;
-        let mut cases = args.select(offered)?;
+        let (settings, action, parts) = (args.settings()?, args.action(), args.parts());
+        let offered = suite::offered(args.filter().is_some());
+        let first = startup::first_tokens(&offered);
+        let (mut cases, mut starts) = (args.select(offered.clone())?, args.select(first.clone())?);
         if asked(&parts, &cases, &starts).is_empty() {
-            let all = suite::all();
-            let known =
-                asked(&parts, &all, &startup::first_tokens(&all)).iter().map(Case::to_string).collect();
+            let known = asked(&parts, &offered, &first).iter().map(Case::to_string).collect();
             return Err(Error::NoMatch { filter: args.filter().unwrap_or_default().into(), known });
         }
         let machines = Machines::new(&settings);
@@ -148,8 +160,11 @@ impl Bench {
     }
 
     /// All parts in their order, into one run.
-    fn run(&self, start: &Path, mut criterion: impl FnMut(&mut Timing<'_>)) -> Result<()> {
+    fn run(&self, start: &Path, mut criterion: impl FnMut(&mut Timing<'_>) -> Result<()>) -> Result<()> {
         let mut record = self.open()?;
+        for part in self.parts.iter().filter(|part| asked(&[**part], &self.cases, &self.starts).is_empty()) {
+            say(format_args!("{}", part.left_out()));
+        }
         for part in &self.parts {
             record = record.map(Record::look_again).transpose()?;
             let record = record.as_mut();
@@ -160,7 +175,7 @@ impl Bench {
                 Part::Step => steps(self, record, &mut criterion),
             }?;
         }
-        record.map_or(Ok(()), |record| finish(record).map(|tables| print!("{tables}")))
+        record.map_or(Ok(()), |record| finish(record, print))
     }
 
     /// The ids of what is to be done.
@@ -200,7 +215,7 @@ impl Bench {
         record: Option<&mut Record>,
     ) -> Result<()> {
         let (Err(Error::Device { backend, what }), Some(record)) = (&result, record) else { return result };
-        eprintln!("{backend}: {what}; the run goes on without these cases");
+        say(format_args!("{backend}: {what}; the run goes on without these cases"));
         let error = result.as_ref().expect_err("matched above").to_string();
         let mut rows = cases.iter().map(|case| Sample::failed(*case, metric, Round::Single, &error));
         rows.try_for_each(|sample| record.sample(&sample))

@@ -11,7 +11,7 @@ use crate::case::{Case, ShapeName};
 use crate::error::Result;
 use crate::measure::equality::gate;
 use crate::measure::reorder::{self, Beams};
-use crate::measure::{exact, Budget, Fixture};
+use crate::measure::{exact, say, Budget, Fixture};
 use crate::record::{Metric, Round, Sample};
 use crate::strategy::Strategy;
 use crate::{on_backend, suite};
@@ -33,7 +33,7 @@ pub(super) fn reorders(bench: &Bench, mut record: Option<&mut Record>) -> Result
         if beams.is_empty() || !budget.admits(&beams, REORDERED) {
             continue;
         }
-        eprintln!("reordering the beams of {model}-{shape} on {backend}");
+        say(format_args!("reordering the beams of {model}-{shape} on {backend}"));
         let timed = on_backend!(bench.machines, backend, |b| {
             let fixture = Fixture::load(b, model, shape, bench.settings.seed);
             fixture.and_then(|fixture| time(&fixture, &beams, record.as_deref_mut(), &budget))

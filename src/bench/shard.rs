@@ -12,7 +12,7 @@ use crate::case::Case;
 use crate::error::Result;
 use crate::measure::equality::gate;
 use crate::measure::exact::Counter;
-use crate::measure::{ceilings, Budget, Fixture, Machines, Record, Settings, StopRule};
+use crate::measure::{ceilings, say, Budget, Fixture, Machines, Record, Settings, StopRule};
 use crate::on_backend;
 use crate::shard::CaseGroup;
 use crate::suite::same_fixture;
@@ -40,7 +40,7 @@ pub fn measure(
     let timing = Budget::of(limit.map(|limit| limit * 9 / 10));
     for groups in fixtures.into_iter().filter(|groups| timing.admits(&cases(groups), STEPS)) {
         let Case { model, shape, backend, .. } = groups[0].cases[0];
-        eprintln!("{model}-{shape} on {backend}: {} groups of cases", groups.len());
+        say(format_args!("{model}-{shape} on {backend}: {} groups of cases", groups.len()));
         on_backend!(machines, backend, |b| {
             let fixture = Fixture::load(b, model, shape, settings.seed)?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;

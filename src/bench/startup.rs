@@ -5,42 +5,62 @@ use std::time::Duration;
 
 use super::{fixtures, Action, Bench, Keep, Record, Timing};
 use crate::case::Case;
-use crate::error::{Error, Result};
+use crate::error::{one_line, Error, Result};
+use crate::measure::say;
 use crate::measure::startup::in_a_child;
 use crate::model::{checkpoint, Config, Weights};
 use crate::record::{Metric, Round, Sample};
 use crate::strategy::Strategy;
+use crate::temporary::{Folder, Temporary};
 
 /// Starts `program` anew for every sample, from a checkpoint written for the purpose. `criterion`
-/// takes each case through its statistics: the time of all phases together.
+/// takes each case through its statistics: the time of all phases together. Where no checkpoint can be written, the
+/// cases get a row that says so, and the run goes on.
 pub(super) fn startup(
     bench: &Bench,
     program: &Path,
     mut record: Option<&mut Record>,
-    criterion: &mut impl FnMut(&mut Timing<'_>),
+    criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
 ) -> Result<()> {
     let budget = bench.budget(20);
-    let folder = std::env::temp_dir().join(format!("decode-bench-checkpoint-{}", std::process::id()));
-    let result = fixtures(&bench.starts).try_for_each(|cases| {
-        let Case { model, shape, backend, .. } = cases[0];
+    for cases in fixtures(&bench.starts) {
         let mut cases = cases.to_vec();
         cases.retain(|case| budget.admits(std::slice::from_ref(case), STARTED));
-        if !cases.is_empty() {
-            eprintln!("cold starts of {model}-{shape} on {backend}");
-            let (config, weights) = (Config::named(model, shape)?, Weights::seeded(bench.settings.seed));
-            checkpoint::write(&config, &weights, &folder)?;
-        }
-        cases.iter().try_for_each(|case| {
+        let Some(&Case { model, shape, backend, .. }) = cases.first() else { continue };
+        say(format_args!("cold starts of {model}-{shape} on {backend}"));
+        let folder = match checkpoint(bench, &cases[0]) {
+            Ok(folder) => folder,
+            Err(why) => {
+                failed(&cases, why, record.as_deref_mut())?;
+                continue;
+            }
+        };
+        for case in &cases {
             let one = |_| match case.backend.is_cuda() && bench.action == Action::Measure {
-                true => start_some(bench, program, &folder, case, record.as_deref_mut()),
-                false => start(bench, program, &folder, *case, record.as_deref_mut(), criterion),
+                true => start_some(bench, program, folder.path(), case, record.as_deref_mut()),
+                false => start(bench, program, folder.path(), *case, record.as_deref_mut(), criterion),
             };
-            budget.spend(std::slice::from_ref(case), STARTED, one).unwrap_or(Ok(()))
-        })
-    });
-    let _ = std::fs::remove_dir_all(&folder); // a leftover in the temporary folder harms nobody
-    result?;
+            budget.spend(std::slice::from_ref(case), STARTED, one).unwrap_or(Ok(()))?;
+        }
+    }
     record.map_or(Ok(()), |record| record.left_out(&budget, &[STARTED]))
+}
+
+/// What the cases of a model start from, in the temporary folder.
+fn checkpoint(bench: &Bench, case: &Case) -> Result<Folder> {
+    let (config, weights) = (Config::named(case.model, case.shape)?, Weights::seeded(bench.settings.seed));
+    // without the name that was tried there
+    let folder = Temporary::folder().map_err(|e| Error::io(std::env::temp_dir())(e.kind().into()))?;
+    checkpoint::write(&config, &weights, folder.path())?;
+    Ok(folder)
+}
+
+/// Writes down and says why cases were not started. Where nothing is recorded, that is the end.
+fn failed(cases: &[Case], why: Error, record: Option<&mut Record>) -> Result<()> {
+    let Some(record) = record else { return Err(why) };
+    say(format_args!("no cold starts: {}", one_line(&why.to_string())));
+    let mut rows = cases.iter().map(|case| Sample::failed(*case, Metric::LoadNs, Round::Single, &why));
+    rows.try_for_each(|sample| record.sample(&sample))
 }
 
 /// What a budget calls this.
@@ -61,10 +81,7 @@ fn start_some(
     for _ in record.done.done(case, Metric::LoadNs)..STARTS as usize {
         match in_a_child(program, case, checkpoint, &bench.settings) {
             Ok(phases) => phases.samples(case).iter().try_for_each(|sample| record.sample(sample))?,
-            Err(error @ Error::Input(_)) => {
-                return record.sample(&Sample::failed(*case, Metric::LoadNs, Round::Single, error))
-            }
-            Err(error) => return Err(error),
+            Err(why) => return failed(std::slice::from_ref(case), why, Some(record)),
         }
     }
     Ok(())
@@ -90,7 +107,7 @@ fn start(
     checkpoint: &Path,
     case: Case,
     mut record: Option<&mut Record>,
-    criterion: &mut impl FnMut(&mut Timing<'_>),
+    criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
 ) -> Result<()> {
     if record.as_ref().is_some_and(|record| record.done.done(&case, Metric::LoadNs) > 0) {
         return Ok(());
@@ -107,11 +124,9 @@ fn start(
         }
         Ok(total)
     });
-    criterion(&mut timing);
+    criterion(&mut timing)?;
     match (timing.finish(), record) {
-        (Err(error @ Error::Input(_)), Some(record)) => {
-            record.sample(&Sample::failed(case, Metric::LoadNs, Round::Single, error))
-        }
+        (Err(why @ Error::Input(_)), record) => failed(&[case], why, record),
         (result, _) => result,
     }
 }

@@ -9,7 +9,7 @@ use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::equality::gate;
 use crate::measure::interleaved::{self, Arm};
-use crate::measure::{ceilings, trace, Budget, Fixture, Prefilled, Progress, StopRule};
+use crate::measure::{ceilings, say, trace, Budget, Fixture, Prefilled, Progress, StopRule};
 use crate::record::{Metric, Round, Run, Sample};
 use crate::{analysis, on_backend, suite};
 
@@ -26,7 +26,7 @@ const SAMPLE_TIME: Duration = Duration::from_millis(200);
 pub(super) fn steps(
     bench: &Bench,
     mut record: Option<&mut Record>,
-    criterion: &mut impl FnMut(&mut Timing<'_>),
+    criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
 ) -> Result<()> {
     let budget = bench.budget(60);
     let progress = Progress::of(bench.cases.chunk_by(suite::side_by_side).count());
@@ -55,7 +55,7 @@ fn steps_of<B: Backend>(
     cases: &[Case],
     mut record: Option<&mut Record>,
     (progress, budget): (&Progress, &Budget),
-    criterion: &mut impl FnMut(&mut Timing<'_>),
+    criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
 ) -> Result<()> {
     if let Some(record) = record.as_deref_mut() {
         ceilings::measure(record, &cases[0], &bench.machines)?;
@@ -89,7 +89,7 @@ fn steps_of_group<B: Backend>(
     group: &[Case],
     stop: &StopRule,
     mut record: Option<&mut Record>,
-    criterion: &mut impl FnMut(&mut Timing<'_>),
+    criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
 ) -> Result<()> {
     let equal = gate(fixture, group, record.as_deref_mut())?;
     for case in &equal {
@@ -109,7 +109,7 @@ fn alone<B: Backend>(
     bench: &Bench,
     case: Case,
     mut record: Option<&mut Record>,
-    criterion: &mut impl FnMut(&mut Timing<'_>),
+    criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
 ) -> Result<()> {
     if record.as_ref().is_some_and(|record| has(record, &case, Metric::StepNs, Round::Single)) {
         return Ok(());
@@ -130,7 +130,7 @@ fn alone<B: Backend>(
         }
         Ok(elapsed)
     });
-    criterion(&mut timing);
+    criterion(&mut timing)?;
     match (timing.finish(), record) {
         (Err(error @ Error::Device { .. }), Some(record)) => {
             record.sample(&Sample::failed(case, Metric::StepNs, Round::Single, error))
@@ -207,7 +207,7 @@ pub(super) fn in_turn<B: Backend>(
         }
     }
     if let Some(precision) = stop.precision {
-        eprintln!("    {}", how_it_ended(cases, &series, precision, stop));
+        say(format_args!("    {}", how_it_ended(cases, &series, precision, stop)));
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ fn measure_and_lose(results: &Path) {
                 let error = bench.machines.cuda(BackendName::Cuda).unwrap().lose_device();
                 assert_eq!(error.to_string().lines().count(), 1, "{error}");
             }
+            Ok(())
         })
         .unwrap();
 }
@@ -61,4 +62,49 @@ fn a_lost_device_keeps_the_samples_and_fails_its_cases() {
     ] {
         assert_eq!((of(case, false) > 0, of(case, true) > 0), (timed, failed), "{case}\n{said}");
     }
+}
+
+const COLD: &str = "DECODE_BENCH_TEST_COLD_STARTS";
+const COLD_NAME: &str = "bench::tests::cold_starts_that_fail_leave_rows_and_the_steps_are_measured";
+
+fn measure_cold_starts(results: &Path) {
+    let settings = Settings { threads: 1, results: results.into(), ..Settings::default() };
+    let machines = Machines::new(&settings);
+    let cases = suite::select(Some("^transformer-tiny/concat/cpu/b1/t16$")).unwrap();
+    let starts = startup::first_tokens(&cases);
+    let (warm_up, measurement) = (Duration::from_millis(1), None);
+    let (action, parts) = (Action::Measure, vec![Part::Startup, Part::Step]);
+    let bench = Bench { settings, machines, action, parts, cases, starts, warm_up, measurement };
+    let twice = |timing: &mut Timing<'_>| {
+        timing.call(1);
+        timing.call(1);
+        Ok(())
+    };
+    bench.run(Path::new("no such program"), twice).unwrap();
+}
+
+/// Without a temporary folder, and without a program to start. In processes of their own, for the variable is a
+/// whole process's.
+#[test]
+fn cold_starts_that_fail_leave_rows_and_the_steps_are_measured() {
+    if let Some(results) = std::env::var_os(COLD) {
+        return measure_cold_starts(Path::new(&results));
+    }
+    let (results, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (place, why) in [("/no/such/folder", "/no/such/folder: "), ("", "no such program")] {
+        let place = if place.is_empty() { temporary.path() } else { Path::new(place) };
+        let results = tempfile::tempdir_in(&results).unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", COLD_NAME, "--nocapture"]).env(COLD, results.path()).env("TMPDIR", place);
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("no cold starts: "), "{said}");
+        let folder = std::fs::read_dir(results.path()).unwrap().next().unwrap().unwrap().path();
+        let run = Run::open(&folder).unwrap();
+        let of = |metric| run.samples.iter().filter(move |sample| sample.metric == metric);
+        let errors: Vec<&str> = of(Metric::LoadNs).filter_map(|sample| sample.error.as_deref()).collect();
+        assert!(errors.len() == 1 && errors[0].contains(why), "{errors:?}");
+        assert!(of(Metric::StepNs).count() > 10 && of(Metric::StepNs).all(|sample| sample.error.is_none()));
+    }
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "the checkpoint is left");
 }

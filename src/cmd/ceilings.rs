@@ -1,9 +1,10 @@
 //! `ceilings`: read bandwidth, FLOP/s and launch costs of a machine.
 
+use decode_bench::bench::Threads;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
 use decode_bench::error::Result;
 use decode_bench::measure::ceilings::Ceilings;
-use decode_bench::measure::{default_threads, Machines, Settings};
+use decode_bench::measure::{Machines, Settings};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite::check_position;
 use serde_json::json;
@@ -24,9 +25,8 @@ pub struct Args {
     model: ModelKind,
     #[arg(long, default_value = "toy")]
     shape: ShapeName,
-    /// CPU threads [default: all physical cores]
-    #[arg(long, value_parser = super::parse::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Print one line of JSON
     #[arg(long)]
     json: bool,
@@ -36,7 +36,7 @@ pub fn run(args: Args) -> Result<()> {
     let Args { backend, model, shape, .. } = args;
     let case = Case { model, shape, strategy: Strategy::Naive, backend, batch: 1, position: 1 };
     check_position(&case)?;
-    let threads = args.threads.unwrap_or_else(default_threads);
+    let threads = args.threads.count();
     let machines = Machines::new(&Settings { threads, ..Settings::default() });
     let (found, emulated) = (Ceilings::of(&case, &machines)?, machines.emulated(backend));
     if args.json {

@@ -1,14 +1,11 @@
 //! `compile`: what a decode pays a compiler, on a machine without a GPU.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
-
 use decode_bench::backend::cuda::compile::Compiler;
-use decode_bench::bench::finish;
+use decode_bench::bench::{finish, Destination};
 use decode_bench::case::{Case, ModelKind, ShapeName};
 use decode_bench::error::Result;
 use decode_bench::measure::compile::{decodes, environment, CompilePlan};
-use decode_bench::measure::{Record, Settings};
+use decode_bench::measure::{say, Record};
 use decode_bench::model::Config;
 use decode_bench::strategy::Strategy;
 
@@ -47,12 +44,8 @@ pub struct Args {
     /// Rounds: how often each shape is compiled
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Folder that run folders are made in
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    results: PathBuf,
-    /// Run folder to complete
-    #[arg(long, value_name = "RUN")]
-    resume: Option<PathBuf>,
+    #[command(flatten)]
+    destination: Destination,
 }
 
 /// Both ends and the powers of two between them.
@@ -68,7 +61,7 @@ const USUAL: [Strategy; 8] = [
 ];
 
 pub fn run(args: Args) -> Result<()> {
-    let strategies = strategies(&args)?;
+    let (strategies, settings) = (strategies(&args)?, args.destination.settings()?);
     let compiler = Compiler::find(&args.arch)?;
     let case = |strategy| Case {
         model: args.model,
@@ -85,12 +78,11 @@ pub fn run(args: Args) -> Result<()> {
     }
     for plan in &plans {
         let (shapes, kernels) = (plan.shapes.len(), plan.kernels());
-        let _ = writeln!(io::stderr(), "{}: shapes {shapes}, kernels {kernels}", plan.case);
+        say(format_args!("{}: shapes {shapes}, kernels {kernels}", plan.case));
     }
-    let settings = Settings { results: args.results, resume: args.resume, ..Settings::default() };
     let mut record = Record::open(&settings, environment(&compiler, settings.seed))?;
     decodes(&compiler, &plans, args.rounds, &mut record)?;
-    print(&finish(record)?)
+    finish(record, print)
 }
 
 fn strategies(args: &Args) -> Result<Vec<Strategy>> {

@@ -34,7 +34,7 @@ use decode_bench::record::Run;
 
 /// Measures what a cache buys in autoregressive decoding, and which kind of cache.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = false, after_help = AFTER_HELP)]
+#[command(version, propagate_version = true, arg_required_else_help = false, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -46,7 +46,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  done, and a difference was found
-  2  bad input, or a failure; nothing was written";
+  2  bad input, or a failure; samples that a run has are kept, nothing else is written";
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -149,4 +149,50 @@ fn runs_under(results: &Path) -> Result<Vec<Run>> {
     }
     runs.sort_by(|a, b| b.environment.started_utc.cmp(&a.environment.started_utc).then(a.path.cmp(&b.path)));
     Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Every option of every verb, with a letter left out, put in or doubled at every place: none is taken for
+    /// another, and each is named. What is suggested instead is an option of that verb.
+    #[test]
+    fn no_misspelling_of_an_option_passes() {
+        let (mut command, mut tried) = (Cli::command(), 0);
+        command.build();
+        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+            let known: Vec<String> =
+                verb.get_arguments().filter_map(|arg| arg.get_long()).map(String::from).collect();
+            for (name, at) in known.iter().flat_map(|name| (0..name.len()).map(move |at| (name, at))) {
+                let (before, letter, after) = (&name[..at], &name[at..=at], &name[at + 1..]);
+                let put_in = format!("{before}x{letter}{after}");
+                for wrong in [format!("{before}{after}"), put_in, format!("{before}{letter}{letter}{after}")]
+                {
+                    if wrong.is_empty() || known.contains(&wrong) {
+                        continue;
+                    }
+                    for option in [format!("--{wrong}"), format!("--{wrong}=1")] {
+                        let line = ["decode-bench", verb.get_name(), &option];
+                        let Err(error) = Cli::try_parse_from(line) else { panic!("{line:?} passed") };
+                        let said = decode_bench::error::usage(&error.to_string());
+                        assert!(
+                            error.use_stderr() && said.contains(&format!("--{wrong}")),
+                            "{line:?}: {said}"
+                        );
+                        let mut suggested =
+                            said.split("'--").skip(2).filter_map(|rest| rest.split('\'').next());
+                        assert!(
+                            suggested.all(|name| known.iter().any(|known| known == name)),
+                            "{line:?}: {said}"
+                        );
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        assert!(tried > 5_000, "{tried}");
+    }
 }

@@ -4,9 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::{Builder, NamedTempFile};
-
 use decode_bench::error::{Error, Result};
+use decode_bench::files::Staged;
 
 /// A file to be. Dropped without [`Output::commit`], it never was.
 pub struct Output {
@@ -16,7 +15,7 @@ pub struct Output {
 
 enum To {
     /// Beside the file, to be renamed.
-    Staged(NamedTempFile),
+    Staged(Staged),
     /// A device or a pipe cannot be replaced, only written to.
     Device(File),
 }
@@ -47,11 +46,7 @@ impl Output {
         let Output { path, to } = self;
         match to {
             To::Device(_) => Ok(()),
-            To::Staged(file) => {
-                let target = path.canonicalize().unwrap_or_else(|_| path.clone()); // through a link
-                file.as_file().sync_all().map_err(|e| failed(&path, e))?;
-                file.persist(target).map(drop).map_err(|e| failed(&path, e.error))
-            }
+            To::Staged(file) => file.commit().map_err(|e| failed(&path, e)),
         }
     }
 }
@@ -60,13 +55,8 @@ fn staged(path: &Path) -> Result<To> {
     if path.file_name().is_none() {
         return Err(Error::file(path, "no name for a file"));
     }
-    let path = path.canonicalize().unwrap_or_else(|_| path.into());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less what the user's mask takes
-    let file = builder.prefix(".decode-bench-").tempfile_in(folder);
-    file.map(To::Staged).map_err(|e| cannot_write(folder, e))
+    let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Staged::beside(path).map(To::Staged).map_err(|e| cannot_write(parent, e))
 }
 
 /// Whether files can be made in a folder, which need not exist yet.

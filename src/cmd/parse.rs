@@ -9,9 +9,9 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
 
+pub use decode_bench::bench::threads;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::MOST_THREADS;
 use decode_bench::model::capacity;
 use decode_bench::strategy::Strategy;
 
@@ -139,9 +139,4 @@ pub fn check_tokens(tokens: usize, model: ModelKind, shape: ShapeName) -> Result
 pub fn positive(text: &str) -> Result<usize, String> {
     let number = text.parse::<usize>().ok().filter(|&n| n > 0);
     number.ok_or_else(|| "a whole number from 1 on is wanted".into())
-}
-
-pub fn threads(text: &str) -> Result<usize, String> {
-    let number = positive(text).ok().filter(|&n| n <= MOST_THREADS);
-    number.ok_or_else(|| format!("a whole number from 1 to {MOST_THREADS} is wanted"))
 }

@@ -1,13 +1,12 @@
 //! `run`: the cases of a filter, or one shard of a plan.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use decode_bench::bench::{finish, shard};
+use decode_bench::bench::{finish, shard, Common};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::harmless;
-use decode_bench::measure::{default_threads, Machines, Record, Settings, StopRule};
+use decode_bench::measure::{Machines, Record, Settings, StopRule};
 use decode_bench::record::Sharding;
 use decode_bench::shard::{CaseGroup, Place, Plan};
 
@@ -37,22 +36,12 @@ pub struct Args {
     /// [default: 12]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     budget: Option<u64>,
-    /// Empty a GPU's second-level cache before every timed step
-    #[arg(long)]
-    cold_l2: bool,
-    /// CPU threads [default: all physical cores]
-    #[arg(long, value_parser = super::parse::threads)]
-    threads: Option<usize>,
-    /// Seed of the random weights
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Folder that run folders are made in
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    results: PathBuf,
+    #[command(flatten)]
+    common: Common,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let settings = settings(&args);
+    let settings = settings(&args)?;
     let machines = Machines::new(&settings);
     match args.shard {
         Some(place) => run_shard(place, args, &settings, &machines),
@@ -60,15 +49,14 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-fn settings(args: &Args) -> Settings {
-    let usual = StopRule::default();
-    Settings {
-        threads: args.threads.unwrap_or_else(default_threads),
-        seed: args.seed,
-        results: args.results.clone(),
-        cold_l2: args.cold_l2,
-        stop: StopRule { budget: args.budget.map_or(usual.budget, Duration::from_secs), ..usual },
-        ..Settings::default()
+fn settings(args: &Args) -> Result<Settings> {
+    let settings = args.common.settings()?;
+    let budget = args.budget.map_or(settings.stop.budget, Duration::from_secs);
+    match (&args.shard, &settings.resume) {
+        (Some(_), Some(_)) => {
+            Err(Error::Input("--resume: a shard is begun again as another --attempt".into()))
+        }
+        _ => Ok(Settings { stop: StopRule { budget, ..settings.stop }, ..settings }),
     }
 }
 
@@ -80,7 +68,7 @@ fn run_all(filter: Option<&str>, settings: &Settings, machines: &Machines) -> Re
     let groups: Vec<CaseGroup> = plan.groups(1).iter().filter(able).cloned().collect();
     let mut record = Record::open(settings, machines.environment(&cases))?;
     shard::measure(&groups, machines, settings, &mut record, Some(settings.gpu_limit()))?;
-    print(&finish(record)?)
+    finish(record, print)
 }
 
 fn run_shard(place: Place, args: Args, settings: &Settings, machines: &Machines) -> Result<()> {
@@ -111,10 +99,7 @@ fn cases(groups: &[CaseGroup]) -> Vec<Case> {
 /// Slurm counts how often it began a task again.
 fn restarts() -> Result<u64> {
     const COUNT: &str = "SLURM_RESTART_COUNT";
-    match std::env::var(COUNT) {
-        Err(_) => Ok(0),
-        Ok(count) => {
-            count.parse().map_err(|_| Error::Input(format!("{COUNT} is `{count}`, no number of restarts")))
-        }
-    }
+    let Some(count) = std::env::var_os(COUNT) else { return Ok(0) };
+    let count = count.to_string_lossy();
+    count.parse().map_err(|_| Error::Input(format!("{COUNT} is `{count}`, no number of restarts")))
 }

@@ -1,9 +1,10 @@
 //! `selftest`: does this machine, with these statistics, tell equals apart?
 
 use decode_bench::analysis::{compare, Verdict};
+use decode_bench::bench::Threads;
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{default_threads, interleaved, Fixture, Machines, Settings};
+use decode_bench::measure::{interleaved, Fixture, Machines, Settings};
 use decode_bench::on_backend;
 use decode_bench::suite::check_position;
 
@@ -25,9 +26,8 @@ pub struct Args {
     /// Rounds of each comparison; `cargo bench` takes 12
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(5..=100))]
     rounds: u32,
-    /// CPU threads [default: all physical cores]
-    #[arg(long, value_parser = super::parse::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// Equals may be called different this often: verdicts rest on 95 % intervals.
@@ -36,7 +36,7 @@ const LEVEL: f64 = 0.05;
 pub fn run(args: Args) -> Result<()> {
     let Args { aa, case, rounds, .. } = args;
     check_position(&case)?;
-    let settings = Settings { threads: args.threads.unwrap_or_else(default_threads), ..Settings::default() };
+    let settings = Settings { threads: args.threads.count(), ..Settings::default() };
     let machines = Machines::new(&settings);
     let mut different = 0;
     on_backend!(machines, case.backend, |b| {

@@ -1,9 +1,10 @@
 //! `step-time`: this program's arm in a comparison with other engines.
 
 use decode_bench::backend::Backend;
+use decode_bench::bench::Threads;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
-use decode_bench::measure::{default_threads, equality, interleaved, Fixture, Machines, Settings};
+use decode_bench::measure::{equality, interleaved, Fixture, Machines, Settings};
 use decode_bench::on_backend;
 use decode_bench::strategy::Strategy;
 use decode_bench::suite::check_position;
@@ -36,9 +37,8 @@ pub struct Args {
     /// `pipelined_step_ns`
     #[arg(long)]
     pipelined: bool,
-    /// CPU threads [default: all physical cores]
-    #[arg(long, value_parser = super::parse::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Samples to take, after a tenth as many to warm up
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     samples: u64,
@@ -58,19 +58,21 @@ pub fn run(args: Args) -> Result<()> {
     if !model.supports(strategy) || !backend.runs(strategy) {
         return Err(Error::Input(format!("`{case}` cannot be run: {model} has no {strategy} on {backend}")));
     }
-    let threads = args.threads.unwrap_or_else(default_threads);
+    let threads = args.threads.count();
     let machines = Machines::new(&Settings { threads, ..Settings::default() });
     let emulated = machines.emulated(backend);
-    on_backend!(machines, backend, |b| time(&Fixture::load(b, model, shape, 1)?, &case, &args, emulated))
+    on_backend!(machines, backend, |b| {
+        if args.pipelined && !b.pipelines() {
+            return Err(Error::Input(format!("--pipelined: steps on {backend} are not queued")));
+        }
+        time(&Fixture::load(b, model, shape, 1)?, &case, &args, emulated)
+    })
 }
 
 fn time<B: Backend>(fixture: &Fixture<B>, case: &Case, args: &Args, emulated: bool) -> Result<()> {
     equality::gate(fixture, &[*case], None)?;
     let prefilled = fixture.prefilled(case)?;
     prefilled.warm_up()?;
-    if args.pipelined && !fixture.backend.pipelines() {
-        return Err(Error::Input(format!("--pipelined: steps on {} are not queued", case.backend)));
-    }
     let steps = PIPELINED.min(case.position);
     let pipeline =
         args.pipelined.then(|| interleaved::pipeline(fixture, case, &prefilled, steps)).transpose()?;

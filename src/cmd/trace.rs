@@ -1,12 +1,10 @@
 //! `trace`: every step of whole decodes.
 
-use std::path::PathBuf;
-
-use decode_bench::bench::finish;
+use decode_bench::bench::{finish, Common};
 use decode_bench::case::Case;
-use decode_bench::error::Result;
+use decode_bench::error::{Error, Result};
 use decode_bench::measure::equality::gate;
-use decode_bench::measure::{default_threads, trace, Fixture, Machines, Record, Settings};
+use decode_bench::measure::{trace, Fixture, Machines, Record};
 use decode_bench::strategy::Strategy;
 use decode_bench::{on_backend, suite};
 
@@ -32,27 +30,12 @@ pub struct Args {
     /// Rounds
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
-    /// CPU threads [default: all physical cores]
-    #[arg(long, value_parser = super::parse::threads)]
-    threads: Option<usize>,
-    /// Seed of the random weights
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Folder that run folders are made in
-    #[arg(long, value_name = "DIR", default_value = "results")]
-    results: PathBuf,
-    /// Run folder to complete
-    #[arg(long, value_name = "RUN")]
-    resume: Option<PathBuf>,
-    /// Empty a GPU's second-level cache before every step
-    #[arg(long)]
-    cold_l2: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let threads = args.threads.unwrap_or_else(default_threads);
-    let settings = Settings { threads, seed: args.seed, results: args.results, ..Settings::default() };
-    let settings = Settings { resume: args.resume, cold_l2: args.cold_l2, ..settings };
+    let settings = args.common.settings()?;
     let machines = Machines::new(&settings);
     let cases = machines.able(suite::select(Some(&args.filter))?)?;
     for case in &cases {
@@ -60,18 +43,23 @@ pub fn run(args: Args) -> Result<()> {
         check_strategies(&args.strategy, case.model, capacity)?;
     }
     let cases = under(cases, &args.strategy);
+    if suite::decoded(&cases).is_empty() {
+        return Err(Error::Input(
+            "none of these strategies is traced: see `--strategy` and `--filter`".into(),
+        ));
+    }
     let mut record = Record::open(&settings, machines.environment(&cases))?;
     let rounds = 1..=args.rounds;
     for cases in cases.chunk_by(|a, b| suite::same_fixture(a, b) && a.batch == b.batch) {
         let Case { model, shape, backend, .. } = cases[0];
         let last: Vec<Case> = suite::decoded(cases).iter().map(|case| case.at(args.tokens)).collect();
         on_backend!(machines, backend, |b| {
-            let fixture = Fixture::load(b, model, shape, args.seed)?;
+            let fixture = Fixture::load(b, model, shape, settings.seed)?;
             let equal = gate(&fixture, &last, Some(&mut record))?;
             trace::decodes(&fixture, &equal, args.tokens, rounds.clone(), None, &mut record)?;
         })
     }
-    print(&finish(record)?)
+    finish(record, print)
 }
 
 /// The cases under these strategies instead, where there are any.

@@ -1,8 +1,9 @@
 //! `verify`: is every case what it says it is?
 
+use decode_bench::bench::Threads;
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::exact::{self, Counter};
-use decode_bench::measure::{default_threads, Machines, Settings};
+use decode_bench::measure::{Machines, Settings};
 use decode_bench::record::EqualityRow;
 use decode_bench::{on_backend, suite};
 
@@ -19,16 +20,15 @@ pub struct Args {
     /// Regular expression: cases whose id it matches are verified
     #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
-    /// CPU threads [default: all physical cores]
-    #[arg(long, value_parser = super::parse::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Seed of the random weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let threads = args.threads.unwrap_or_else(default_threads);
+    let threads = args.threads.count();
     let settings = Settings { threads, seed: args.seed, ..Settings::default() };
     let machines = Machines::new(&settings);
     let cases = machines.able(suite::select(args.filter.as_deref())?)?;

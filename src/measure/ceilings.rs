@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Machines, Record};
+use super::{say, Machines, Record};
 use crate::backend::cpu::{ceiling, Cpu};
 use crate::backend::cuda::{Ceiling, Cuda, LaunchCosts};
 use crate::backend::Backend;
@@ -31,18 +31,23 @@ impl Ceilings {
     /// # Errors
     /// No such device, or less memory than the weights are.
     pub fn of(case: &Case, machines: &Machines) -> Result<Ceilings> {
-        match case.backend {
-            BackendName::Cpu => {
-                let cpu = machines.cpu()?;
-                let read_bandwidth = vec![cpu_bandwidth(&cpu, case)?];
-                Ok(Ceilings { read_bandwidth, peak_flops: Some(cpu_peak(&cpu)), ..Ceilings::default() })
-            }
-            backend => {
-                let cuda = machines.cuda(backend)?;
-                Ceilings { read_bandwidth: cuda_bandwidths(&cuda, case)?, ..Ceilings::default() }
-                    .of_any(&cuda)
-            }
+        Ceilings::find(case, machines, true)
+    }
+
+    /// The read bandwidth, and all else if that is wanted too.
+    fn find(case: &Case, machines: &Machines, all: bool) -> Result<Ceilings> {
+        if case.backend == BackendName::Cpu {
+            let cpu = machines.cpu()?;
+            let peak_flops = all.then(|| cpu_peak(&cpu));
+            let read_bandwidth = vec![cpu_bandwidth(&cpu, case)?];
+            return Ok(Ceilings { read_bandwidth, peak_flops, ..Ceilings::default() });
         }
+        let cuda = machines.cuda(case.backend)?;
+        let found = Ceilings { read_bandwidth: cuda_bandwidths(&cuda, case)?, ..Ceilings::default() };
+        if all {
+            return found.of_any(&cuda);
+        }
+        Ok(found)
     }
 
     /// With what bounds a GPU's cases whatever their model is.
@@ -57,22 +62,28 @@ impl Ceilings {
     }
 }
 
-/// Measures what bounds the cases of a model on a backend, and writes it down.
+/// Measures what bounds the cases of a model on a backend, and writes it down. Where that fails it is said: times do
+/// not need it.
+///
+/// # Errors
+/// When it cannot be written.
 pub fn measure(record: &mut Record, case: &Case, machines: &Machines) -> Result<()> {
     let unknown = record.writer.environment().peak_flops_of(case.backend).is_none();
-    if case.backend == BackendName::Cpu {
-        let cpu = machines.cpu()?;
-        let peak = unknown.then(|| cpu_peak(&cpu));
-        let bandwidth = cpu_bandwidth(&cpu, case)?;
-        return record.writer.update_environment(|environment| {
-            environment.peak_flops = peak.or(environment.peak_flops.take());
-            environment.read_bandwidth.push(bandwidth);
-        });
-    }
-    let cuda = machines.cuda(case.backend)?;
-    let found = Ceilings { read_bandwidth: cuda_bandwidths(&cuda, case)?, ..Ceilings::default() };
-    let found = if unknown { found.of_any(&cuda)? } else { found };
-    record.writer.update_environment(|environment| add(environment.gpu.get_or_insert_default(), found))
+    let found = match Ceilings::find(case, machines, unknown) {
+        Ok(found) => found,
+        Err(why) => {
+            let Case { model, shape, backend, .. } = case;
+            say(format_args!("no ceilings of {model}-{shape} on {backend}: {}", why.reason()));
+            return Ok(());
+        }
+    };
+    record.writer.update_environment(|environment| match case.backend.is_cuda() {
+        true => add(environment.gpu.get_or_insert_default(), found),
+        false => {
+            environment.peak_flops = found.peak_flops.or(environment.peak_flops.take());
+            environment.read_bandwidth.extend(found.read_bandwidth);
+        }
+    })
 }
 
 /// What was measured before stays, unless it was measured again.

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use super::{nvml, Settings, StopRule};
+use super::{nvml, say, Settings, StopRule};
 use crate::backend::cpu::{keep_freed_memory, Cpu};
 use crate::backend::cuda::{Cuda, Device, Mode};
 use crate::case::{BackendName, Case};
@@ -90,17 +90,20 @@ impl Machines {
     /// The cases that can run here. Why others cannot is said once, on standard error.
     ///
     /// # Errors
-    /// When none of them can.
+    /// When none of them can, or a GPU's cache is to be emptied for none of them.
     pub fn able(&self, mut cases: Vec<Case>) -> Result<Vec<Case>> {
         if !cases.iter().any(|case| case.backend.is_cuda()) {
-            return Ok(cases);
+            return match self.cold_l2 {
+                true => Err(Error::Input("--cold-l2: none of these cases runs on a GPU".into())),
+                false => Ok(cases),
+            };
         }
         if let Err(why) = self.gpu() {
             cases.retain(|case| !case.backend.is_cuda());
-            if cases.is_empty() {
+            if cases.is_empty() || self.cold_l2 {
                 return Err(Error::Device { backend: "cuda", what: why.into() });
             }
-            eprintln!("without the cases on a GPU: {why}");
+            say(format_args!("without the cases on a GPU: {why}"));
         }
         Ok(cases)
     }

@@ -25,7 +25,7 @@ mod watch;
 pub use budget::Budget;
 pub use fixture::{Fixture, Pipeline, Prefilled};
 pub use machines::{Machines, NO_DRIVER_CACHE};
-pub use progress::Progress;
+pub use progress::{say, Progress};
 pub use record::Record;
 
 use std::path::PathBuf;

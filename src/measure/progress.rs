@@ -2,7 +2,13 @@
 
 use std::cell::Cell;
 use std::fmt::Display;
+use std::io::{stderr, Write};
 use std::time::{Duration, Instant};
+
+/// Writes a line on standard error. Where nobody reads it, it is dropped.
+pub fn say(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
+}
 
 /// Work that is done piece by piece.
 pub struct Progress {
@@ -35,7 +41,7 @@ impl Progress {
         self.said.set(Some(Instant::now()));
         let left = remaining(self.start.elapsed(), done, all);
         let left = left.map(|left| format!(", about {} s left", left.as_secs())).unwrap_or_default();
-        eprintln!("[{}/{all}] {what}{left}", done + count);
+        say(format_args!("[{}/{all}] {what}{left}", done + count));
     }
 }
 

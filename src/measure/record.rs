@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::clocks::Clocks;
 use super::watch::Watch;
-use super::{Budget, Settings};
+use super::{say, Budget, Settings};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{differences, refused_and_said, Environment, Round, Run, RunWriter, Sample, Use};
@@ -23,7 +23,7 @@ impl Record {
     /// The run that the settings name, or a new one. `here` is where its numbers will come from.
     pub fn open(settings: &Settings, here: Environment) -> Result<Record> {
         if let Some(doubt) = here.doubtful_revision() {
-            eprintln!("note: {doubt}; `cite` will refuse this run");
+            say(format_args!("note: {doubt}; `cite` will refuse this run"));
         }
         match &settings.resume {
             Some(path) => Record::resume(path, &here),
@@ -77,7 +77,7 @@ impl Record {
     /// Writes down and says what a budget had no time for, in place of what was said of these `kinds` of work before.
     pub(crate) fn left_out(&mut self, budget: &Budget, kinds: &[&str]) -> Result<()> {
         if let Some(said) = budget.said() {
-            eprintln!("{said}");
+            say(said);
         }
         let known = self.writer.environment().gpu.as_ref().map_or(&[][..], |gpu| &gpu.left_out);
         let of_these = |named: &str| kinds.iter().any(|kind| named.ends_with(&format!(": {kind}")));

@@ -1,6 +1,7 @@
 //! A cold start, in phases. Only a fresh process is cold: [`in_this_process`] runs in a child that
 //! does nothing else, and [`in_a_child`] starts it.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -113,18 +114,38 @@ fn phases<B: Backend>(start: Instant, b: &B, case: &Case, folder: &Path) -> Resu
     })
 }
 
-/// Runs `program startup CASE` and reads the phases it prints.
+/// Runs `program startup CASE` and reads the phases it prints. The process is in a group of its own: Ctrl-C reaches
+/// this program alone, with which it ends ([`end_with_parent`]).
+///
+/// # Errors
+/// One sentence, whatever went wrong.
 pub fn in_a_child(program: &Path, case: &Case, checkpoint: &Path, settings: &Settings) -> Result<Phases> {
     let mut child = Command::new(program);
     child.arg("startup").arg(case.to_string()).arg("--checkpoint").arg(checkpoint);
     child.arg("--threads").arg(settings.threads.to_string());
-    let output = child.output().map_err(Error::io(program))?;
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut child, 0);
+    let failed = |why: &dyn Display| Error::Input(format!("a cold start of {case} failed: {why}"));
+    let output = child.output().map_err(|e| failed(&format_args!("{}: {e}", program.display())))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::Input(format!("a cold start of {case} failed: {}", said.trim())));
+        return Err(match said.trim() {
+            "" => failed(&output.status),
+            said => failed(&said),
+        });
     }
     serde_json::from_slice(&output.stdout)
-        .map_err(|e| Error::Input(format!("a cold start of {case} printed something else: {e}")))
+        .map_err(|e| failed(&format_args!("it printed something else: {e}")))
+}
+
+/// Has this process killed when the one that started it ends, however that ends. Linux alone knows how; elsewhere a
+/// cold start without a parent ends with its first steps.
+pub fn end_with_parent() {
+    // SAFETY: the call takes numbers alone
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
 }
 
 fn peak_rss_bytes() -> Option<u64> {

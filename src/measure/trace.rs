@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use super::fixture::timed;
-use super::{Fixture, Record};
+use super::{say, Fixture, Record};
 use crate::backend::Backend;
 use crate::case::{BackendName, Case};
 use crate::error::Result;
@@ -34,11 +34,10 @@ pub fn decodes<B: Backend>(
             break;
         }
         if !missing.is_empty() {
-            eprintln!(
-                "    decoding {tokens} tokens under {} strategies, round {} of {all}",
-                missing.len(),
-                begun + 1
-            );
+            let (strategies, round) = (missing.len(), begun + 1);
+            say(format_args!(
+                "    decoding {tokens} tokens under {strategies} strategies, round {round} of {all}"
+            ));
         }
         if !missing.is_empty() && !std::mem::replace(&mut warm, true) {
             missing.iter().try_for_each(|case| warm_up(fixture, case, tokens))?;

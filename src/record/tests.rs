@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
@@ -141,10 +141,30 @@ fn a_resumed_run_loses_the_torn_line_and_nothing_else() {
     }
 }
 
+/// Of no sample; without its end it would be removed.
+fn empty_run(parent: &Path) -> PathBuf {
+    let writer = RunWriter::create(parent, environment()).unwrap();
+    let path = writer.path().to_path_buf();
+    writer.finish().unwrap();
+    path
+}
+
+#[test]
+fn a_run_that_ends_without_a_sample_leaves_no_folder() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut writer = RunWriter::create(parent.path(), environment()).unwrap();
+    let row = LedgerRow { case: case(), metric: Metric::StepFlops, counted: 5, predicted: None };
+    writer.ledger(&row).unwrap();
+    assert!(writer.path().is_dir());
+    drop(writer);
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+    assert!(empty_run(parent.path()).is_dir());
+}
+
 #[test]
 fn a_run_killed_before_its_first_header_can_be_resumed() {
     let parent = tempfile::tempdir().unwrap();
-    let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
+    let path = empty_run(parent.path());
     fs::remove_file(path.join("ledger.csv")).unwrap();
     write_samples(&path, "case,mod");
     assert!(Run::open(&path).unwrap().samples.is_empty());
@@ -158,7 +178,8 @@ fn a_run_killed_before_its_first_header_can_be_resumed() {
 #[test]
 fn two_writers_of_one_run_are_one_too_many() {
     let parent = tempfile::tempdir().unwrap();
-    let writer = RunWriter::create(parent.path(), environment()).unwrap();
+    let mut writer = RunWriter::create(parent.path(), environment()).unwrap();
+    writer.sample(&Sample::value(case(), Metric::StepNs, Round::Single, 1, 1)).unwrap();
     let error = RunWriter::resume(writer.path()).unwrap_err().to_string();
     assert!(error.ends_with(": another process is writing to this run"), "{error}");
     let path = writer.path().to_path_buf();
@@ -170,7 +191,7 @@ fn two_writers_of_one_run_are_one_too_many() {
 #[test]
 fn a_run_of_an_earlier_version_is_read_and_not_appended_to() {
     let parent = tempfile::tempdir().unwrap();
-    let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
+    let path = empty_run(parent.path());
     let at = ROW.find(",step_ns,").unwrap() + ",step_ns,".len();
     let (begin, rest) = (&ROW[..at], &ROW[at + ROW[at..].find(',').unwrap()..]);
     write_samples(&path, &format!("{HEADER}{begin}0{rest}{begin}12{rest}{begin}101{rest}"));
@@ -193,7 +214,7 @@ fn a_run_of_an_earlier_version_is_read_and_not_appended_to() {
 #[test]
 fn unknown_columns_are_kept_and_appended_to() {
     let parent = tempfile::tempdir().unwrap();
-    let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
+    let path = empty_run(parent.path());
     let text = format!("attempt,{HEADER}1,{ROW}")
         .replace("error\n", "error,protocol,mark,load\n")
         .replace("1001,\n", "1001,,interleaved,,0.5\n");
@@ -209,7 +230,7 @@ fn unknown_columns_are_kept_and_appended_to() {
 #[test]
 fn a_bad_row_is_named_by_file_line_and_column() {
     let parent = tempfile::tempdir().unwrap();
-    let path = RunWriter::create(parent.path(), environment()).unwrap().path().to_path_buf();
+    let path = empty_run(parent.path());
     let bad = [
         ("padded,cpu,1", "paded,cpu,1", "column strategy: `paded` is not the strategy of the case, `padded`"),
         ("toy/padded", "toy/paded", "column case: unknown strategy `paded`"),

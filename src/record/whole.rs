@@ -10,6 +10,7 @@ use super::writer::csv_line;
 use super::{environment, Environment};
 use crate::error::{Error, Result};
 use crate::files::write_error;
+use crate::temporary::{hold_signals, Temporary};
 
 /// The files of a run by name.
 pub(super) type Files = BTreeMap<&'static str, Vec<u8>>;
@@ -36,10 +37,12 @@ fn stage(
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |e| write_error(parent, e);
     fs::create_dir_all(parent).map_err(failed)?;
-    let staging = tempfile::Builder::new().prefix(".staged-").tempdir_in(parent).map_err(failed)?;
+    let make = || Ok(((), tempfile::Builder::new().prefix(".staged-").tempdir_in(parent)?.keep()));
+    let ((), staging) = Temporary::make(make).map_err(failed)?;
     let run = staging.path().join("new"); // the temporary folder itself is for its owner's eyes only
     fs::create_dir(&run).map_err(failed)?;
     files.iter().try_for_each(|(name, bytes)| crate::files::write_atomically(&run.join(name), bytes))?;
+    let _whole = hold_signals(); // for a moment the old run lies where the staged one lay
     place(&run, &staging.path().join("old")).map_err(|e| write_error(target, e))
 }
 

@@ -11,6 +11,7 @@ use super::table::{self, Row};
 use super::{time, Environment};
 use crate::error::{Error, Result};
 use crate::files::write_error;
+use crate::temporary::Temporary;
 
 /// A run that this process writes, and no other until it is dropped.
 #[derive(Debug)]
@@ -20,23 +21,26 @@ pub struct RunWriter {
     samples: Appender<Sample>,
     equality: Appender<EqualityRow>,
     ledger: Appender<LedgerRow>,
+    /// The folder that was made for it, as long as it has no sample.
+    empty: Option<Temporary>,
 }
 
 impl RunWriter {
     /// Makes `parent/<UTC date-time>-<hardware>/`, and `parent` where it is missing. The
-    /// environment is written first: no provenance, no number.
+    /// environment is written first: no provenance, no number. A folder that gets no sample is removed
+    /// again, unless the run is [finished](RunWriter::finish).
     pub fn create(parent: &Path, environment: Environment) -> Result<RunWriter> {
         let path = parent.join(environment.folder_name());
         fs::create_dir_all(parent).map_err(|e| write_error(parent, e))?;
-        fs::create_dir(&path).map_err(|e| match e.kind() {
-            ErrorKind::AlreadyExists => {
-                Error::file(&path, "another run started in the same second; try again")
-            }
-            _ => write_error(&path, e),
-        })?;
-        environment.write(&path).and_then(|()| RunWriter::open(&path, environment)).inspect_err(|_| {
-            let _ = fs::remove_dir_all(&path); // made above, and without a number in it
-        })
+        let ((), empty) =
+            Temporary::make(|| Ok((fs::create_dir(&path)?, path.clone()))).map_err(|e| match e.kind() {
+                ErrorKind::AlreadyExists => {
+                    Error::file(&path, "another run started in the same second; try again")
+                }
+                _ => write_error(&path, e),
+            })?;
+        environment.write(&path)?;
+        Ok(RunWriter { empty: Some(empty), ..RunWriter::open(&path, environment)? })
     }
 
     /// Goes on with a run. A last line that a killed process left unfinished is cut off.
@@ -55,6 +59,7 @@ impl RunWriter {
             samples: Appender::open(path)?,
             equality: Appender::open(path)?,
             ledger: Appender::open(path)?,
+            empty: None,
         })
     }
 
@@ -79,7 +84,13 @@ impl RunWriter {
 
     /// Appends one line.
     pub fn sample(&mut self, sample: &Sample) -> Result<()> {
-        self.samples.append(sample)
+        self.samples.append(sample)?;
+        self.keep();
+        Ok(())
+    }
+
+    fn keep(&mut self) {
+        self.empty.take().into_iter().for_each(Temporary::keep);
     }
 
     /// Appends one line.
@@ -94,7 +105,9 @@ impl RunWriter {
 
     /// Records the end time.
     pub fn finish(mut self) -> Result<()> {
-        self.update_environment(|environment| environment.finished_utc = Some(time::utc_now()))
+        self.update_environment(|environment| environment.finished_utc = Some(time::utc_now()))?;
+        self.keep();
+        Ok(())
     }
 }
 

@@ -1,0 +1,86 @@
+//! Arguments that several programs and verbs take.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::measure::{default_threads, Settings, MOST_THREADS};
+
+/// How many threads.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Threads {
+    /// CPU threads of the pool that all strategies share [default: all physical cores]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    threads: Option<usize>,
+}
+
+impl Threads {
+    /// As given, or one for each physical core.
+    pub fn count(&self) -> usize {
+        self.threads.unwrap_or_else(default_threads)
+    }
+}
+
+/// A number of threads.
+///
+/// # Errors
+/// When it is none, or larger than on any machine.
+pub fn threads(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|n| (1..=MOST_THREADS).contains(n));
+    number.ok_or_else(|| format!("a whole number from 1 to {MOST_THREADS} is wanted"))
+}
+
+/// Where a run is written.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Destination {
+    /// Folder where run folders are made [default: results]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    /// Run folder to complete
+    #[arg(long, value_name = "RUN")]
+    resume: Option<PathBuf>,
+}
+
+impl Destination {
+    /// The usual settings with this destination.
+    ///
+    /// # Errors
+    /// When the run to complete is not in the folder that is named beside it.
+    pub fn settings(&self) -> Result<Settings> {
+        let Destination { results, resume } = self;
+        if let (Some(results), Some(run)) = (results, resume) {
+            let parent = run.canonicalize().map_err(Error::io(run))?;
+            if results.canonicalize().ok().as_deref() != parent.parent() {
+                let (results, run) = (results.display(), run.display());
+                return Err(Error::Input(format!("--resume {run}: it is not in --results {results}")));
+            }
+        }
+        let usual = Settings::default();
+        Ok(Settings { results: results.clone().unwrap_or(usual.results), resume: resume.clone(), ..usual })
+    }
+}
+
+/// What every run is free to choose.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Common {
+    #[command(flatten)]
+    threads: Threads,
+    /// Seed of the random weights
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    destination: Destination,
+    /// Empty a GPU's second-level cache before every timed step
+    #[arg(long)]
+    cold_l2: bool,
+}
+
+impl Common {
+    /// The usual settings with these.
+    ///
+    /// # Errors
+    /// See [`Destination::settings`].
+    pub fn settings(&self) -> Result<Settings> {
+        let Common { threads, seed, cold_l2, destination } = self;
+        Ok(Settings { threads: threads.count(), seed: *seed, cold_l2: *cold_l2, ..destination.settings()? })
+    }
+}
