@@ -35,12 +35,6 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// One of each; `chunked` takes any chunk, 64 stands for all.
-    pub fn examples() -> &'static [Strategy] {
-        use Strategy::*;
-        &[Naive, NaivePadded, Concat, Padded, Chunked(64), Bounded, Onehot, Shift, Reprojected]
-    }
-
     /// What tells the lengths and buffers of one step from those of another: the rows that its buffers
     /// have. `None` when every step has others.
     pub(crate) fn step_shape(self, position: usize, capacity: usize) -> Option<usize> {
@@ -78,21 +72,34 @@ impl Strategy {
     }
 }
 
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Strategy::Naive => "naive",
-            Strategy::NaivePadded => "naive-padded",
-            Strategy::Concat => "concat",
-            Strategy::Padded => "padded",
-            Strategy::Chunked(chunk) => return f.pad(&format!("chunked-{chunk}")),
-            Strategy::Bounded => "bounded",
-            Strategy::Onehot => "onehot",
-            Strategy::Shift => "shift",
-            Strategy::Reprojected => "reprojected",
-        })
-    }
+/// The name of each strategy, and what stands for those that have a parameter.
+macro_rules! names {
+    ($($variant:ident $(($parameter:ident = $example:literal))? => $name:literal),+ $(,)?) => {
+        impl Strategy {
+            /// One of each; `chunked` takes any chunk, 64 stands for all.
+            pub fn examples() -> &'static [Strategy] {
+                &[$(Strategy::$variant $(($example))?),+]
+            }
+        }
+        impl fmt::Display for Strategy {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&match self { $(Strategy::$variant $(($parameter))? => format!($name)),+ })
+            }
+        }
+    };
 }
+
+names!(
+    Naive => "naive",
+    NaivePadded => "naive-padded",
+    Concat => "concat",
+    Padded => "padded",
+    Chunked(chunk = 64) => "chunked-{chunk}",
+    Bounded => "bounded",
+    Onehot => "onehot",
+    Shift => "shift",
+    Reprojected => "reprojected",
+);
 
 impl FromStr for Strategy {
     type Err = Error;

@@ -1,9 +1,11 @@
 //! The order of the modules, read from their `use` lines: an arrow points from a module to those it needs, and
-//! none points up or goes round in a circle.
+//! none points up or goes round in a circle. And the order of the operations, read from the places where they stand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use decode_bench::backend::cuda::Kernel;
 
 /// Each module may use those before it. `src/lib.rs` draws the same order.
 const ORDER: [&str; 22] = [
@@ -82,6 +84,44 @@ fn within_a_folder_no_two_files_need_each_other() {
 "
         )
     );
+}
+
+/// Each operation stands at the same place in the trait, in everything that implements it and among the oracles.
+#[test]
+fn operations_have_one_order_and_an_oracle_each() {
+    let in_trait = operations("src/backend/mod.rs");
+    let all = operations("src/backend/cpu/mod.rs");
+    for file in ["mod.rs", "meter.rs", "cuda/mod.rs"].map(|file| format!("src/backend/{file}")) {
+        let there = operations(&file);
+        assert!(
+            there.iter().filter(|name| all.contains(name)).eq(&all),
+            "{file} and the CPU differ: {there:?}"
+        );
+        assert!(there.iter().all(|name| in_trait.contains(name)), "{file}: {there:?}");
+    }
+    let tests = fs::read_to_string("src/backend/tests.rs").unwrap();
+    let calls = tests.split_once("fn operations_are_the_oracle_s<").unwrap().1;
+    let calls = calls.lines().filter_map(|line| Some(line.split_once("::")?.1.strip_suffix("(b);")?));
+    let oracles: Vec<&str> = calls.filter(|name| all.iter().any(|known| known == name)).collect();
+    assert_eq!(oracles, all, "the oracles, and the operations");
+}
+
+/// The methods of the trait or of its implementation, from the first that computes something.
+fn operations(file: &str) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let from = ["pub trait Backend", " Backend for "].iter().find_map(|head| text.find(head)).unwrap();
+    let lines = text[from..].lines().take_while(|line| *line != "}");
+    let methods = lines.filter_map(|line| line.strip_prefix("    fn ")?.split(['(', '<']).next());
+    methods.skip_while(|name| *name != "embed").map(String::from).collect()
+}
+
+#[test]
+fn every_kernel_s_file_is_compiled() {
+    let files = fs::read_dir("kernels").unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|file| file.extension().is_some_and(|e| e == "cu"));
+    let files: BTreeSet<String> = files.map(|file| parts(&file)[1].clone()).collect();
+    let known: BTreeSet<String> = Kernel::ALL.iter().map(|kernel| kernel.name().to_string()).collect();
+    assert_eq!(files, known, "files of `kernels/`, and lines of `kernels!`");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use assert_cmd::Command;
+use decode_bench::case::ModelKind;
+use decode_bench::model::shapes;
+use decode_bench::strategy::Strategy;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{json, Value};
@@ -1527,15 +1530,48 @@ fn a_last_line_cut_off_is_left_out_and_said() {
     assert!(said.starts_with("note: samples.csv: line 31 "), "{said}");
 }
 
+/// The verbs that `--help` lists.
+fn verbs(help: &str) -> Vec<&str> {
+    let verbs =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help").collect()
+}
+
+/// A table without a line for what was added would stay unnoticed.
+#[test]
+fn tables_of_the_documentation_are_complete() {
+    let text = |name| fs::read_to_string(common::root().join(name)).unwrap();
+    let (readme, commands, help) = (text("README.md"), text("docs/COMMANDS.md"), printed(&["--help"]));
+    let row = |text: &str, name: &str| {
+        let mut rows = text.lines().filter(|line| line.starts_with("| "));
+        rows.find(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{name}`"))))
+            .map(String::from)
+    };
+    for strategy in Strategy::examples() {
+        let name = strategy.to_string().replace("-64", "-c");
+        assert!(row(&readme, &name).is_some(), "README.md has no row for {name}");
+    }
+    for &model in ModelKind::ALL {
+        let in_readme =
+            row(&readme, model.name()).unwrap_or_else(|| panic!("README.md has no row for {model}"));
+        for shape in shapes(model) {
+            assert!(in_readme.contains(&format!("`{shape}`")), "README.md names no {model}-{shape}");
+        }
+        assert!(row(&commands, model.name()).is_some(), "docs/COMMANDS.md has no row for {model}");
+    }
+    for verb in verbs(&help) {
+        let example = [" ", "`"].iter().any(|end| commands.contains(&format!("decode-bench {verb}{end}")));
+        assert!(example, "docs/COMMANDS.md has no example of {verb}");
+    }
+}
+
 #[test]
 fn help_has_an_example_for_every_verb_and_the_exit_codes() {
     let help = printed(&["--help"]);
     assert!(help.contains("Exit codes:") && help.contains("  1  "));
-    let verbs =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let verbs: Vec<&str> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
+    let verbs = verbs(&help);
     assert!(verbs.contains(&"decode") && verbs.contains(&"report"));
-    for verb in verbs.into_iter().filter(|verb| *verb != "help") {
+    for verb in verbs {
         let help = printed(&[verb, "--help"]);
         assert!(help.contains(&format!("\n  decode-bench {verb}")), "{verb} has no example");
     }

@@ -45,10 +45,14 @@ def output(lib, program, size, get):
     return text.value
 
 
+def source(name):
+    return open(os.path.join(KERNELS, f"{name}.cu")).read()
+
+
 def compile_ptx(lib, name, defines, arch):
-    source = "".join(open(os.path.join(KERNELS, f)).read() for f in ("common.cuh", f"{name}.cu"))
     program = ctypes.c_void_p()
-    lib.nvrtcCreateProgram(ctypes.byref(program), source.encode(), f"{name}.cu".encode(), 0, None, None)
+    text = open(os.path.join(KERNELS, "common.cuh")).read() + source(name)
+    lib.nvrtcCreateProgram(ctypes.byref(program), text.encode(), f"{name}.cu".encode(), 0, None, None)
     options = [f"--gpu-architecture=compute_{arch}", "-lineinfo", "-std=c++17", *(f"-D{d}" for d in defines)]
     options = [o.encode() for o in options]
     if lib.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)):
@@ -100,8 +104,8 @@ def measure():
         for name in names:
             for vec in (4, 1):
                 for head, rows_at_once in itertools.product(HEADS.get(name, (0,)), ROWS.get(name, (0,))):
-                    if vec == 4 and name in ("argmax", "attention_combine", "conv_gate", "spin", "empty", "stage"):
-                        continue  # these move single numbers, or none
+                    if vec == 4 and not re.search(r"\b(VEC|Pack|load)\b", source(name)):
+                        continue  # it moves single numbers, or none
                     defines = [f"VEC={vec}"] + ([f"HEAD={head}"] if head else [])
                     defines += [f"ROWS={rows_at_once}"] if rows_at_once else []
                     cells = []

@@ -90,6 +90,19 @@ fn odd_llama(window: Option<usize>) -> Config {
     })
 }
 
+/// What is not in the list is not tested.
+pub(crate) fn every_model_is_among(configs: &[Config]) {
+    let kinds: Vec<ModelKind> = configs.iter().map(Config::kind).collect();
+    for model in ModelKind::ALL {
+        assert!(kinds.contains(model), "no configuration of {model}");
+    }
+}
+
+#[test]
+fn every_model_has_odd_sizes() {
+    every_model_is_among(&odd_configs());
+}
+
 /// Those that have a form for everything that the model remembers.
 fn strategies(config: &Config) -> Vec<Strategy> {
     let all = Strategy::examples().iter().copied().chain([1, 3, LENGTH].map(Strategy::Chunked));
@@ -166,14 +179,15 @@ fn seeded_weights_stay_as_they_are() {
         }
         hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    for (model, want) in [
-        (ModelKind::Transformer, "607616dbaa5e1c90"),
-        (ModelKind::LinearizedConv, "1bbff72c8ae76f73"),
-        (ModelKind::Llama, "231a645677450b67"),
-        (ModelKind::Retention, "206112add68b92d1"),
-        (ModelKind::EncoderDecoder, "14feebb692e9dc0b"),
-        (ModelKind::ConvSeq2Seq, "c577c3a2b619f3ed"),
-    ] {
+    for &model in ModelKind::ALL {
+        let want = match model {
+            ModelKind::Transformer => "607616dbaa5e1c90",
+            ModelKind::LinearizedConv => "1bbff72c8ae76f73",
+            ModelKind::Llama => "231a645677450b67",
+            ModelKind::Retention => "206112add68b92d1",
+            ModelKind::EncoderDecoder => "14feebb692e9dc0b",
+            ModelKind::ConvSeq2Seq => "c577c3a2b619f3ed",
+        };
         assert_eq!(hash(model), want, "{model}");
     }
 }

@@ -5,12 +5,12 @@ use super::*;
 use crate::backend::cpu::Cpu;
 use crate::backend::tests::device;
 use crate::backend::Tokens;
-use crate::case::{ModelKind, ShapeName};
+use crate::case::{BackendName, ModelKind, ShapeName};
 use crate::layer::position::{alibi, rotary, Sinusoid};
 use crate::layer::{
     decays, laws, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention, Sequential,
 };
-use crate::model::tests::{load, open, slice};
+use crate::model::tests::{every_model_is_among, load, open, slice};
 use crate::model::{
     Config, ConvConfig, ConvSeq2SeqConfig, EncoderDecoderConfig, LlamaConfig, RetentionConfig,
     TransformerConfig,
@@ -105,6 +105,11 @@ fn other_configs() -> Vec<Config> {
     ]
 }
 
+#[test]
+fn every_model_is_compared_with_the_cpu() {
+    every_model_is_among(&[configs(), other_configs()].concat());
+}
+
 fn strategies(config: &Config) -> Vec<Strategy> {
     let all = Strategy::examples().iter().copied().chain([1, 3, 6].map(Strategy::Chunked));
     all.filter(|s| config.kind().supports(*s)).collect()
@@ -117,7 +122,7 @@ fn few_strategies(config: &Config) -> Vec<Strategy> {
 }
 
 fn fixed_shape(strategy: &Strategy) -> bool {
-    !matches!(strategy, Strategy::Naive | Strategy::Concat)
+    BackendName::CudaGraph.runs(*strategy)
 }
 
 fn text(batch: usize, vocab: usize) -> Tokens {
