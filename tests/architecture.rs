@@ -101,7 +101,7 @@ fn operations_have_one_order_and_an_oracle_each() {
     }
     let tests = fs::read_to_string("src/backend/tests.rs").unwrap();
     let calls = tests.split_once("fn operations_are_the_oracle_s<").unwrap().1;
-    let calls = calls.lines().filter_map(|line| Some(line.split_once("::")?.1.strip_suffix("(b);")?));
+    let calls = calls.lines().filter_map(|line| line.split_once("::")?.1.strip_suffix("(b);"));
     let oracles: Vec<&str> = calls.filter(|name| all.iter().any(|known| known == name)).collect();
     assert_eq!(oracles, all, "the oracles, and the operations");
 }

@@ -644,7 +644,7 @@ proptest! {
     /// computed from nothing.
     #[test]
     fn choices_are_the_largest_of_what_the_processors_leave(
-        kind in prop::sample::select(&KINDS[..]),
+        kind in prop::sample::select(golden_kinds()),
         prompts in prop::collection::vec(prop::collection::vec(0u32..41, 1..5), 1..3),
         max_len in 1usize..8,
         end_ranks in prop::collection::btree_set(0usize..5, 0..3),

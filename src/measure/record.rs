@@ -41,7 +41,7 @@ impl Record {
             return Err(Error::file(path, format!("cannot be completed here: {}", refused.join("; "))));
         }
         for what in said {
-            eprintln!("note: {}: {what}", path.display());
+            say(format_args!("note: {}: {what}", path.display()));
         }
         Record::of(RunWriter::resume(path)?)
     }

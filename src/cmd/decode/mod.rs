@@ -129,6 +129,9 @@ enum Prefill {
     TokenByToken,
 }
 
+/// A model that is not loaded yet.
+type Unloaded = (Config, Weights);
+
 /// Sequences without a model's own limit end here, before a mistyped number asks for all memory.
 const MOST_POSITIONS: usize = 1 << 20;
 
@@ -171,7 +174,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     }
     let b = backend()?;
     let source_rows = read.as_ref().map_or(0, Tokens::longest);
-    let last = |(config, _): &(Config, Weights)| Step {
+    let last = |(config, _): &Unloaded| Step {
         config: config.clone(),
         strategy: args.strategy,
         batch: prompts.0.len() * choosing.beams(),
@@ -181,7 +184,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     };
     check_memory(&b, &models.iter().map(last).collect::<Vec<_>>())?;
     let positions = capacity.max(source_rows);
-    let load = |(config, weights): &(Config, Weights)| AnyModel::load_for(&b, config, weights, positions);
+    let load = |(config, weights): &Unloaded| AnyModel::load_for(&b, config, weights, positions);
     let loaded = models.iter().map(load).collect::<Result<Vec<_>>>()?;
     models.truncate(usize::from(args.weights_out.is_some())); // or let go of, mapped pages and all
     let prompted = loaded.iter().map(|model| {
@@ -222,7 +225,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
 
 /// The models of the ensemble: one, unless more are asked for; and the keys of the first one's config.json that say
 /// how to generate.
-fn sources(args: &Args, seed: u64) -> Result<(Vec<(Config, Weights)>, Map<String, Value>)> {
+fn sources(args: &Args, seed: u64) -> Result<(Vec<Unloaded>, Map<String, Value>)> {
     let (first, generation) = match (&args.checkpoint, args.shape) {
         (Some(folder), _) => open(args.model, folder)?,
         (None, Some(shape)) => ((Config::named(args.model, shape)?, Weights::seeded(seed)), Map::new()),
@@ -246,7 +249,7 @@ fn sources(args: &Args, seed: u64) -> Result<(Vec<(Config, Weights)>, Map<String
 }
 
 /// A checkpoint; what its reader should know is said on standard error.
-fn open(model: ModelKind, folder: &Path) -> Result<((Config, Weights), Map<String, Value>)> {
+fn open(model: ModelKind, folder: &Path) -> Result<(Unloaded, Map<String, Value>)> {
     let (file, weights) = checkpoint::open(model, folder)?;
     for note in &file.notes {
         let _ = writeln!(io::stderr(), "note: {}", one_line(note));
@@ -370,7 +373,7 @@ fn tokens(ids: &[Vec<u32>], more: &[Vec<u32>], vocab: usize) -> Result<Tokens> {
 }
 
 /// The positions of the sessions: as many as the longest prompt and all steps have, unless told.
-fn capacity(args: &Args, prompts: &Tokens, models: &[(Config, Weights)]) -> Result<usize> {
+fn capacity(args: &Args, prompts: &Tokens, models: &[Unloaded]) -> Result<usize> {
     let (prompt, steps) = (prompts.longest(), args.steps);
     let needed = prompt.checked_add(steps).filter(|&n| n <= MOST_POSITIONS).ok_or_else(|| {
         Error::Input(format!(
