@@ -370,22 +370,25 @@ fn every_prefix_and_every_changed_character_is_noticed() {
             let end = hash + text[hash..].find([' ', '.']).unwrap();
             let said = |text: &str| words(&text[..text.rfind("sha256:").unwrap_or(text.len())]);
             let (figure, unchanged) = (text.find(" [").unwrap(), said(&text));
-            for (at, c) in text.char_indices().filter(|(at, _)| (begin..end).contains(at)) {
+            // of README's sentence all, of the others a part
+            let first = texts == 1;
+            let tried = |at: &usize| (begin..end).contains(at) && (first || at % 3 == texts % 3);
+            for (at, c) in text.char_indices().filter(|(at, _)| tried(at)) {
                 let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
                 if at > figure {
                     prefixes += 1;
                     assert!(!follows(&forms, citation, before), "{before}");
                     assert!(!quotes(before).is_empty() || !unfinished(before).is_empty(), "{before}");
                 }
-                // of README's sentence all, of the others a sixteenth
-                let every = if texts == 1 { 1 } else { NEW.len() };
+                let every = if first { 2 } else { NEW.len() };
                 let new = || NEW.iter().skip(at % every).step_by(every);
                 let replaced = new().map(|new| format!("{before}{new}{after}"));
                 let inserted = new().filter(|_| at > begin).map(|new| format!("{before}{new}{c}{after}"));
                 let changed = replaced.chain(inserted).chain([format!("{before}{after}")]);
                 for changed in changed.filter(|changed| *changed != text) {
                     changes += 1;
-                    let hashed = changed.contains(&text[hash..end]);
+                    let behind = changed.find(&text[hash..end]).map(|at| &changed[at + end - hash..]);
+                    let hashed = behind.is_some_and(|behind| !behind.starts_with(char::is_alphanumeric));
                     let same =
                         hashed && (unchanged == said(&changed) || is_rounded(citation, &text, &changed));
                     the_same += usize::from(same);
@@ -395,7 +398,7 @@ fn every_prefix_and_every_changed_character_is_noticed() {
         }
     });
     println!("{prefixes} prefixes, {changes} changes; {the_same} of these say the same");
-    assert!(prefixes > 5_000 && changes > 50_000 && the_same > 1_000);
+    assert!(prefixes > 2_000 && changes > 10_000 && the_same > 300);
 }
 
 /// Words and signs, told apart another way than the program does.

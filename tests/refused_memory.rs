@@ -59,7 +59,6 @@ fn decoded(model: ModelKind, strategy: Strategy) -> Result<Vec<f32>> {
 
 /// One test, for the allocator is of the whole process.
 #[test]
-#[ignore = "a weight that is turned while it is loaded still asks without a way to be refused"]
 fn memory_that_is_refused_is_an_error_and_the_next_decode_succeeds() {
     let mut tried = 0;
     for &model in ModelKind::ALL {

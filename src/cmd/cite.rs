@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use decode_bench::analysis::{citation, Citation};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{Metric, Run, Sample};
+use decode_bench::record::{unfit, Answer, Metric, Run, Sample};
 use decode_bench::report::cite::{bibtex, sentence, table};
 
-use super::{print, runs_under};
+use super::{note, print, runs_under};
 
 /// Print figures as sentences and as a table to paste, with the hash of the rows behind them.
 #[derive(clap::Args)]
@@ -115,24 +115,34 @@ fn named(id: &str, known: &[String]) -> Result<Case> {
     }
 }
 
+/// By the table of [`decode_bench::record::CONDITIONS`]; the sentence says what is allowed by a flag.
 fn citable(run: &Run, args: &Args) -> Result<()> {
-    if run.environment.git_dirty == Some(true) && !args.allow_dirty {
-        let what = "measured by a program with uncommitted changes, which nobody else has; --allow-dirty cites it, and says so";
-        return Err(Error::file(&run.path, what));
+    let refused = |what: String| Err(Error::file(&run.path, what));
+    for unmet in unfit(run) {
+        let dirty = run.environment.git_dirty == Some(true);
+        match (unmet.condition.name, unmet.answer) {
+            ("finished", _) => {} // the sentence says it
+            (_, Answer::Ignored | Answer::Said) => note(&format!("{}: {unmet}", run.name())),
+            ("uncommitted changes", _) if dirty && args.allow_dirty => {}
+            ("uncommitted changes", _) if dirty => {
+                return refused("measured by a program with uncommitted changes, which nobody else has; --allow-dirty cites it, and says so".into());
+            }
+            ("revision" | "checkout" | "uncommitted changes", _) if args.allow_unknown_revision => {}
+            ("profile", _) if args.allow_debug => {}
+            ("profile", _) => {
+                let profile = run.environment.unoptimised().unwrap_or_default();
+                return refused(format!(
+                    "measured by a program without optimisation ({profile}): build it with --release; --allow-debug \
+                     cites it, and says so"
+                ));
+            }
+            ("emulated device", _) if args.allow_emulated => {}
+            ("emulated device", _) => run.refuse_emulated()?,
+            _ => {
+                let doubt = run.environment.doubtful_revision().unwrap_or_else(|| unmet.to_string());
+                return refused(format!("{doubt}; --allow-unknown-revision cites it, and says so"));
+            }
+        }
     }
-    if let Some(doubt) = run.environment.doubtful_revision().filter(|_| !args.allow_unknown_revision) {
-        let what = format!("{doubt}; --allow-unknown-revision cites it, and says so");
-        return Err(Error::file(&run.path, what));
-    }
-    if let Some(profile) = run.environment.unoptimised().filter(|_| !args.allow_debug) {
-        let what = format!(
-            "measured by a program without optimisation ({profile}): build it with --release; --allow-debug cites it, \
-             and says so"
-        );
-        return Err(Error::file(&run.path, what));
-    }
-    match args.allow_emulated {
-        true => Ok(()),
-        false => run.refuse_emulated(),
-    }
+    Ok(())
 }

@@ -72,6 +72,7 @@ const REFUSED: &[(&str, f64)] = &[
     ("constraints", f64::NAN),
     ("force_words_ids", f64::NAN),
     ("forced_decoder_ids", f64::NAN),
+    ("force_bos_token_to_be_generated", 0.0),
 ];
 
 /// Keys of what is returned, of caches, and of drafts that are checked before they count: no token depends on them.

@@ -13,6 +13,8 @@
 //! S is the number of the source's positions. A is looked up as it is and B, times √S, is what is found: nothing is
 //! projected, so there is nothing to project anew.
 
+use std::borrow::Cow;
+
 use serde_json::{json, Value};
 
 use super::fields::Fields;
@@ -20,6 +22,7 @@ use super::linearized_conv::{dense, linearised};
 use super::loader::{parameters, Loader};
 use super::weights::{Parameter, Spread};
 use super::{Model, ModelConfig, Node};
+use crate::backend::cpu::collect;
 use crate::backend::{
     whole, Activation, AttentionParams, Backend, Call, Convolution, Layout, Linear, Mask, View,
 };
@@ -225,10 +228,13 @@ impl<B: Backend> Side<B> {
         let &ConvSeq2SeqConfig { channels, embed: e, vocab, table, padding, .. } = config;
         let name = |part: &str| format!("{side}.{part}");
         let positions = l.numbers(&name("embed_positions.weight"), &[table, e], SPREAD)?;
-        let positions = positions.map(|rows| rows[(padding + 1) * e..].to_vec().into());
+        let usable = |rows: Cow<'_, [f32]>| {
+            let rows = &rows[(padding + 1) * e..];
+            collect(rows.len(), rows.iter().copied()).map(Cow::Owned)
+        };
         Ok(Side {
             table: l.table(&name("embed_tokens.weight"), [vocab, e], SPREAD)?,
-            positions: l.upload([1, table - padding - 1, e], positions)?,
+            positions: l.upload([1, table - padding - 1, e], positions.map(usable).transpose()?)?,
             fc1: dense(l, &name("fc1"), [channels, e])?,
             fc2: dense(l, &name("fc2"), [out, channels])?,
         })

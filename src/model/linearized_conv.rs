@@ -12,7 +12,9 @@
 //! The weight is linearised once, when the model is built: `Wlin[o, k·C + i] = W[k, i, o]`.
 //! fairseq has turned it anew at every step since 2021 (its issue 3838): a defect, not the algorithm.
 
-use ndarray::{Array2, ArrayView3, Axis};
+use std::borrow::Cow;
+
+use ndarray::{ArrayView3, ArrayViewMut2, Axis};
 use serde_json::{json, Value};
 
 use super::decoder::DecoderOnly;
@@ -20,6 +22,7 @@ use super::fields::Fields;
 use super::loader::Loader;
 use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
+use crate::backend::cpu::zeros;
 use crate::backend::{Activation, Backend, Convolution, Linear};
 use crate::case::ShapeName;
 use crate::error::Result;
@@ -138,16 +141,18 @@ pub(super) fn linearised<B: Backend>(
 ) -> Result<Linear<B::Tensor>> {
     let spread = Spread::around_zero(2.0 / ((taps * c) as f32).sqrt());
     let stored = l.numbers(&format!("{name}.weight"), &[taps, c, 2 * c], spread)?;
-    let rows = stored.map(|stored| {
+    let rows = |stored: Cow<'_, [f32]>| {
+        let mut numbers = zeros(2 * c * taps * c)?;
         let stored = ArrayView3::from_shape((taps, c, 2 * c), &stored).expect("the shape was checked");
-        let mut rows = Array2::zeros((2 * c, taps * c));
+        let rows = ArrayViewMut2::from_shape((2 * c, taps * c), &mut numbers);
+        let mut rows = rows.expect("as many numbers");
         for (mut columns, tap) in rows.axis_chunks_iter_mut(Axis(1), c).zip(stored.outer_iter()) {
             columns.assign(&tap.t());
         }
-        rows.into_raw_vec_and_offset().0.into()
-    });
+        Ok(numbers.into())
+    };
     Ok(Linear {
-        weight: l.upload([1, 2 * c, taps * c], rows)?,
+        weight: l.upload([1, 2 * c, taps * c], stored.map(rows).transpose()?)?,
         bias: Some(l.bias(&format!("{name}.bias"), 2 * c)?),
     })
 }

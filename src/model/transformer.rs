@@ -9,7 +9,9 @@
 //! logits = LNf(x)·wteᵀ
 //! ```
 
-use ndarray::{Array2, ArrayView2};
+use std::borrow::Cow;
+
+use ndarray::{ArrayView2, ArrayViewMut2};
 use serde_json::{json, Value};
 
 use super::decoder::{normed, DecoderOnly};
@@ -17,6 +19,7 @@ use super::fields::Fields;
 use super::loader::Loader;
 use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
+use crate::backend::cpu::zeros;
 use crate::backend::{Activation, Backend, Linear, Mask};
 use crate::case::ShapeName;
 use crate::error::Result;
@@ -190,14 +193,15 @@ fn transposed<B: Backend>(
     [inner, out]: [usize; 2],
 ) -> Result<Linear<B::Tensor>> {
     let stored = l.numbers(&format!("{name}.weight"), &[inner, out], SPREAD)?;
-    let turned = stored.map(|stored| {
+    let turned = |stored: Cow<'_, [f32]>| {
+        let mut turned = zeros(out * inner)?;
         let view = ArrayView2::from_shape((inner, out), &stored).expect("the shape was checked");
-        let mut turned = Array2::zeros((out, inner));
-        turned.assign(&view.t());
-        turned.into_raw_vec_and_offset().0.into()
-    });
+        let rows = ArrayViewMut2::from_shape((out, inner), &mut turned);
+        rows.expect("as many numbers").assign(&view.t());
+        Ok(turned.into())
+    };
     Ok(Linear {
-        weight: l.upload([1, out, inner], turned)?,
+        weight: l.upload([1, out, inner], stored.map(turned).transpose()?)?,
         bias: Some(l.bias(&format!("{name}.bias"), out)?),
     })
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::provenance::optimised;
 use super::{Environment, Gpu, Run, Sample};
 use Answer::{Ignored as I, Refused as R, Said as S};
 
@@ -68,8 +69,8 @@ pub struct Condition {
     value: fn(Origin<'_>) -> Option<String>,
     /// Whether two known values are the same.
     same: fn(&str, &str) -> bool,
-    /// How the value begins in a run that can be cited.
-    pub wanted: &'static str,
+    /// Whether a run with such a value can be cited.
+    fit: fn(&str) -> bool,
 }
 
 /// All of them. A field of [`Environment`] that is in none of them decides nothing; a test has the list.
@@ -79,12 +80,12 @@ pub const CONDITIONS: &[Condition] = &[
     row("revision",             [R, R, I, I, R], "another program; cmp compares two on purpose",
         |o| o.environment.git_revision.clone()),
     row("uncommitted changes",  [R, R, I, I, R], "nobody else has them; cmp has a column", changes)
-        .same_if(|a, b| a == b && a != SOME).wanting(NONE),
+        .same_if(|a, b| a == b && a != SOME).fit_if(|v| v == NONE),
     row("checkout",             [I, I, I, S, R], "it may contradict what the build says of its revision",
-        |o| Some(o.environment.doubtful_revision().map_or(AGREES, |_| "in doubt").into())).wanting(AGREES),
+        |o| Some(o.environment.doubtful_revision().map_or(AGREES, |_| "in doubt").into())).fit_if(|v| v == AGREES),
     row("tool version",         [R, R, S, S, I], "another program", |o| Some(o.environment.tool_version.clone())),
     row("profile",              [R, R, S, R, R], "a build that is not optimised says nothing",
-        |o| o.environment.profile.clone()).wanting("release, opt-level 3"),
+        |o| o.environment.profile.clone()).fit_if(optimised),
     row("compiler",             [R, R, S, R, I], "other machine code", |o| o.environment.rustc.clone()),
     row("target",               [R, R, S, R, I], "other machine code", |o| o.environment.target.clone()),
     row("target features",      [R, R, S, R, I], "other machine code",
@@ -110,7 +111,7 @@ pub const CONDITIONS: &[Condition] = &[
     row("threads",              [R, R, S, R, I], "other work for each", |o| Some(o.environment.threads.to_string())),
     row("seed",                 [R, R, R, R, I], "other weights", |o| Some(o.environment.seed.to_string())),
     row("emulated device",      [R, R, R, R, R], "its times say nothing", |o| Some(yes_or_no(o.environment.emulated)))
-        .wanting("no"),
+        .fit_if(|v| v == "no"),
     row("GPU",                  [R, R, S, R, I], "another machine", |o| of_gpu(o, |gpu| gpu.name.clone())),
     row("GPU driver",           [R, R, S, R, I], "it launches and assembles kernels", driver),
     row("GPU memory",           [R, R, S, R, I], "another machine, or a part of one",
@@ -126,9 +127,9 @@ pub const CONDITIONS: &[Condition] = &[
         |o| of_compiler(o, |gpu| gpu.nvrtc_cache_disabled.map(yes_or_no))),
     row("driver cache disabled",[R, R, S, R, I], "what is remembered is not assembled",
         |o| of_gpu(o, |gpu| gpu.driver_cache_disabled.map(yes_or_no))),
-    row("throttled samples",    [I, S, S, S, S], "the GPU was slower than it can be", throttled).wanting(NONE),
-    row("finished",             [I, I, S, S, R], "what is not there yet may change a figure",
-        |o| Some(yes_or_no(o.environment.finished_utc.is_some()))).wanting("yes"),
+    row("throttled samples",    [I, S, S, S, S], "the GPU was slower than it can be", throttled).fit_if(|v| v == NONE),
+    row("finished",             [I, I, S, S, S], "what is not there yet may change a figure",
+        |o| Some(yes_or_no(o.environment.finished_utc.is_some()))).fit_if(|v| v == "yes"),
 ];
 
 const fn row(
@@ -137,12 +138,12 @@ const fn row(
     why: &'static str,
     value: fn(Origin<'_>) -> Option<String>,
 ) -> Condition {
-    Condition { name, answers, why, value, same: |a, b| a == b, wanted: "" }
+    Condition { name, answers, why, value, same: |a, b| a == b, fit: |_| true }
 }
 
 impl Condition {
-    const fn wanting(self, wanted: &'static str) -> Condition {
-        Condition { wanted, ..self }
+    const fn fit_if(self, fit: fn(&str) -> bool) -> Condition {
+        Condition { fit, ..self }
     }
 
     const fn same_if(self, same: fn(&str, &str) -> bool) -> Condition {
@@ -199,7 +200,7 @@ pub fn unfit<'a>(origin: impl Into<Origin<'a>>) -> Vec<Unmet> {
     let origin = origin.into();
     let unmet = |condition: &'static Condition| {
         let value = condition.value(origin);
-        let fit = value.as_ref().is_some_and(|value| value.starts_with(condition.wanted));
+        let fit = value.as_deref().is_some_and(condition.fit);
         let said = format!("{}: {}", condition.name, shown(value));
         (!fit).then(|| Unmet { condition, answer: condition.answer(Use::Cite), said })
     };

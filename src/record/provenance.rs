@@ -33,13 +33,14 @@ impl Environment {
     /// The profile that the program was built with, if that was none which times can be taken with: `debug, opt-level
     /// 1`; or that it is unknown.
     pub fn unoptimised(&self) -> Option<&str> {
-        let Some(profile) = self.profile.as_deref() else { return Some("unknown profile") };
-        let optimised = match profile.split_once(", opt-level ") {
-            Some((name, level)) => name == "release" && ["2", "3"].contains(&level),
-            None => profile == "release",
-        };
-        (!optimised).then_some(profile)
+        let profile = self.profile.as_deref().unwrap_or("unknown profile");
+        (!optimised(profile)).then_some(profile)
     }
+}
+
+/// Whether times can be taken with a build of this profile. Older runs do not have its level.
+pub(super) fn optimised(profile: &str) -> bool {
+    ["release", "release, opt-level 3", "release, opt-level 2"].contains(&profile)
 }
 
 #[cfg(test)]

@@ -57,6 +57,13 @@ pub(crate) fn collect<T>(len: usize, values: impl IntoIterator<Item = T>) -> Res
     Ok(collected)
 }
 
+/// So many zeros.
+pub(crate) fn zeros(len: usize) -> Result<Vec<f32>> {
+    let mut zeros = room(len)?;
+    zeros.resize(len, 0.0);
+    Ok(zeros)
+}
+
 /// `[batch, rows, width]`, row-major.
 pub struct Tensor {
     shape: Shape,

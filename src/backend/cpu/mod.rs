@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use ndarray::{s, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
 
-pub(crate) use memory::{collect, room};
+pub(crate) use memory::{collect, room, zeros};
 pub use memory::{keep_freed_memory, Tensor};
 use memory::{kept, kept_zeros, Arena, Scratch};
 use pool::Pool;
