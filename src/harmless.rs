@@ -1,6 +1,6 @@
 //! What others wrote, so that nothing which shows it obeys it: no terminal, no page, no spreadsheet.
 //!
-//! The strings of a run's files and the names of folders become [`line`]s where they are read; behind that, no text
+//! The strings of a run's files and the names of folders become lines ([`line()`]) where they are read; behind that, no text
 //! has a character that a terminal acts on. What a page or a table would act on is taken care of where it is written:
 //! HTML by its template engine, CSV's quotes by its writer, all else here.
 
