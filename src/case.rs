@@ -13,7 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::strategy::{Slot, Strategy};
+use crate::strategy::{Slot, Strategy, MOST_POSITIONS};
 
 /// A kind of model: see [`crate::model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -285,7 +285,7 @@ impl FromStr for Case {
             strategy: strategy.parse()?,
             backend: backend.parse()?,
             batch: number(batch, 'b', 1 << 16)?,
-            position: number(position, 't', 1 << 20)?,
+            position: number(position, 't', MOST_POSITIONS)?,
         })
     }
 }

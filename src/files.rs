@@ -71,6 +71,11 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
+/// Where a path's last part lies: a path of one part is in the current folder.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Replaces the file as a whole or not at all: written beside it under another name, flushed to
 /// the disk, renamed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -94,7 +99,7 @@ impl Staged {
     pub fn beside(path: &Path) -> io::Result<Staged> {
         // what a link points to is replaced, not the link
         let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&place);
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less what the user's mask takes

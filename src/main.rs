@@ -2,12 +2,11 @@
 
 mod cmd;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use decode_bench::error::{one_line, usage};
-use decode_bench::measure::NO_DRIVER_CACHE;
+use decode_bench::measure::{say, NO_DRIVER_CACHE};
 use decode_bench::temporary::{hold_signals, remove_on_signals};
 
 fn main() -> ExitCode {
@@ -22,8 +21,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
             let _held = hold_signals();
-            // when even this cannot be written, the exit code has to do
-            let _ = writeln!(std::io::stderr(), "error: {}", one_line(&message));
+            say(format_args!("error: {}", one_line(&message)));
             ExitCode::from(code)
         }
     }

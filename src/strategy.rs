@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// The longest chunk: as many positions as a case may have, so that no cost of it overflows.
-const MOST_CHUNK: usize = 1 << 20;
+/// The most positions of a decode, of a case and of a chunk: no cost of them overflows, and a mistyped number does
+/// not ask for all memory.
+pub const MOST_POSITIONS: usize = 1 << 20;
 
 /// How the past is kept. The first three are the project's question; the others explain why the
 /// published answers to it contradict each other.
@@ -105,7 +106,7 @@ impl FromStr for Strategy {
     type Err = Error;
     fn from_str(name: &str) -> Result<Strategy> {
         let chunk = name.strip_prefix("chunked-").and_then(|chunk| chunk.parse().ok());
-        let plain = |c: &usize| (1..=MOST_CHUNK).contains(c) && name == format!("chunked-{c}"); // no alias
+        let plain = |c: &usize| (1..=MOST_POSITIONS).contains(c) && name == format!("chunked-{c}"); // no alias
         let chunk = chunk.filter(plain);
         let named = || Strategy::examples().iter().copied().find(|s| s.to_string() == name);
         chunk.map(Strategy::Chunked).or_else(named).ok_or_else(|| Error::Unknown {

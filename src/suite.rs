@@ -13,7 +13,7 @@
 //! Every case exists on the CPU and in the three ways of CUDA, except those that a recording cannot
 //! replay. On a machine without a GPU, the CPU's are measured. By default a GPU measures what answers the
 //! question, on the transformer of three sizes (`toy`, `base`, `gpt2`) with one launch an operation and with one
-//! a step; all else there when a filter names it. The cases on a GPU come last, the most important first: they
+//! a step; all else there when a filter matches its ids. The cases on a GPU come last, the most important first: they
 //! have a [budget](crate::measure::Settings::gpu_limit), and the last of them may be left out.
 //!
 //! Positions are a quarter of the way, or less, where a growing cache is small; and the capacity,
@@ -32,9 +32,9 @@ pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
     let mut cases = offered(filter.is_some());
     let Some(filter) = filter else { return Ok(cases) };
     let matches = matcher(filter)?;
-    let known = cases.iter().map(Case::to_string).collect();
     cases.retain(matches);
     if cases.is_empty() {
+        let known = offered(true).iter().map(Case::to_string).collect();
         return Err(Error::NoMatch { filter: filter.into(), known });
     }
     Ok(cases)

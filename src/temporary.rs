@@ -27,14 +27,18 @@ impl Temporary {
         Ok((made, Temporary(Some(path))))
     }
 
+    /// A folder in this one, whose name begins so.
+    pub fn folder_in(parent: &Path, prefix: &str) -> io::Result<Temporary> {
+        let make = || Ok(((), tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?.keep()));
+        Temporary::make(make).map(|((), folder)| folder)
+    }
+
     /// A folder of this process in the temporary folder.
     pub fn folder() -> io::Result<Folder> {
         let parent = std::env::temp_dir();
         remove_abandoned(&parent);
         let name = format!("{PREFIX}{}-", std::process::id());
-        let make =
-            || tempfile::Builder::new().prefix(&name).tempdir_in(&parent).map(|made| ((), made.keep()));
-        let ((), folder) = Temporary::make(make)?;
+        let folder = Temporary::folder_in(&parent, &name)?;
         let lock = File::create(folder.path().join(LOCK))?;
         match lock.try_lock() {
             Err(TryLockError::Error(e)) if e.kind() != ErrorKind::Unsupported => Err(e),
@@ -125,7 +129,7 @@ fn remove(path: &Path) {
 }
 
 /// Until this is dropped no signal ends the program. If one is about to, this call does not return: what went wrong
-/// meanwhile went wrong because of it.
+/// meanwhile went wrong because of it. This thread may neither make nor drop anything temporary meanwhile.
 pub fn hold_signals() -> impl Drop {
     all()
 }

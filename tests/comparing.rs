@@ -191,10 +191,7 @@ fn conditions_that_differ_are_said_and_refused_by_a_gate() {
     let mut state = 1u64;
     for _ in 0..60 {
         let mut changes = shown.clone();
-        changes.retain(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33).is_multiple_of(6)
-        });
+        changes.retain(|_| common::random(&mut state).is_multiple_of(6));
         differing(tempdir().unwrap().path(), &changes);
     }
 }

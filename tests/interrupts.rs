@@ -52,16 +52,16 @@ fn only_runs_remain(here: &Path) -> usize {
 #[test]
 fn a_signal_leaves_a_run_that_can_be_read_or_nothing() {
     let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
-    let (mut random, mut ended, mut runs) = (1_u64, 0, 0);
+    let (mut state, mut ended, mut runs) = (1_u64, 0, 0);
     let (here, begin) = (tempdir().unwrap(), Instant::now());
     assert!(program(here.path(), &format!("{TRACE} --rounds 12")).output().unwrap().status.success());
     let whole = begin.elapsed();
     for turn in 0..30 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let share = common::random(&mut state) as f64 / (1u64 << 31) as f64;
         let here = tempdir().unwrap();
         let mut command = program(here.path(), &format!("{TRACE} --rounds 12"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(whole.mul_f64((random >> 40) as f64 / (1 << 24) as f64));
+        std::thread::sleep(whole.mul_f64(share));
         let signal = signals[turn % signals.len()];
         // SAFETY: the process is a child that was not waited for, so its number is its own
         unsafe { libc::kill(child.id() as i32, signal) };

@@ -311,10 +311,7 @@ fn whatever_differs_is_answered_as_the_table_says() {
     }
     assert_eq!(named(&unfit(&known)), []);
     let (mut state, mut tried) = (1u64, 0);
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % below
-    };
+    let mut random = |below: usize| common::random(&mut state) as usize % below;
     for pair in 0..2000 {
         let count = if pair < CHANGES.len() { 1 } else { 1 + random(4) };
         let (mut was, mut now, mut touched) = (known.clone(), known.clone(), Vec::new());

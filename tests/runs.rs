@@ -209,12 +209,6 @@ fn a_trace_takes_strategies_of_its_own() {
     assert_eq!(ids, want);
 }
 
-/// Numbers that look random and are the same every time.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-    *state >> 33
-}
-
 /// Two runs at once, for a machine has two cores at least.
 #[test]
 fn two_hundred_kills_lose_no_finished_sample() {
@@ -244,7 +238,7 @@ fn a_hundred_kills(seed: u64) {
     for kill in 0..KILLS {
         let mut child = go_on().spawn().unwrap();
         // a busy machine is given longer, until a process gets as far as a sample again
-        std::thread::sleep(Duration::from_millis(5 + random(&mut state) % (56 + 10 * waits)));
+        std::thread::sleep(Duration::from_millis(5 + common::random(&mut state) % (56 + 10 * waits)));
         child.kill().unwrap();
         child.wait().unwrap();
         let Some(folder) = begun(results.path()) else { continue };

@@ -81,9 +81,7 @@ fn sound(run: &Run, case: &Case, metric: Metric) -> Result<()> {
         return refused(format!("a sample of its {metric} failed: {error}"));
     }
     let mut compared = run.equality.iter().filter(|row| row.case.at(1) == case.at(1));
-    let unequal = compared
-        .find(|row| row.error.is_some() || row.max_rel.is_some_and(|difference| difference > row.tolerance));
-    match unequal {
+    match compared.find(|row| row.error.is_some() || row.exceeds()) {
         None => Ok(()),
         Some(row) => {
             let larger = || format!("they differ by more than {:e} of the largest", row.tolerance);

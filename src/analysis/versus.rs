@@ -138,13 +138,14 @@ pub fn gaps<'a>(runs: &'a [Run], base: Base, metric: Metric, compared: &[Versus<
         Side { run, case, found: value, protocol: series.map(Series::protocol) }
     };
     let has = |&(run, case): &(usize, Case)| known[run].contains(&case);
+    let compared: BTreeSet<(*const Run, Case)> =
+        compared.iter().map(|v| (std::ptr::from_ref(v.one.run), v.one.case)).collect();
     let gap = |place: (usize, Case)| {
         let places = of_base(base, place, runs.len());
         let other = places.iter().copied().find(has).or(places.first().copied())?;
         let (one, mut base) = (side(place), side(other));
-        let is_there = |v: &&Versus<'_>| v.one.case == one.case && std::ptr::eq(v.one.run, one.run);
         if one.found.is_ok() && base.found.is_ok() {
-            if compared.iter().any(|v| is_there(&v)) {
+            if compared.contains(&(std::ptr::from_ref(one.run), one.case)) {
                 return None;
             }
             base.found = Err(Wanting::Otherwise);
@@ -197,7 +198,8 @@ fn counted(a: f64, b: f64) -> Option<Comparison> {
     ratio.value.is_finite().then_some(found)
 }
 
-/// Why the times of two runs must not be divided, beside the conditions of [`crate::record::CONDITIONS`]. Bytes of a named shape's weights are those of its sizes and of its number format.
+/// In what the weights of two runs differ beside their seed, which is one of [`crate::record::CONDITIONS`]: the bytes of
+/// a named shape's weights are those of its sizes and of its number format. Empty where they may be the same.
 pub fn weights_differ(a: &Run, b: &Run) -> Vec<String> {
     let mut differences = Vec::new();
     let (a, b) = (&a.environment, &b.environment);

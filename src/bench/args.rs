@@ -154,24 +154,6 @@ const REFUSED: [(&str, &str); 3] = [
     ),
 ];
 
-/// What these say is heeded where cases are timed with criterion. `--quiet` and `--color` are not here: cargo hands on
-/// its own wherever they were said to it.
-const OF_CRITERION: [&str; 13] = [
-    "sample_size",
-    "nresamples",
-    "noise_threshold",
-    "confidence_level",
-    "significance_level",
-    "save_baseline",
-    "baseline",
-    "baseline_lenient",
-    "discard_baseline",
-    "verbose",
-    "output_format",
-    "warm_up_time",
-    "measurement_time",
-];
-
 /// A part of a run.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -332,6 +314,10 @@ impl Args {
     /// When an option was given that changes nothing of what is done.
     fn refuse_idle(&self, given: &ArgMatches) -> Result<()> {
         let (action, parts) = (self.action(), self.parts());
+        let timed =
+            action == Action::Measure && parts.iter().any(|part| matches!(part, Part::Startup | Part::Step));
+        let criterion = <Statistics as clap::Args>::augment_args(clap::Command::new("criterion"));
+        let of_criterion = |option: &str| criterion.get_arguments().any(|arg| arg.get_id() == option);
         let heeded = |option: &str| match option {
             "threads" | "seed" => action != Action::List,
             "cold_l2" => action != Action::List && parts.iter().any(|part| *part != Part::Memory),
@@ -339,11 +325,9 @@ impl Args {
             "precision" => action == Action::Measure && parts.contains(&Part::Step),
             "format" => action == Action::List,
             "profile_time" => matches!(action, Action::Profile(_)),
-            _ if OF_CRITERION.contains(&option) => {
-                let timed = parts.contains(&Part::Startup) || parts.contains(&Part::Step);
-                timed && action == Action::Measure
-            }
-            _ => true,
+            "quiet" | "color" => true, // cargo hands on its own wherever they were said to it
+            "warm_up_time" | "measurement_time" => timed,
+            option => timed || !of_criterion(option),
         };
         let given =
             given.ids().filter(|id| given.value_source(id.as_str()) == Some(ValueSource::CommandLine));

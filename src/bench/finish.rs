@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::measure::Record;
-use crate::{plot, report};
+use crate::{harmless, plot, report};
 
 /// Finishes the run, prints its tables and draws its figures.
 ///
@@ -10,7 +10,7 @@ use crate::{plot, report};
 /// When the end cannot be written or printed; or, with all else done, when figures cannot be drawn.
 pub fn finish(record: Record, print: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let run = record.finish()?;
-    let path = run.path.display();
+    let path = harmless::path(&run.path);
     if let Err(why) = run.refuse_emulated() {
         return print(&format!("\nwritten to {path}\n{why}\n"));
     }

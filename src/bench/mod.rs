@@ -214,11 +214,11 @@ impl Bench {
         result: Result<()>,
         record: Option<&mut Record>,
     ) -> Result<()> {
-        let (Err(Error::Device { backend, what }), Some(record)) = (&result, record) else { return result };
+        let (Err(error @ Error::Device { backend, what }), Some(record)) = (&result, record) else {
+            return result;
+        };
         say(format_args!("{backend}: {what}; the run goes on without these cases"));
-        let error = result.as_ref().expect_err("matched above").to_string();
-        let mut rows = cases.iter().map(|case| Sample::failed(*case, metric, Round::Single, &error));
-        rows.try_for_each(|sample| record.sample(&sample))
+        record.failed(cases, metric, error)
     }
 }
 

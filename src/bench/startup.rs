@@ -59,8 +59,7 @@ fn checkpoint(bench: &Bench, case: &Case) -> Result<Folder> {
 fn failed(cases: &[Case], why: Error, record: Option<&mut Record>) -> Result<()> {
     let Some(record) = record else { return Err(why) };
     say(format_args!("no cold starts: {}", one_line(&why.to_string())));
-    let mut rows = cases.iter().map(|case| Sample::failed(*case, Metric::LoadNs, Round::Single, &why));
-    rows.try_for_each(|sample| record.sample(&sample))
+    record.failed(cases, Metric::LoadNs, &why)
 }
 
 /// What a budget calls this.

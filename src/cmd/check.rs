@@ -63,15 +63,18 @@ pub fn run(args: Args) -> Result<()> {
             print(&format!("{}: updated\n", harmless::path(&path)))
         });
     }
-    let texts =
-        args.texts.iter().map(|argument| Ok((argument, text(argument)?))).collect::<Result<Vec<_>>>()?;
-    let cites = texts.iter().any(|(_, text)| !quotes(text).is_empty());
+    let read = |argument| {
+        let text = text(argument)?;
+        Ok((argument, quotes(&text), text))
+    };
+    let texts = args.texts.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let cites = texts.iter().any(|(_, quotes, _)| !quotes.is_empty());
     let results = folder.unwrap_or(Path::new("results"));
     let runs = if cites { runs_under(results)? } else { Vec::new() };
     let hashed: Vec<Hashed<'_>> = runs.iter().map(Hashed::of).collect();
     let mut wrong = Vec::new();
-    for (argument, text) in &texts {
-        let (quotes, blocks) = (quotes(text), blocks(text).map_err(|e| Error::file(argument, e))?);
+    for (argument, quotes, text) in &texts {
+        let blocks = blocks(text).map_err(|e| Error::file(argument, e))?;
         let unfinished = unfinished(text);
         if quotes.is_empty() && blocks.is_empty() && unfinished.is_empty() {
             let what = format!(
@@ -83,7 +86,7 @@ pub fn run(args: Args) -> Result<()> {
             wrong.extend(check_table(argument, block, folder)?);
         }
         let page = if text == *argument { "the text".into() } else { harmless::line(argument) };
-        for quote in &quotes {
+        for quote in quotes {
             wrong.extend(said(&page, &check(&page, quote, &hashed, results)?)?);
         }
         wrong.extend(said(&page, &unfinished)?);

@@ -86,8 +86,10 @@ fn newest(args: &Args) -> Result<Run> {
             wanted.iter().all(|id| ids.contains(id))
         });
         all.extend(of_kind(&|_| true));
-        if let Some(place) = place {
-            found[place].get_or_insert(run);
+        match place {
+            Some(0) => return Ok(run), // of the best, the newest comes first
+            Some(place) => drop(found[place].get_or_insert(run)),
+            None => {}
         }
     }
     if let Some(run) = found.into_iter().flatten().next() {
@@ -122,7 +124,7 @@ fn citable(run: &Run, args: &Args) -> Result<()> {
         let dirty = run.environment.git_dirty == Some(true);
         match (unmet.condition.name, unmet.answer) {
             ("finished", _) => {} // the sentence says it
-            (_, Answer::Ignored | Answer::Said) => note(&format!("{}: {unmet}", run.name())),
+            (_, Answer::Said | Answer::Ignored) => note(&format!("{}: {unmet}", run.name())),
             ("uncommitted changes", _) if dirty && args.allow_dirty => {}
             ("uncommitted changes", _) if dirty => {
                 return refused("measured by a program with uncommitted changes, which nobody else has; --allow-dirty cites it, and says so".into());

@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 
 use decode_bench::error::{one_line, Error, Result};
+use decode_bench::measure::say;
 use decode_bench::record::Run;
 
 /// Measures what a cache buys in autoregressive decoding, and which kind of cache.
@@ -46,7 +47,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  done, and a difference was found
-  2  bad input, or a failure; samples that a run has are kept, nothing else is written";
+  2  bad input, or a failure; what a run has is kept, nothing else is written";
 
 #[derive(Subcommand)]
 pub enum Verb {
@@ -125,7 +126,7 @@ fn say_notes(run: &Run) {
 }
 
 fn note(what: &str) {
-    let _ = writeln!(io::stderr(), "note: {}", one_line(what));
+    say(format_args!("note: {}", one_line(what)));
 }
 
 /// A run's folder, or the one of its name in another folder.
@@ -144,7 +145,7 @@ fn runs_under(results: &Path) -> Result<Vec<Run>> {
     for folder in folders.filter(|folder| folder.join("environment.json").is_file()) {
         match Run::open(&folder) {
             Ok(run) => runs.push(run),
-            Err(e) => drop(writeln!(io::stderr(), "note: passed over: {}", crate::one_line(&e.to_string()))),
+            Err(e) => note(&format!("passed over: {e}")),
         }
     }
     runs.sort_by(|a, b| b.environment.started_utc.cmp(&a.environment.started_utc).then(a.path.cmp(&b.path)));

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use decode_bench::error::{Error, Result};
-use decode_bench::files::Staged;
+use decode_bench::files::{folder_of, Staged};
 
 /// A file to be. Dropped without [`Output::commit`], it never was.
 pub struct Output {
@@ -55,8 +55,8 @@ fn staged(path: &Path) -> Result<To> {
     if path.file_name().is_none() {
         return Err(Error::file(path, "no name for a file"));
     }
-    let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Staged::beside(path).map(To::Staged).map_err(|e| cannot_write(parent, e))
+    let place = path.canonicalize().unwrap_or_else(|_| path.into()); // a link's target is replaced
+    Staged::beside(path).map(To::Staged).map_err(|e| cannot_write(folder_of(&place), e))
 }
 
 /// Whether files can be made in a folder, which need not exist yet.
@@ -64,10 +64,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let mut there = folder;
     while fs::symlink_metadata(there).is_err() {
-        there = match there.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        there = folder_of(there);
     }
     if !there.is_dir() {
         return Err(Error::file(there, "no directory"));
@@ -77,8 +74,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 
 /// Where a path leads, whether or not there is something.
 pub fn place(path: &Path) -> Option<PathBuf> {
-    let parent = || path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
-    let beside = || Some(parent()?.canonicalize().ok()?.join(path.file_name()?));
+    let beside = || Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?));
     path.canonicalize().ok().or_else(beside)
 }
 

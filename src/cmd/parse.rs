@@ -9,7 +9,6 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
 
-pub use decode_bench::bench::threads;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
 use decode_bench::model::capacity;

@@ -135,7 +135,7 @@ pub(super) fn log_softmax(logits: &mut [f64], temperature: f64) {
         return; // all are impossible
     }
     logits.iter_mut().for_each(|x| *x = (*x - most) / temperature.max(COLDEST));
-    let total = log_sum_exp(logits.iter().copied());
+    let total = logits.iter().map(|x| x.exp()).sum::<f64>().ln(); // the largest is 0
     logits.iter_mut().for_each(|x| *x -= total);
 }
 

@@ -13,7 +13,7 @@ use crate::files;
 use crate::model::checkpoint::CONFIG_FILE;
 
 /// The file of a checkpoint that says how to generate.
-pub const GENERATION_CONFIG_FILE: &str = "generation_config.json";
+const GENERATION_CONFIG_FILE: &str = "generation_config.json";
 
 /// The longest that is read.
 const MOST_BYTES: u64 = 1 << 20;

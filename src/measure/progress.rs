@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::io::{stderr, Write};
 use std::time::{Duration, Instant};
 
-/// Writes a line on standard error. Where nobody reads it, it is dropped.
+/// Writes a line on standard error. Where nobody reads it, it is dropped: of an error, the exit code is left.
 pub fn say(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }

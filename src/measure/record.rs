@@ -7,7 +7,7 @@ use super::watch::Watch;
 use super::{say, Budget, Settings};
 use crate::case::Case;
 use crate::error::{Error, Result};
-use crate::record::{differences, refused_and_said, Environment, Round, Run, RunWriter, Sample, Use};
+use crate::record::{differences, refused_and_said, Environment, Metric, Round, Run, RunWriter, Sample, Use};
 
 /// A run that is being written, beside what disturbs the machine meanwhile.
 pub struct Record {
@@ -72,6 +72,12 @@ impl Record {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Writes down why cases have no value of a metric.
+    pub(crate) fn failed(&mut self, cases: &[Case], metric: Metric, why: &Error) -> Result<()> {
+        let mut rows = cases.iter().map(|case| Sample::failed(*case, metric, Round::Single, why));
+        rows.try_for_each(|sample| self.sample(&sample))
     }
 
     /// Writes down and says what a budget had no time for, in place of what was said of these `kinds` of work before.

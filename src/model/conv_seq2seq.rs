@@ -22,7 +22,6 @@ use super::linearized_conv::{dense, linearised};
 use super::loader::{parameters, Loader};
 use super::weights::{Parameter, Spread};
 use super::{Model, ModelConfig, Node};
-use crate::backend::cpu::collect;
 use crate::backend::{
     whole, Activation, AttentionParams, Backend, Call, Convolution, Layout, Linear, Mask, View,
 };
@@ -228,13 +227,10 @@ impl<B: Backend> Side<B> {
         let &ConvSeq2SeqConfig { channels, embed: e, vocab, table, padding, .. } = config;
         let name = |part: &str| format!("{side}.{part}");
         let positions = l.numbers(&name("embed_positions.weight"), &[table, e], SPREAD)?;
-        let usable = |rows: Cow<'_, [f32]>| {
-            let rows = &rows[(padding + 1) * e..];
-            collect(rows.len(), rows.iter().copied()).map(Cow::Owned)
-        };
+        let usable = positions.as_deref().map(|rows| Cow::Borrowed(&rows[(padding + 1) * e..]));
         Ok(Side {
             table: l.table(&name("embed_tokens.weight"), [vocab, e], SPREAD)?,
-            positions: l.upload([1, table - padding - 1, e], positions.map(usable).transpose()?)?,
+            positions: l.upload([1, table - padding - 1, e], usable)?,
             fc1: dense(l, &name("fc1"), [channels, e])?,
             fc2: dense(l, &name("fc2"), [out, channels])?,
         })

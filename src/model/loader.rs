@@ -19,18 +19,19 @@ pub(super) struct Loader<'a, B: Backend> {
     weights: &'a Weights,
     /// The most that a session will have.
     positions: usize,
-    /// `Some`: no number is read or made; names are noted here.
+    /// `Some`: no number goes to the backend; names are noted here.
     noted: Option<RefCell<Contents>>,
 }
 
 /// Row-major; `None` while only names are noted.
 pub(super) type Numbers<'a> = Option<Cow<'a, [f32]>>;
 
-/// The tensors that a model asks for while it is loaded. No number is read, drawn or computed, and a tensor
-/// that a file lacks ends the loading: a configuration that states a million layers costs nothing.
+/// The tensors that a model asks for while it is loaded. No number is read, drawn or computed, except
+/// of a table that a file need not hold and does ([`Loader::may_hold_computed`]), and a tensor that a file lacks ends
+/// the loading: a configuration that states a million layers costs nothing.
 ///
 /// # Errors
-/// When a file of weights lacks a tensor or has it in another shape or type.
+/// When a file of weights lacks a tensor, has it in another shape or type, or holds other numbers than are computed.
 pub(super) fn contents(
     weights: &Weights,
     positions: usize,

@@ -155,11 +155,6 @@ impl Condition {
         self.answers[of as usize]
     }
 
-    /// Of numbers from there, in words; `None`: unknown.
-    pub fn value<'a>(&self, of: impl Into<Origin<'a>>) -> Option<String> {
-        (self.value)(of.into())
-    }
-
     /// As an option names it: `uncommitted-changes`.
     pub fn option(&self) -> String {
         self.name.to_lowercase().replace(' ', "-")
@@ -186,25 +181,30 @@ impl fmt::Display for Unmet {
 /// What is not the same, or not known to be, and not ignored.
 pub fn differences<'a, 'b>(of: Use, was: impl Into<Origin<'a>>, now: impl Into<Origin<'b>>) -> Vec<Unmet> {
     let (was, now) = (was.into(), now.into());
-    let unmet = |condition: &'static Condition| {
-        let [was, now] = [was, now].map(|origin| condition.value(origin));
+    unmet(of, |condition| {
+        let [was, now] = [was, now].map(condition.value);
         let same = was.as_deref().zip(now.as_deref()).is_some_and(|(was, now)| (condition.same)(was, now));
-        let said = format!("{}: {}, now {}", condition.name, shown(was), shown(now));
-        (!same).then(|| Unmet { condition, answer: condition.answer(of), said })
-    };
-    CONDITIONS.iter().filter_map(unmet).filter(|unmet| unmet.answer > Answer::Ignored).collect()
+        (!same).then(|| format!("{}: {}, now {}", condition.name, shown(was), shown(now)))
+    })
 }
 
 /// What is unknown of a run that is to be cited, or not as it must be.
 pub fn unfit<'a>(origin: impl Into<Origin<'a>>) -> Vec<Unmet> {
     let origin = origin.into();
-    let unmet = |condition: &'static Condition| {
-        let value = condition.value(origin);
+    unmet(Use::Cite, |condition| {
+        let value = (condition.value)(origin);
         let fit = value.as_deref().is_some_and(condition.fit);
-        let said = format!("{}: {}", condition.name, shown(value));
-        (!fit).then(|| Unmet { condition, answer: condition.answer(Use::Cite), said })
+        (!fit).then(|| format!("{}: {}", condition.name, shown(value)))
+    })
+}
+
+/// Of the conditions that a use does not ignore, those of which there is something to say.
+fn unmet(of: Use, said: impl Fn(&Condition) -> Option<String>) -> Vec<Unmet> {
+    let asked = CONDITIONS.iter().filter(|condition| condition.answer(of) > Answer::Ignored);
+    let unmet = |condition: &'static Condition| {
+        said(condition).map(|said| Unmet { condition, answer: condition.answer(of), said })
     };
-    CONDITIONS.iter().filter_map(unmet).filter(|unmet| unmet.answer > Answer::Ignored).collect()
+    asked.filter_map(unmet).collect()
 }
 
 /// Those that are refused, and those that are only said, each in words.
@@ -231,7 +231,11 @@ fn yes_or_no(yes: bool) -> String {
 }
 
 fn listed(all: &[String]) -> String {
-    or_none(Some(all.join(" ")).filter(|all| !all.is_empty())).unwrap_or_default()
+    if all.is_empty() {
+        NONE.into()
+    } else {
+        all.join(" ")
+    }
 }
 
 /// Those without a name are not known to be the same as others.

@@ -61,6 +61,13 @@ pub struct EqualityRow {
     pub error: Option<String>,
 }
 
+impl EqualityRow {
+    /// Whether the largest difference is more than it may be.
+    pub(crate) fn exceeds(&self) -> bool {
+        self.max_rel.is_some_and(|difference| difference > self.tolerance)
+    }
+}
+
 /// Work of one step: counted, and by the closed form where there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LedgerRow {

@@ -9,7 +9,7 @@ use super::table::{Row, MOST_BYTES};
 use super::writer::csv_line;
 use super::{environment, Environment};
 use crate::error::{Error, Result};
-use crate::files::write_error;
+use crate::files::{folder_of, write_error};
 use crate::temporary::{hold_signals, Temporary};
 
 /// The files of a run by name.
@@ -34,11 +34,10 @@ fn stage(
     target: &Path,
     place: impl FnOnce(&Path, &Path) -> std::io::Result<()>,
 ) -> Result<()> {
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = folder_of(target);
     let failed = |e| write_error(parent, e);
     fs::create_dir_all(parent).map_err(failed)?;
-    let make = || Ok(((), tempfile::Builder::new().prefix(".staged-").tempdir_in(parent)?.keep()));
-    let ((), staging) = Temporary::make(make).map_err(failed)?;
+    let staging = Temporary::folder_in(parent, ".staged-").map_err(failed)?;
     let run = staging.path().join("new"); // the temporary folder itself is for its owner's eyes only
     fs::create_dir(&run).map_err(failed)?;
     files.iter().try_for_each(|(name, bytes)| crate::files::write_atomically(&run.join(name), bytes))?;

@@ -65,17 +65,18 @@ fn hashed(text: &str) -> (Vec<Quote>, usize) {
         Some(found) => vec![found],
         None => NAMED.captures_iter(text).collect(),
     };
-    let mut from = 0;
+    let (mut from, mut begins) = (0, 1);
     let quote = |found: Captures<'_>| {
         let whole = found.get(0).expect("a match has a whole");
         if !found[3].is_empty() {
             return None; // a hash of something else
         }
-        let (begins, text) = (line_of(text, from), text[from..whole.start()].to_string());
-        from = whole.end();
+        let text = text[from..whole.start()].to_string();
         let other = found.get(2).map(|other| other.as_str().to_string());
         let line = begins + text.matches('\n').count();
-        Some(Quote { hash: found[1].to_string(), other, text, begins, line })
+        let quote = Quote { hash: found[1].to_string(), other, text, begins, line };
+        (from, begins) = (whole.end(), line); // there is no line end in a hash
+        Some(quote)
     };
     (found.into_iter().filter_map(quote).collect(), from)
 }

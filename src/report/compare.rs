@@ -27,24 +27,53 @@ pub enum Format {
 
 /// One row per comparison and per gap, and in what runs differ that are compared.
 pub fn comparisons(found: &[Versus<'_>], gaps: &[Gap<'_>], format: Format) -> Result<String> {
-    let rows: Vec<Row> = found.iter().map(row).chain(gaps.iter().map(gap)).collect();
+    let pairs = pairs(found, gaps);
+    let rows = || found.iter().map(|v| row(v, &pairs)).chain(gaps.iter().map(|g| gap(g, &pairs)));
     match format {
-        Format::Table => Ok(cells(found, gaps).aligned() + &differences(&rows, "  ", "")),
-        Format::Markdown => Ok(cells(found, gaps).markdown() + &differences(&rows, "\n", "`")),
-        Format::Csv => csv(rows),
+        Format::Table => Ok(cells(found, gaps, &pairs).aligned() + &differences(&pairs, "  ", "")),
+        Format::Markdown => Ok(cells(found, gaps, &pairs).markdown() + &differences(&pairs, "\n", "`")),
+        Format::Csv => csv(rows()),
         Format::Json => {
+            let rows: Vec<Row> = rows().collect();
             let json = serde_json::to_string_pretty(&rows).map_err(|e| Error::Input(e.to_string()))?;
             Ok(json + "\n")
         }
     }
 }
 
+/// Two runs that are held against each other.
+struct Pair<'a> {
+    run: &'a Run,
+    base: &'a Run,
+    /// In what conditions.
+    differing: String,
+}
+
+impl Pair<'_> {
+    fn is(&self, run: &Run, base: &Run) -> bool {
+        std::ptr::eq(self.run, run) && std::ptr::eq(self.base, base)
+    }
+}
+
+/// Each two runs once: all samples of both are looked at.
+fn pairs<'a>(found: &[Versus<'a>], gaps: &[Gap<'a>]) -> Vec<Pair<'a>> {
+    let compared = found.iter().map(|v| (v.one.run, v.base.run));
+    let all = compared.chain(gaps.iter().map(|gap| (gap.one.run, gap.base.run)));
+    let mut pairs: Vec<Pair<'a>> = Vec::new();
+    for (run, base) in all.filter(|(run, base)| !std::ptr::eq(*run, *base)) {
+        if !pairs.iter().any(|pair| pair.is(run, base)) {
+            pairs.push(Pair { run, base, differing: differing(base, run) });
+        }
+    }
+    pairs
+}
+
 /// A line for each two runs.
-fn differences(rows: &[Row], before: &str, quote: &str) -> String {
+fn differences(pairs: &[Pair<'_>], before: &str, quote: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
-    for Row { run, base_run, differences, .. } in rows.iter().filter(|row| !row.differences.is_empty()) {
-        let (run, base_run) = (format!("{quote}{run}{quote}"), format!("{quote}{base_run}{quote}"));
-        let line = format!("{before}{run} differs from {base_run} in {}\n", differences);
+    for Pair { run, base, differing } in pairs.iter().filter(|pair| !pair.differing.is_empty()) {
+        let [run, base] = [run, base].map(|run| format!("{quote}{}{quote}", harmless::name(&run.name())));
+        let line = format!("{before}{run} differs from {base} in {differing}\n");
         lines.extend(Some(line).filter(|line| !lines.contains(line)));
     }
     lines.concat()
@@ -100,11 +129,12 @@ struct Row {
     differences: String,
 }
 
-fn row(found: &Versus<'_>) -> Row {
+fn row(found: &Versus<'_>, pairs: &[Pair<'_>]) -> Row {
     let Versus { metric, one, base, comparison, .. } = found;
     let ratio = comparison.map(|c| c.ratio);
-    let sides =
-        sides(*metric, (one.run, &one.case, Some(one.value)), (base.run, &base.case, Some(base.value)));
+    let (one_side, base_side) =
+        ((one.run, &one.case, Some(one.value)), (base.run, &base.case, Some(base.value)));
+    let sides = sides(*metric, one_side, base_side, pairs);
     Row {
         floor_multiple: one.floor_multiple,
         base_floor_multiple: base.floor_multiple,
@@ -119,10 +149,10 @@ fn row(found: &Versus<'_>) -> Row {
     }
 }
 
-fn gap(Gap { metric, one, base }: &Gap<'_>) -> Row {
+fn gap(Gap { metric, one, base }: &Gap<'_>, pairs: &[Pair<'_>]) -> Row {
     let value = |side: &Side<'_>| side.found.as_ref().ok().copied();
     let wanting = |side: &Side<'_>| side.found.as_ref().err().map(wanting).unwrap_or_default();
-    let sides = sides(*metric, (one.run, &one.case, value(one)), (base.run, &base.case, value(base)));
+    let sides = sides(*metric, (one.run, &one.case, value(one)), (base.run, &base.case, value(base)), pairs);
     Row { wanting: wanting(one), base_wanting: wanting(base), ..sides }
 }
 
@@ -131,8 +161,10 @@ fn sides(
     metric: Metric,
     (run, case, value): (&Run, &Case, Option<Estimate>),
     (base_run, base_case, base): (&Run, &Case, Option<Estimate>),
+    pairs: &[Pair<'_>],
 ) -> Row {
     let (environment, base_environment) = (&run.environment, &base_run.environment);
+    let pair = pairs.iter().find(|pair| pair.is(run, base_run));
     Row {
         case: case.to_string(),
         metric: metric.name(),
@@ -153,7 +185,7 @@ fn sides(
         base_lo: base.map(|base| base.lo),
         base_hi: base.map(|base| base.hi),
         base_n: base.map(|base| base.n),
-        differences: if std::ptr::eq(run, base_run) { String::new() } else { differing(base_run, run) },
+        differences: pair.map(|pair| pair.differing.clone()).unwrap_or_default(),
         ..Row::default()
     }
 }
@@ -167,7 +199,7 @@ fn wanting(wanting: &Wanting) -> String {
     }
 }
 
-fn csv(rows: Vec<Row>) -> Result<String> {
+fn csv(rows: impl Iterator<Item = Row>) -> Result<String> {
     let failed = |e: String| Error::Input(format!("the comparison cannot be written as CSV: {e}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     for mut row in rows {
@@ -189,7 +221,7 @@ fn csv(rows: Vec<Row>) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| failed(e.to_string()))
 }
 
-fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>]) -> TextTable {
+fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>], pairs: &[Pair<'_>]) -> TextTable {
     let header = vec![
         "case",
         "value",
@@ -208,10 +240,7 @@ fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>]) -> TextTable {
         "its hardware",
         "its revision",
     ];
-    let compared = found.iter().map(|v| (v.one.run, v.base.run));
-    let mut pairs = compared.chain(gaps.iter().map(|gap| (gap.one.run, gap.base.run)));
-    let across = pairs.any(|(one, base)| !std::ptr::eq(one, base));
-    let shown = if across { header.len() } else { header.len() - 3 };
+    let shown = if pairs.is_empty() { header.len() - 3 } else { header.len() };
     let rows = found.iter().map(human).chain(gaps.iter().map(human_gap));
     let rows = rows.map(|row| row[..shown].to_vec()).collect();
     TextTable { header: header[..shown].to_vec(), rows, words: &[0, 1, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15] }

@@ -70,7 +70,8 @@ impl Found<'_> {
 const NO_SAMPLES: &str = "the run has no samples";
 
 /// # Errors
-/// When a run is no shard's, has no samples although it ended, or differs from the others in what makes numbers comparable: names what.
+/// When a run is no shard's, has no samples although it ended, or differs from the others in what makes numbers
+/// comparable: names what.
 pub fn merge(runs: &[Run]) -> Result<Merge> {
     let parts = runs.iter().map(parts).collect::<Result<Vec<_>>>()?;
     let mut notes = comparable(runs)?;

@@ -20,6 +20,12 @@ pub fn program() -> PathBuf {
     built.unwrap_or(&folder).join(format!("decode-bench{}", std::env::consts::EXE_SUFFIX))
 }
 
+/// Numbers of 31 bits that look random and are the same every time.
+pub fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
 /// Whether runs can be completed and merged: what was built without git is never known to be the same program.
 pub fn revision_is_known() -> bool {
     let known = !env!("DECODE_BENCH_REVISION").is_empty() && !env!("DECODE_BENCH_DIRTY").is_empty();

@@ -5,7 +5,6 @@ mod choosing;
 mod given;
 mod printed;
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, ValueEnum};
@@ -14,21 +13,22 @@ use serde_json::{Map, Value};
 
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::backend::{Backend, Tokens};
+use decode_bench::bench::Threads;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::cost::{check_memory, Step};
 use decode_bench::decoding::{
     sample, search, Decoder, GenerationConfig, Hypothesis, Limits, Text, TOKENIZER_FILE,
 };
-use decode_bench::error::{one_line, Error, Result};
+use decode_bench::error::{Error, Result};
 use decode_bench::measure::{Machines, Settings};
 use decode_bench::model::checkpoint::{self, CONFIG_FILE, MODEL_FILE};
 use decode_bench::model::{AnyModel, Config, Weights};
 use decode_bench::session::Session;
-use decode_bench::strategy::Strategy;
+use decode_bench::strategy::{Strategy, MOST_POSITIONS};
 
 use super::output::{check_folder, place, LogitsFile};
 use super::parse::{self, Ids, Named};
-use super::print;
+use super::{note, print};
 use choosing::Choosing;
 use given::Given;
 use printed::{Asked, Decoded, FromFile, Printed};
@@ -110,9 +110,8 @@ pub struct Args {
     /// Write the model to this folder, as --checkpoint reads it
     #[arg(long, value_name = "DIR", conflicts_with = "ensemble")]
     weights_out: Option<PathBuf>,
-    /// CPU threads [default: all physical cores]
-    #[arg(long, value_name = "N", value_parser = parse::threads)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Positions of a buffer of fixed shape [default: those of the longest prompt and the steps]
     #[arg(long, value_name = "M", value_parser = parse::positive)]
     capacity: Option<usize>,
@@ -132,11 +131,8 @@ enum Prefill {
 /// A model that is not loaded yet.
 type Unloaded = (Config, Weights);
 
-/// Sequences without a model's own limit end here, before a mistyped number asks for all memory.
-const MOST_POSITIONS: usize = 1 << 20;
-
 pub fn run(args: Args) -> Result<()> {
-    let threads = args.threads.unwrap_or_else(|| Settings::default().threads);
+    let threads = args.threads.count();
     let decoded = match args.backend {
         BackendName::Cpu => decode(&args, threads, || Cpu::new(threads)),
         name => {
@@ -147,7 +143,8 @@ pub fn run(args: Args) -> Result<()> {
     print(&(serde_json::to_string(&decoded).expect("plain data prints") + "\n"))
 }
 
-/// Everything that can be refused is refused before the backend is made and the weights are loaded.
+/// Everything that can be refused is refused before the backend is made; what has no room there, before the weights
+/// are loaded.
 fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Result<B>) -> Result<Decoded> {
     let seed = args.seed.unwrap_or_else(|| Settings::default().seed);
     let (mut models, of_model) = sources(args, seed)?;
@@ -169,9 +166,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     let create = |path: &PathBuf| LogitsFile::create(path, args.steps, vocab);
     let mut logits = args.logits.as_ref().map(create).transpose()?;
 
-    for note in &notes {
-        let _ = writeln!(io::stderr(), "note: {}", one_line(note));
-    }
+    notes.iter().for_each(|what| note(what));
     let b = backend()?;
     let source_rows = read.as_ref().map_or(0, Tokens::longest);
     let last = |(config, _): &Unloaded| Step {
@@ -251,9 +246,7 @@ fn sources(args: &Args, seed: u64) -> Result<(Vec<Unloaded>, Map<String, Value>)
 /// A checkpoint; what its reader should know is said on standard error.
 fn open(model: ModelKind, folder: &Path) -> Result<(Unloaded, Map<String, Value>)> {
     let (file, weights) = checkpoint::open(model, folder)?;
-    for note in &file.notes {
-        let _ = writeln!(io::stderr(), "note: {}", one_line(note));
-    }
+    file.notes.iter().for_each(|what| note(what));
     Ok(((file.config, weights), file.generation))
 }
 
@@ -393,7 +386,7 @@ fn capacity(args: &Args, prompts: &Tokens, models: &[Unloaded]) -> Result<usize>
     }
 }
 
-/// Outputs can be written, and neither over each other nor over the input.
+/// Outputs can be written, and neither over each other nor over the files of the model.
 fn check_outputs(args: &Args, prompts: &Tokens, limits: &Limits) -> Result<()> {
     let plain = args.choosing.is_plain(limits) && args.ensemble.is_empty() && prompts.0.len() == 1;
     if args.logits.is_some() && !plain {

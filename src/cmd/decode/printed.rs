@@ -85,7 +85,7 @@ pub struct Asked {
     #[serde(skip_serializing_if = "Option::is_none")]
     beam: Option<Beam>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    eos: Option<OneOrMany>,
+    eos: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     min_len: Option<usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -94,14 +94,6 @@ pub struct Asked {
     ensemble: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     generation_config: Option<FromFile>,
-}
-
-/// End tokens, as a checkpoint's file has them.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
 }
 
 /// What a checkpoint asks for, by what became of it.
@@ -161,8 +153,8 @@ impl Asked {
         let Limits { min_len, ref eos, ref prefix, .. } = *limits;
         let eos = match eos[..] {
             [] => None,
-            [one] => Some(OneOrMany::One(one)),
-            _ => Some(OneOrMany::Many(eos.clone())),
+            [one] => Some(Value::from(one)),
+            _ => Some(Value::from(eos.clone())),
         };
         let min_len = Some(min_len).filter(|&n| n > 0);
         Asked { sampler, beam, eos, min_len, prefix: prefix.clone(), ensemble, generation_config }

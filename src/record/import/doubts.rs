@@ -131,7 +131,7 @@ fn equality(row: &EqualityRow) -> Result<(), String> {
         return Err(format!("{case}: a difference below zero"));
     }
     match (max_rel, error) {
-        (Some(rel), None) if rel > tolerance => Err(format!(
+        (Some(rel), None) if row.exceeds() => Err(format!(
             "{case}: it differs by {rel:e}, beyond its tolerance of {tolerance:e}, and is called equal"
         )),
         _ => Ok(()),
