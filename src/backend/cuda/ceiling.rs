@@ -212,15 +212,20 @@ mod tests {
         assert_ne!(after(40), after(41));
     }
 
+    /// In one of some tries: while another test keeps the device busy, no try may come to a time.
+    fn is_told<T>(ask: impl Fn() -> Result<Option<T>>) -> bool {
+        (0..20).any(|_| ask().unwrap().is_some())
+    }
+
     /// An emulator has no ceiling to tell, nor any other time.
     #[test]
     fn a_ceiling_is_a_devices_own() {
         let Some(device) = device() else { return };
         let b = Cuda::new(&device, Mode::Stream).unwrap();
         let real = !device.info.emulated;
-        assert_eq!(b.read_ceilings(1 << 16).unwrap().is_some(), real);
-        assert_eq!(b.flops_ceiling().unwrap().is_some(), real);
-        assert_eq!(b.launch_costs().unwrap().is_some(), real);
+        assert_eq!(is_told(|| b.read_ceilings(1 << 16)), real);
+        assert_eq!(is_told(|| b.flops_ceiling()), real);
+        assert_eq!(is_told(|| b.launch_costs()), real);
         assert_eq!(Cuda::plan().flops_ceiling().unwrap(), None);
         assert_eq!(Cuda::plan().launch_costs().unwrap(), None);
     }
