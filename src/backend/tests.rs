@@ -9,6 +9,8 @@ mod past;
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::cpu::Cpu;
 use super::cuda::{Cuda, Device, Mode};
@@ -25,6 +27,17 @@ pub fn device() -> Option<Arc<Device>> {
             // not `eprintln`, which the test runner swallows
             let _ = writeln!(std::io::stderr(), "skipped: {why}");
             None
+        }
+    }
+}
+
+/// Asks a device until it has an answer: while other tests keep it busy it has no time to tell.
+pub fn told<T>(ask: impl Fn() -> Result<Option<T>>) -> Option<T> {
+    let begin = Instant::now();
+    loop {
+        match ask().unwrap() {
+            None if begin.elapsed() < Duration::from_secs(60) => sleep(Duration::from_millis(100)),
+            answer => return answer,
         }
     }
 }

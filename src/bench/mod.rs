@@ -42,7 +42,7 @@ use crate::case::Case;
 use crate::error::{one_line, Error, Result};
 use crate::files::write_error;
 use crate::measure::{say, Budget, Machines, Record, Settings, NO_DRIVER_CACHE};
-use crate::record::{Metric, Round, Sample};
+use crate::record::Metric;
 use crate::suite;
 use crate::temporary::{hold_signals, remove_on_signals};
 

@@ -9,7 +9,7 @@ use crate::error::{one_line, Error, Result};
 use crate::measure::say;
 use crate::measure::startup::in_a_child;
 use crate::model::{checkpoint, Config, Weights};
-use crate::record::{Metric, Round, Sample};
+use crate::record::Metric;
 use crate::strategy::Strategy;
 use crate::temporary::{Folder, Temporary};
 

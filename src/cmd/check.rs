@@ -63,17 +63,14 @@ pub fn run(args: Args) -> Result<()> {
             print(&format!("{}: updated\n", harmless::path(&path)))
         });
     }
-    let read = |argument| {
-        let text = text(argument)?;
-        Ok((argument, quotes(&text), text))
-    };
-    let texts = args.texts.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let cites = texts.iter().any(|(_, quotes, _)| !quotes.is_empty());
+    let texts: Vec<String> = args.texts.iter().map(|argument| text(argument)).collect::<Result<_>>()?;
+    let quoted: Vec<Vec<Quote>> = texts.iter().map(|text| quotes(text)).collect();
+    let cites = quoted.iter().any(|quotes| !quotes.is_empty());
     let results = folder.unwrap_or(Path::new("results"));
     let runs = if cites { runs_under(results)? } else { Vec::new() };
     let hashed: Vec<Hashed<'_>> = runs.iter().map(Hashed::of).collect();
     let mut wrong = Vec::new();
-    for (argument, quotes, text) in &texts {
+    for ((argument, text), quotes) in args.texts.iter().zip(&texts).zip(&quoted) {
         let blocks = blocks(text).map_err(|e| Error::file(argument, e))?;
         let unfinished = unfinished(text);
         if quotes.is_empty() && blocks.is_empty() && unfinished.is_empty() {
@@ -85,7 +82,7 @@ pub fn run(args: Args) -> Result<()> {
         for block in &blocks {
             wrong.extend(check_table(argument, block, folder)?);
         }
-        let page = if text == *argument { "the text".into() } else { harmless::line(argument) };
+        let page = if text == argument { "the text".into() } else { harmless::line(argument) };
         for quote in quotes {
             wrong.extend(said(&page, &check(&page, quote, &hashed, results)?)?);
         }
