@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let run = Run::open(&run)?;
     println!("{}, {} samples", run.name(), run.samples.len());
 
-    // interleaved steps where there are any, or else those of whole decodes
+    // as tables show them: interleaved steps where there are any, or else those of decodes
     let found = Measurements::of(&run, Protocol::Interleaved);
     for group in found.groups() {
         let of = |strategy| found.series(&group.case(strategy, position), Metric::StepNs);

@@ -259,7 +259,7 @@ fn expected(conditions: &[&str], of: Use) -> Vec<(&'static str, Answer)> {
 
 #[test]
 fn every_field_of_the_environment_is_a_condition_or_known_to_be_none() {
-    const NO_CONDITION: [&str; 26] = [
+    const NO_CONDITION: [&str; 27] = [
         "format_version",
         "git_changes",
         "command_line",
@@ -270,6 +270,7 @@ fn every_field_of_the_environment_is_a_condition_or_known_to_be_none() {
         "timer_resolution_ns",
         "timer_overhead_ns",
         "sampling",
+        "step_window",
         "started_utc",
         "sharding",
         "merged",

@@ -2,6 +2,7 @@
 
 use super::estimate::{bootstrap_ratio, median, median_of, Estimate, MIN_ROUNDS};
 use super::measurements::Series;
+use crate::record::Protocol;
 
 /// How the samples of two cases were put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +103,9 @@ fn verdict(ratio: &Estimate, aa_band: Option<f64>) -> Verdict {
 pub fn aa_band(series: &Series) -> Option<f64> {
     let far_end = |interval: Estimate| interval.lo.abs().max(interval.hi.abs());
     let rounds: Vec<Vec<f64>> = series.by_round().into_values().collect();
-    let twice: Vec<f64> = rounds.iter().filter(|r| r.len() > 1).map(|r| (r[0] / r[1]).ln()).collect();
+    // the steps of one decode are no two tries at it
+    let tries = rounds.iter().filter(|r| r.len() > 1 && series.protocol() != Protocol::Decode);
+    let twice: Vec<f64> = tries.map(|r| (r[0] / r[1]).ln()).collect();
     let log = if twice.len() >= MIN_ROUNDS {
         median(&twice).map(far_end)
     } else if rounds.len() >= MIN_ROUNDS {

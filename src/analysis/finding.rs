@@ -10,13 +10,13 @@ use serde::{Serialize, Serializer};
 use super::compare::Verdict;
 use super::crossing::Crossing;
 use super::estimate::{median, median_of, Estimate};
-use super::measurements::{Analysis, Group, Measurements};
+use super::measurements::{Analysis, Group, Measurements, Series};
 use super::prediction::Predictor;
-use super::summary::{crossing_line, headline_positions, step_positions, versus, CrossingLine};
+use super::summary::{crossing_line, headline_positions, versus, CrossingLine};
 use crate::case::BackendName;
 use crate::cost::Step;
 use crate::model::capacity;
-use crate::record::{Metric, Run};
+use crate::record::{Metric, Protocol, Run};
 use crate::strategy::Strategy;
 
 /// One question, answered for one group of cases.
@@ -37,9 +37,11 @@ pub struct Finding {
     pub predicted: Option<Prediction>,
     /// Measured over predicted, where both are numbers.
     pub measured_over_predicted: Option<f64>,
-    /// The first position at which the table's row, of steps in turn, surely says the opposite: findings are about
-    /// whole decodes, and both are shown.
+    /// The first position at which the table's row surely says the opposite: both are shown, and the finding says so.
     pub disagrees_at: Option<usize>,
+    /// How that row's steps were sampled. The finding is about whole decodes.
+    #[serde(skip)]
+    pub disagrees_by: Option<Protocol>,
 }
 
 /// What is asked of a group.
@@ -128,13 +130,13 @@ pub enum Prediction {
 /// All findings of a run, group by group: cached strategies against naive, padded and bounded against
 /// concat, the bytes at padded's crossing, the best chunk.
 pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
-    let Analysis { run, decodes: found, interleaved } = analysis;
+    let Analysis { run, decodes: found, tables } = analysis;
     let of_group = |group: Group| {
         let beats = pairs(found, group).into_iter().flat_map(|(first, second)| {
             let line = crossing_line(found, group, first, second)?;
             Some(beats_from(run, found, group, &line))
         });
-        let beats: Vec<Finding> = beats.map(|finding| held_against(interleaved, finding)).collect();
+        let beats: Vec<Finding> = beats.map(|finding| held_against(tables, finding)).collect();
         let bytes: Vec<Finding> = beats.iter().filter_map(bytes_where_beaten).collect();
         let chunks = compilers(found, group);
         let chunks = chunks.into_iter().filter_map(|c| best_chunk(run, found, group, c));
@@ -144,15 +146,16 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
 }
 
 /// The finding, and where the table of the same run says the opposite.
-fn held_against(interleaved: &Measurements, finding: Finding) -> Finding {
+fn held_against(tables: &Measurements, finding: Finding) -> Finding {
     let Question::BeatsFrom { first, second } = finding.question else { return finding };
     let opposite = |&t: &usize| {
-        let row = versus(interleaved, &finding.group.case(first, t), second).map(|row| row.verdict);
+        let row = versus(tables, &finding.group.case(first, t), second).map(|row| row.verdict);
         let said = said_at(finding.answer, t);
         said.zip(row).is_some_and(|(said, row)| row != Verdict::NotDistinguishable && row != said)
     };
-    let positions = headline_positions(&step_positions(interleaved, finding.group));
-    Finding { disagrees_at: positions.into_iter().find(opposite), ..finding }
+    let disagrees_at = headline_positions(&tables.tabled(finding.group)).into_iter().find(opposite);
+    let row = |t| tables.series(&finding.group.case(first, t), Metric::StepNs);
+    Finding { disagrees_at, disagrees_by: disagrees_at.and_then(row).map(Series::protocol), ..finding }
 }
 
 /// What an answer says of the first strategy at a position, where it says anything.
@@ -208,6 +211,7 @@ fn beats_from(run: &Run, found: &Measurements, group: Group, line: &CrossingLine
         predicted,
         measured_over_predicted: measured_over_predicted(answer, predicted),
         disagrees_at: None,
+        disagrees_by: None,
     }
 }
 
@@ -262,6 +266,7 @@ fn bytes_where_beaten(beats: &Finding) -> Option<Finding> {
         predicted,
         measured_over_predicted: measured_over_predicted(answer, predicted),
         disagrees_at: None,
+        disagrees_by: None,
         ..*beats
     })
 }
@@ -331,6 +336,7 @@ fn best_chunk(run: &Run, found: &Measurements, group: Group, compiler: BackendNa
         predicted,
         measured_over_predicted: measured_over_predicted(answer, predicted),
         disagrees_at: None,
+        disagrees_by: None,
     };
     (candidates.len() > 1).then_some(finding)
 }
@@ -348,8 +354,9 @@ fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok,
 
 #[cfg(test)]
 mod tests {
+    use super::super::summary::summary;
     use super::*;
-    use crate::record::{synthetic, Protocol, Round, Sample};
+    use crate::record::{synthetic, Round, Sample};
 
     fn of(findings: &[Finding], wanted: Question) -> Finding {
         *findings.iter().find(|f| f.question == wanted).expect("the question was asked")
@@ -435,6 +442,47 @@ mod tests {
         let found = of(&findings(&Analysis::of(&run)), question);
         assert!(matches!(found.answer, Answer::At { .. }), "{found:?}");
         assert_eq!(found.disagrees_at, Some(512));
+    }
+
+    /// Every row of the tables against every finding: where a row surely says the opposite, the finding names the first.
+    fn hold_together(run: &Run) {
+        let analysis = Analysis::of(run);
+        let (findings, summaries) = (findings(&analysis), summary(&analysis));
+        for finding in findings {
+            let Question::BeatsFrom { first, second } = finding.question else { continue };
+            let tables = summaries.iter().filter(|summary| summary.group == finding.group);
+            let rows = tables.flat_map(|summary| &summary.lines).filter(|row| row.case.strategy == first);
+            let opposite = rows.filter(|row| {
+                let found = if second == Strategy::Naive { row.vs_naive } else { row.vs_concat };
+                let verdict = found.map(|found| found.verdict).filter(|v| *v != Verdict::NotDistinguishable);
+                verdict.zip(said_at(finding.answer, row.case.position)).is_some_and(|(row, said)| row != said)
+            });
+            let first_of_them = opposite.map(|row| row.case.position).min();
+            assert_eq!(finding.disagrees_at, first_of_them, "{}: {finding:?}", run.name());
+        }
+    }
+
+    #[test]
+    fn findings_say_what_contradicts_them() {
+        let results = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        let folders = std::fs::read_dir(results).unwrap().map(|entry| entry.unwrap().path());
+        let runs: Vec<Run> = folders.filter_map(|folder| Run::open(&folder).ok()).collect();
+        assert!(runs.len() > 10, "the committed runs");
+        runs.iter().for_each(hold_together);
+        (1..=20).for_each(|seed| hold_together(&synthetic::decoded(6 + 6 * (seed as u32 % 2), seed)));
+        hold_together(&synthetic::run(12));
+    }
+
+    /// In a run of decodes both come from the same rounds: what a finding says of a position, its row does not deny.
+    #[test]
+    fn tables_and_findings_of_decodes_agree() {
+        for seed in 1..=20 {
+            let run = synthetic::decoded(12, seed);
+            let found = findings(&Analysis::of(&run));
+            assert!(found.iter().all(|finding| finding.disagrees_at.is_none()), "{seed}: {found:?}");
+            let beats = of(&found, Question::BeatsFrom { first: Strategy::Padded, second: Strategy::Concat });
+            assert!(matches!(beats.answer, Answer::At { .. }), "{beats:?}");
+        }
     }
 
     #[test]

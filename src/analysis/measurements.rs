@@ -99,14 +99,57 @@ fn last_of_rounds<T: Copy>(samples: &[(Round, T)], most: usize, protocol: Protoc
     kept
 }
 
+/// What each case and metric has, with its round.
+type ByCase<T> = BTreeMap<(Case, Metric), Vec<(Round, T)>>;
+
+/// Those that the figures of tables are computed from: where the steps are those of decodes, in each round the
+/// [`window`] of steps that end at the position.
+fn of_tables<T: Copy>(run: &Run, all: ByCase<T>) -> ByCase<T> {
+    let chosen: ByCase<T> = all
+        .into_iter()
+        .map(|(key, samples)| (key, of_one_protocol(&samples, Protocol::Interleaved)))
+        .collect();
+    let Some(most) = run.environment.step_window else { return chosen };
+    let windowed = |(&(case, metric), last): (&(Case, Metric), &Vec<(Round, T)>)| {
+        let rounds: BTreeSet<Round> =
+            last.iter().map(|&(round, _)| round).filter(|r| r.is_decode()).collect();
+        let before = match metric {
+            Metric::StepNs => case.position + 1 - window(&case, most)..case.position,
+            _ => 0..0,
+        };
+        let before = before.filter_map(|position| chosen.get(&(case.at(position), metric))).flatten();
+        let samples = before.filter(|(round, _)| rounds.contains(round)).chain(last).copied().collect();
+        ((case, metric), samples)
+    };
+    chosen.iter().map(windowed).collect()
+}
+
+/// How many steps of a decode are the figure of its last: few enough for all of them to do the same work within some
+/// per cent. Without a cache a step's work grows with the position, and it is long enough to be timed by itself.
+pub fn window(case: &Case, most: usize) -> usize {
+    match case.strategy.remembers() {
+        true => most.min(case.position / 8).max(1),
+        false => 1,
+    }
+}
+
 /// The rows behind each case and metric of a run's tables: those that its figures are computed from.
 pub fn rows(run: &Run) -> BTreeMap<(Case, Metric), Vec<&Sample>> {
-    let mut rows: BTreeMap<(Case, Metric), Vec<(Round, &Sample)>> = BTreeMap::new();
+    let mut rows: ByCase<&Sample> = BTreeMap::new();
     for sample in run.samples.iter().filter(|sample| sample.value.is_some()) {
         rows.entry((sample.case, sample.metric)).or_default().push((sample.round, sample));
     }
-    let used = rows.into_iter().map(|(key, rows)| (key, of_one_protocol(&rows, Protocol::Interleaved)));
+    let used = of_tables(run, rows).into_iter();
     used.map(|(key, rows)| (key, rows.into_iter().map(|(_, row)| row).collect())).collect()
+}
+
+/// The cases whose steps a run has tables of: those that were sampled for their own sake, and, of a run whose steps are
+/// those of decodes, those whose logits were compared with naive's. Empty: it is all decodes, and no position is more
+/// than another.
+pub fn tabled(run: &Run) -> BTreeSet<Case> {
+    let sampled = run.samples.iter().filter(|s| s.metric == Metric::StepNs && !s.round.is_decode());
+    let compared = run.equality.iter().filter(|_| run.environment.step_window.is_some());
+    sampled.map(|sample| sample.case).chain(compared.map(|row| row.case)).collect()
 }
 
 /// Cases that belong into one figure: they differ in strategy and position only.
@@ -146,6 +189,8 @@ impl fmt::Display for Group {
 #[derive(Clone, Debug, Default)]
 pub struct Measurements {
     series: BTreeMap<(Case, Metric), Series>,
+    /// See [`tabled`].
+    tabled: BTreeSet<Case>,
     errors: BTreeMap<(Case, Metric), String>,
 }
 
@@ -153,9 +198,10 @@ pub struct Measurements {
 pub struct Analysis<'a> {
     /// The run itself.
     pub run: &'a Run,
-    /// Interleaved steps where there are any: for tables.
-    pub interleaved: Measurements,
-    /// Steps of whole decodes where there are any: for curves over all positions.
+    /// For tables: the steps of rounds in turn where a case has any, as older runs and those on a GPU do, or else those
+    /// of decodes that end at the position.
+    pub tables: Measurements,
+    /// For curves over all positions: each step of a decode by itself.
     pub decodes: Measurements,
 }
 
@@ -163,38 +209,39 @@ impl<'a> Analysis<'a> {
     /// Indexes the samples of a run.
     pub fn of(run: &'a Run) -> Analysis<'a> {
         let of = |protocol| Measurements::of(run, protocol);
-        Analysis { run, interleaved: of(Protocol::Interleaved), decodes: of(Protocol::Decode) }
+        Analysis { run, tables: of(Protocol::Interleaved), decodes: of(Protocol::Decode) }
     }
 }
 
 impl Measurements {
     /// The samples of one protocol where a case has samples of several: a step from a copy of a session finds its
     /// rows where the copying left them, a step of a decode where the step before did. They are different quantities,
-    /// and never mixed.
+    /// and never mixed. Preferring [`Protocol::Decode`] gives each step of a decode by itself; else those of decodes
+    /// are those of [`window`].
     pub fn of(run: &Run, preferred: Protocol) -> Measurements {
-        let mut found = Measurements::all(run);
-        for series in found.series.values_mut() {
-            series.samples = of_one_protocol(&series.samples, preferred);
-        }
-        found
-    }
-
-    fn all(run: &Run) -> Measurements {
-        let mut found = Measurements::default();
+        let (mut all, mut errors) = (ByCase::<f64>::new(), BTreeMap::new());
         for sample in &run.samples {
             let key = (sample.case, sample.metric);
             match (sample.per_iteration(), &sample.error) {
-                (Some(value), _) => found.series.entry(key).or_default().samples.push((sample.round, value)),
-                (None, error) => drop(found.errors.insert(key, error.clone().unwrap_or_default())),
+                (Some(value), _) => all.entry(key).or_default().push((sample.round, value)),
+                (None, error) => drop(errors.insert(key, error.clone().unwrap_or_default())),
             }
         }
         for row in &run.ledger {
-            let series = found.series.entry((row.case, row.metric)).or_default();
-            if series.samples.is_empty() {
-                series.samples.push((Round::Single, row.counted as f64));
+            let samples = all.entry((row.case, row.metric)).or_default();
+            if samples.is_empty() {
+                samples.push((Round::Single, row.counted as f64));
             }
         }
-        found
+        let chosen = match preferred {
+            Protocol::Decode => {
+                let of_decodes = |(key, samples): (_, Vec<_>)| (key, of_one_protocol(&samples, preferred));
+                all.into_iter().map(of_decodes).collect()
+            }
+            Protocol::Interleaved | Protocol::Single => of_tables(run, all),
+        };
+        let series = chosen.into_iter().map(|(key, samples)| (key, Series { samples })).collect();
+        Measurements { series, tabled: tabled(run), errors }
     }
 
     #[cfg(test)]
@@ -236,6 +283,18 @@ impl Measurements {
         self.series.keys().chain(self.errors.keys())
     }
 
+    /// The positions of a group whose steps tables show; those that whole decodes passed, if no others are known.
+    pub(super) fn tabled(&self, group: Group) -> Vec<usize> {
+        let known = self.known(Metric::StepNs).filter(|case| Group::of(case) == group);
+        let known: BTreeSet<Case> = known.collect();
+        let positions = |cases: &mut dyn Iterator<Item = &Case>| -> BTreeSet<usize> {
+            cases.map(|case| case.position).collect()
+        };
+        let tabled = positions(&mut known.intersection(&self.tabled));
+        let shown = if tabled.is_empty() { positions(&mut known.iter()) } else { tabled };
+        shown.into_iter().collect()
+    }
+
     /// In order, each once.
     pub fn groups(&self) -> Vec<Group> {
         let groups: BTreeSet<Group> = self.keys().map(|(case, _)| Group::of(case)).collect();
@@ -258,5 +317,71 @@ impl Measurements {
             good.chain(self.errors.range(from..=to).map(|(key, _)| key)).filter(|(_, m)| *m == metric);
         let positions: BTreeSet<usize> = of_metric.map(|(case, _)| case.position).collect();
         positions.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::synthetic;
+
+    fn case(strategy: &str, position: usize) -> Case {
+        format!("transformer-toy/{strategy}/cpu/b1/t{position}").parse().unwrap()
+    }
+
+    /// Eight steps of each round where nothing else changes; one where the run is older, or nothing is remembered.
+    #[test]
+    fn tables_show_the_last_steps_of_decodes() {
+        let mut run = synthetic::decoded(12, 1);
+        let of = |run: &Run, case: Case| {
+            Analysis::of(run).tables.series(&case, Metric::StepNs).unwrap().samples.clone()
+        };
+        let near = |run: &Run, strategy: &str, from: usize, to: usize| -> Vec<f64> {
+            let found = Measurements::of(run, Protocol::Decode);
+            let all =
+                (from..=to).flat_map(|t| found.series(&case(strategy, t), Metric::StepNs).unwrap().values());
+            all.collect()
+        };
+        let values = |run: &Run, case| of(run, case).iter().map(|sample| sample.1).collect::<Vec<f64>>();
+        assert_eq!(values(&run, case("padded", 512)), near(&run, "padded", 505, 512));
+        assert_eq!(
+            values(&run, case("concat", 16)),
+            near(&run, "concat", 15, 16),
+            "an eighth of the position"
+        );
+        assert_eq!(values(&run, case("naive", 512)), near(&run, "naive", 512, 512));
+        // a decode that ended before the position has no part in it
+        run.samples.retain(|s| !(s.case == case("padded", 512) && s.round == Round::Decode(3)));
+        assert_eq!(of(&run, case("padded", 512)).len(), 8 * 11);
+        let older = crate::record::Environment { step_window: None, ..run.environment.clone() };
+        let older = Run { environment: older, ..run };
+        assert_eq!(values(&older, case("concat", 512)), near(&older, "concat", 512, 512));
+        assert!(tabled(&older).is_empty(), "no position of an older decode is more than another");
+    }
+
+    /// The rows behind a citation are those behind the figure.
+    #[test]
+    fn a_figure_rests_on_all_rows_of_its_window() {
+        let run = synthetic::decoded(6, 1);
+        let all = rows(&run);
+        let mine = &all[&(case("padded", 512), Metric::StepNs)];
+        assert_eq!(mine.len(), 6 * 8);
+        assert!(mine
+            .iter()
+            .all(|row| (505..=512).contains(&row.case.position) && row.case.at(1) == case("padded", 1)));
+    }
+
+    /// Rounds in turn go before decodes, as in all runs from before there was a window.
+    #[test]
+    fn steps_of_rounds_in_turn_stay_what_they_are() {
+        let mut run = synthetic::decoded(12, 1);
+        let copies =
+            |round| Sample::value(case("padded", 512), Metric::StepNs, Round::Interleaved(round), 1, 7);
+        run.samples.extend((1..=12).map(copies));
+        let found = Analysis::of(&run).tables;
+        assert_eq!(found.median(&case("padded", 512), Metric::StepNs).unwrap().value, 7.0);
+        assert!(!found.is_decoded(&case("padded", 512)) && found.is_decoded(&case("concat", 512)));
+        let group = Group::of(&case("padded", 512));
+        assert_eq!(found.tabled(group), [64, 256, 512]);
     }
 }

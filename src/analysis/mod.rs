@@ -35,10 +35,10 @@ pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
 pub(crate) use estimate::median_of;
 pub use estimate::{median, Estimate, MIN_ROUNDS};
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
-pub use measurements::{rows, Analysis, Group, Measurements, Series};
+pub use measurements::{rows, tabled, window, Analysis, Group, Measurements, Series};
 pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
-pub use summary::{summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};
+pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};
 pub use versus::{against, gaps, weights_differ, Base, Gap, Measured, Side, Versus, Wanting};
 
 #[cfg(test)]

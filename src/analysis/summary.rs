@@ -9,7 +9,7 @@ use super::estimate::Estimate;
 use super::measurements::{Analysis, Group, Measurements, Series};
 use crate::case::Case;
 use crate::cost::Step;
-use crate::record::{Metric, Round, Run};
+use crate::record::{Metric, Protocol, Round, Run};
 use crate::strategy::Strategy;
 
 /// One model, shape, backend and batch.
@@ -48,6 +48,8 @@ pub struct SummaryRow {
     pub case: Case,
     /// Of one step.
     pub step_ns: Option<Estimate>,
+    /// How its samples were taken.
+    pub protocol: Option<Protocol>,
     /// Why there is no time.
     pub error: Option<String>,
     /// Time over the time to read what a step must read at least.
@@ -81,10 +83,10 @@ pub struct CrossingLine {
 
 /// One summary for each group, in the groups' order.
 pub fn summary(analysis: &Analysis<'_>) -> Vec<Summary> {
-    let Analysis { run, interleaved: found, decodes } = analysis;
+    let Analysis { run, tables: found, decodes } = analysis;
     let groups = found.groups().into_iter();
     let summaries = groups.map(|group| {
-        let positions = headline_positions(&step_positions(found, group));
+        let positions = headline_positions(&found.tabled(group));
         let strategies = found.strategies(group, Metric::StepNs);
         let cases = positions.iter().flat_map(|&t| strategies.iter().map(move |&s| group.case(s, t)));
         let measured = cases.filter(|case| has_step(found, case));
@@ -119,26 +121,9 @@ fn has_step(found: &Measurements, case: &Case) -> bool {
     found.series(case, Metric::StepNs).is_some() || found.error(case, Metric::StepNs).is_some()
 }
 
-/// Those that were sampled for their own sake, or else those that whole decodes passed.
-pub(super) fn step_positions(found: &Measurements, group: Group) -> Vec<usize> {
-    let strategies = found.strategies(group, Metric::StepNs).into_iter();
-    let cases = strategies
-        .flat_map(|s| found.positions(group, s, Metric::StepNs).into_iter().map(move |t| group.case(s, t)));
-    let cases: Vec<Case> = cases.collect();
-    let chosen = |case: &&Case| {
-        let series = found.series(case, Metric::StepNs);
-        series.is_some_and(|series| series.samples.iter().any(|&(round, _)| !round.is_decode()))
-    };
-    let positions =
-        |cases: &mut dyn Iterator<Item = &Case>| cases.map(|case| case.position).collect::<BTreeSet<_>>();
-    let sampled = positions(&mut cases.iter().filter(chosen));
-    let shown = if sampled.is_empty() { positions(&mut cases.iter()) } else { sampled };
-    shown.into_iter().collect()
-}
-
 /// The positions a table shows: all of them up to five, or else the last and those measured
 /// nearest to a quarter, a sixteenth and so on of it.
-pub(crate) fn headline_positions(measured: &[usize]) -> Vec<usize> {
+pub fn headline_positions(measured: &[usize]) -> Vec<usize> {
     let Some(&last) = measured.last() else { return Vec::new() };
     if measured.len() <= 5 {
         return measured.to_vec();
@@ -157,6 +142,7 @@ fn line(run: &Run, found: &Measurements, case: Case) -> SummaryRow {
     SummaryRow {
         case,
         step_ns,
+        protocol: found.series(&case, Metric::StepNs).map(Series::protocol),
         error: found.error(&case, Metric::StepNs).map(String::from),
         floor_multiple: step_ns.zip(floor).map(|(step, floor)| step.value / floor),
         vs_naive: versus(Strategy::Naive),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use decode_bench::analysis::{citation, Citation};
+use decode_bench::analysis::{citation, tabled, Citation};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{unfit, Answer, Metric, Run, Sample};
@@ -74,12 +74,13 @@ pub fn run(args: Args) -> Result<()> {
 /// newest that has them at all, or in which they failed. If none has, the error names the nearest that there are.
 fn newest(args: &Args) -> Result<Run> {
     let wanted: Vec<&String> = args.cases.iter().chain(&args.vs).collect();
-    let tabled = |sample: &Sample| sample.value.is_some() && !sample.round.is_decode();
     let measured = |sample: &Sample| sample.value.is_some();
-    let kinds: [&dyn Fn(&Sample) -> bool; 3] = [&tabled, &measured, &|_| true];
     let mut all = Vec::new();
     let mut found: [Option<Run>; 3] = [None, None, None];
     for run in runs_under(&args.results)? {
+        let shown = tabled(&run);
+        let tabled = |s: &Sample| measured(s) && (!s.round.is_decode() || shown.contains(&s.case));
+        let kinds: [&dyn Fn(&Sample) -> bool; 3] = [&tabled, &measured, &|_| true];
         let of_kind = |kind: &dyn Fn(&Sample) -> bool| ids(&run, |s| s.metric == args.metric && kind(s));
         let place = kinds.iter().position(|kind| {
             let ids = of_kind(kind);

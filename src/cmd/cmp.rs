@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use decode_bench::analysis::{
-    against, gaps, weights_differ, Base, Gap, Verdict, Versus, Wanting, MIN_ROUNDS,
+    against, gaps, tabled, weights_differ, Base, Gap, Verdict, Versus, Wanting, MIN_ROUNDS,
 };
+use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{differences, Answer, Condition, Metric, Protocol, Run, Unmet, Use, CONDITIONS};
+use decode_bench::record::{differences, Answer, Condition, Metric, Run, Unmet, Use, CONDITIONS};
 use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
@@ -42,7 +43,7 @@ pub struct Args {
     /// Regular expression: only cases whose id it matches are compared
     #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
-    /// Also include the steps of whole decodes
+    /// Also include the steps of whole decodes at positions that tables do not show
     #[arg(long)]
     every_step: bool,
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -136,10 +137,11 @@ fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Compared<'a>> {
         }
     }
     let ratio = |versus: &Versus<'_>| versus.comparison.map_or(f64::INFINITY, |c| c.ratio.value);
-    if !args.every_step && found.iter().any(|versus| versus.protocol != Protocol::Decode) {
-        found.retain(|versus| versus.protocol != Protocol::Decode);
-        let protocols = |gap: &Gap<'_>| [gap.one.protocol, gap.base.protocol].into_iter().flatten();
-        gaps.retain(|gap| protocols(gap).min() != Some(Protocol::Decode));
+    let tabled: BTreeSet<Case> = runs.iter().flat_map(tabled).collect();
+    let shown = |case: &Case| tabled.contains(case);
+    if args.metric == Metric::StepNs && !args.every_step && found.iter().any(|v| shown(&v.one.case)) {
+        found.retain(|versus| shown(&versus.one.case));
+        gaps.retain(|gap| shown(&gap.one.case));
     }
     match args.sort {
         Sort::Case => found.sort_by_key(|versus| versus.one.case),

@@ -17,6 +17,9 @@ use crate::harmless;
 /// Of all files of a run. Raised when an older reader would misunderstand them.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
+/// [`Environment::step_window`] of this program.
+pub(crate) const STEP_WINDOW: usize = 8;
+
 pub(super) const FILE: &str = "environment.json";
 
 /// Some hundred times what a run merged of many has.
@@ -93,6 +96,10 @@ pub struct Environment {
     /// When a position's rounds in turn were enough.
     #[serde(default)]
     pub sampling: Option<String>,
+    /// Of the steps of a decode that end at a position, so many at most are its figure; absent: the one step, as in
+    /// runs before there was this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_window: Option<usize>,
     /// Of the weights.
     pub seed: u64,
     /// As `2026-11-21T23:31:49Z`.
@@ -318,6 +325,7 @@ impl Environment {
             timer_overhead_ns: clock.overhead_ns,
             gpu: None,
             sampling: None,
+            step_window: Some(STEP_WINDOW),
             seed,
             started_utc: time::utc_now(),
             finished_utc: None,

@@ -43,7 +43,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// One decode step at the case's position, from an untimed fork that holds one position less.
+    /// One decode step at the case's position: as it comes in a decode, or from an untimed fork that holds one position less.
     StepNs "step_ns" Nanoseconds,
     /// The same step by the device's own clock, between two events of its stream: what the host needs
     /// to launch is outside, gaps between kernels are inside.

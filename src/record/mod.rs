@@ -33,6 +33,7 @@ pub use checkout::Checkout;
 pub use conditions::{
     differences, refused_and_said, unfit, Answer, Condition, Origin, Unmet, Use, CONDITIONS,
 };
+pub(crate) use environment::STEP_WINDOW;
 pub use environment::{Bandwidth, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding};
 pub use import::{import, Imported};
 pub use machine::{physical_cores, CpuCache};

@@ -9,9 +9,9 @@ use std::str::FromStr;
 pub enum Round {
     /// In none: a sample by itself (criterion's repetitions, the phases of a cold start), or a count.
     Single,
-    /// One position, each strategy from a copy of its session.
+    /// One position, each strategy's step from a copy of its session.
     Interleaved(u32),
-    /// A whole decode of each strategy, step after step.
+    /// A decode of each strategy, step after step, or the end of one.
     Decode(u32),
 }
 

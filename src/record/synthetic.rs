@@ -67,6 +67,22 @@ pub(crate) fn run_at(rounds: u32, positions: &[usize]) -> Run {
     }
 }
 
+/// Whole decodes of 512 tokens, whose tables show three positions. Each decode is by itself some per cent faster or slower.
+pub(crate) fn decoded(rounds: u32, seed: u64) -> Run {
+    let (mut random, mut samples) = (seed, Vec::new());
+    for round in 1..=rounds {
+        for start in cases(&[1]) {
+            let decode = noise(&mut random);
+            samples.extend((1..=512).map(|t| {
+                let case = start.at(t);
+                let ns = step_ns(&case) * decode * noise(&mut random);
+                Sample::value(case, Metric::StepNs, Round::Decode(round), 1, ns as u64)
+            }));
+        }
+    }
+    Run { samples, equality: cases(&[64, 256, 512]).into_iter().map(equality).collect(), ..run_at(0, &[]) }
+}
+
 /// Decodes of 512 tokens compiled, a second for each shape and a tenth more in each further round.
 pub(crate) fn compiled(rounds: u32) -> Run {
     let example: Case = "transformer-toy/padded/nvrtc-sm_90/b1/t512".parse().unwrap();

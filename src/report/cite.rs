@@ -4,10 +4,10 @@
 use super::cells::TextTable;
 use super::compare::verdict;
 use crate::analysis::provenance::{hardware, revision};
-use crate::analysis::Citation;
+use crate::analysis::{tabled, Citation};
 use crate::case::Case;
 use crate::harmless::{name, words};
-use crate::record::Protocol;
+use crate::record::{Metric, Protocol};
 use crate::suite;
 use crate::units::Quantity;
 
@@ -111,8 +111,12 @@ fn command(citation: &Citation<'_>) -> String {
         [citation.case].into_iter().chain(citation.other.as_ref().map(|o| o.case)).collect();
     let known = suite::all();
     let like = |case: &Case| known.iter().any(|k| k.at(1) == case.at(1));
+    let tabled = tabled(citation.run);
+    let of_tables = citation.metric == Metric::StepNs && environment.step_window.is_some();
+    let of_tables = of_tables && cases.iter().all(|case| tabled.contains(case));
+    let traced = citation.protocol == Protocol::Decode && !of_tables;
     let measured = match () {
-        () if citation.protocol == Protocol::Decode && cases.iter().all(like) => trace(citation, &cases),
+        () if traced && cases.iter().all(like) => trace(citation, &cases),
         () if cases.iter().all(|case| known.contains(case)) => {
             let ids: Vec<String> = cases.iter().map(Case::to_string).collect();
             format!("cargo bench -- '^({})$'", ids.join("|"))

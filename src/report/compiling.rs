@@ -11,7 +11,7 @@ pub const WHAT: &str =
 
 /// One table for each group that compiled shapes, and what has to be said below it.
 pub fn tables(analysis: &Analysis<'_>) -> Vec<(Group, TextTable, Vec<String>)> {
-    let found = &analysis.interleaved;
+    let found = &analysis.tables;
     let tables = found.groups().into_iter().map(|group| {
         let lines = compiling(found, group);
         (group, cells(&lines), notes(&lines))

@@ -1,6 +1,7 @@
 //! Findings in words: one sentence each, measured and predicted side by side.
 
 use crate::analysis::{Answer, Finding, Prediction, Question};
+use crate::record::Protocol;
 use crate::units::{interval, Quantity};
 
 /// `padded beats concat from position 182 [128, 192] on (model: 172, measured 1.06 × that).`
@@ -16,8 +17,9 @@ pub fn sentence(finding: &Finding) -> String {
             number(finding)
         ),
     };
-    let opposite = finding.disagrees_at.map_or_else(String::new, |t| {
-        format!("; in whole decodes: interleaved steps say the opposite at position {t}")
+    let opposite = finding.disagrees_at.map_or_else(String::new, |t| match finding.disagrees_by {
+        Some(Protocol::Decode) => format!("; the steps at position {t} say the opposite"),
+        _ => format!("; in whole decodes: interleaved steps say the opposite at position {t}"),
     });
     format!("{said}{}{opposite}.", predicted(finding))
 }

@@ -25,7 +25,7 @@ use crate::analysis::{
 };
 use crate::error::{Error, Result};
 use crate::harmless;
-use crate::record::{Metric, Run};
+use crate::record::{Metric, Protocol, Run};
 use crate::units::{interval, Quantity};
 
 /// The run's tables as Markdown.
@@ -190,7 +190,25 @@ fn plain(x: f64) -> String {
 fn notes<'a>(run: &'a Run, summary: &'a Summary) -> impl Iterator<Item = String> + 'a {
     let crossings = summary.crossings.iter().filter(|line| !is_headline(line.first, line.second));
     let short = summary.lines.iter().filter_map(|line| near_the_clock(run, line));
-    crossings.map(crossing).chain(summary.arithmetic.iter().map(rate)).chain(short)
+    let steps = of_decodes(run, summary).into_iter();
+    steps.chain(crossings.map(crossing)).chain(summary.arithmetic.iter().map(rate)).chain(short)
+}
+
+/// How the steps of a table were sampled, in a run whose steps may be those of decodes.
+fn of_decodes(run: &Run, summary: &Summary) -> Option<String> {
+    let most = run.environment.step_window?;
+    let sampled = summary.lines.iter().filter(|line| line.protocol.is_some());
+    let (decoded, others): (Vec<_>, Vec<_>) = sampled.partition(|l| l.protocol == Some(Protocol::Decode));
+    let others: Vec<String> = others.iter().map(|line| line.case.to_string()).collect();
+    let except = match others.len() {
+        0 => String::new(),
+        _ => format!("; not {}, whose steps are of copies", others.join(", ")),
+    };
+    (!decoded.is_empty()).then(|| {
+        format!(
+            "Steps of decodes: the median of at most {most} that end at the position, in each round{except}."
+        )
+    })
 }
 
 /// A step that takes less than this many times what reading the clock costs is marked; nothing is subtracted.

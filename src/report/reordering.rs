@@ -13,7 +13,7 @@ const WHAT: &str =
 /// One table for each model on each backend that reordered beams, with its title, and what has to be said
 /// below it.
 pub fn tables(analysis: &Analysis<'_>) -> Vec<(String, TextTable, &'static str)> {
-    let lines = reordering(&analysis.interleaved);
+    let lines = reordering(&analysis.tables);
     let table = |lines: &[Reordering]| {
         let case = lines[0].case;
         (format!("{}-{}, {}: beams", case.model, case.shape, case.backend), cells(lines), WHAT)

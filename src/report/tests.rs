@@ -1,5 +1,7 @@
 use super::*;
-use crate::record::synthetic;
+use crate::case::Case;
+use crate::record::{synthetic, Round, Sample};
+use crate::strategy::Strategy;
 
 /// The tables of reorders alone, for a terminal.
 fn reordering(run: &Run) -> String {
@@ -23,6 +25,46 @@ fn the_table_says_what_was_measured_and_on_what() {
     }
     let rows = text.lines().filter(|line| line.starts_with("| 512 | "));
     assert!(rows.clone().count() >= 3 && rows.clone().all(|row| row.matches('|').count() == 11), "{text}");
+}
+
+/// Of a run of decodes: the positions that were asked for, and how their steps were sampled, in words.
+#[test]
+fn the_table_says_where_its_steps_are_from() {
+    let mut run = synthetic::decoded(12, 1);
+    let note = "Steps of decodes: the median of at most 8 that end at the position, in each round";
+    let text = markdown(&run);
+    assert!(text.contains(&format!("- {note}.\n")), "{text}");
+    let rows: Vec<&str> = text.lines().filter(|line| line.contains(" | padded | ")).collect();
+    let positions: Vec<&str> = rows.iter().map(|row| row.split(" | ").next().unwrap()).collect();
+    assert_eq!(positions, ["| 64", "| 256", "| 512"], "{text}");
+    assert!(rows.iter().all(|row| row.contains(" | 12 | ")), "n counts rounds: {rows:?}");
+    let copied: Case = "transformer-toy/onehot/cpu/b1/t64".parse().unwrap();
+    let copies = |round| Sample::value(copied, Metric::StepNs, Round::Interleaved(round), 1, 720_000);
+    run.samples.extend((1..=12).map(copies));
+    assert!(markdown(&run).contains(&format!("{note}; not {copied}, whose steps are of copies.")));
+    run.environment.step_window = None;
+    assert!(!markdown(&run).contains("Steps of decodes"), "older runs say nothing of it");
+}
+
+/// Padded beats concat late in the decodes, and a row that says the opposite there is named by what it is of.
+#[test]
+fn a_finding_names_the_row_that_denies_it() {
+    let said = |round: fn(u32) -> Round| {
+        let mut run = synthetic::decoded(12, 1);
+        let slow = |s: &Sample| s.case.strategy == Strategy::Padded && (505..=512).contains(&s.case.position);
+        run.samples.retain(|sample| !slow(sample));
+        let case: Case = "transformer-toy/padded/cpu/b1/t512".parse().unwrap();
+        run.samples.extend((1..=12).map(|i| Sample::value(case, Metric::StepNs, round(i), 1, 2_000_000)));
+        let copies = |i| Sample::value(case.under(Strategy::Concat), Metric::StepNs, round(i), 1, 700_000);
+        if !round(1).is_decode() {
+            run.samples.extend((1..=12).map(copies));
+        }
+        let text = markdown(&run);
+        text.lines().find(|line| line.contains("padded beats concat from")).unwrap().to_string()
+    };
+    assert!(said(Round::Decode).ends_with("; the steps at position 512 say the opposite."));
+    assert!(said(Round::Interleaved)
+        .ends_with("; in whole decodes: interleaved steps say the opposite at position 512."));
 }
 
 #[test]
