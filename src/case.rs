@@ -212,7 +212,7 @@ impl BackendName {
     }
 
     /// Whether its work is done on a GPU through CUDA.
-    pub(crate) fn is_cuda(self) -> bool {
+    pub fn is_cuda(self) -> bool {
         matches!(self, BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised)
     }
 

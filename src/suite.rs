@@ -105,6 +105,29 @@ pub fn decoded(cases: &[Case]) -> Vec<Case> {
     cases
 }
 
+/// What is decoded in turn of cases that share a fixture: whole decodes of one sentence, each at its last position; and
+/// on the CPU, of the strategy that has none, the cases where these pass by, as ends of decodes.
+pub(crate) fn decodes(cases: &[Case]) -> (Vec<Case>, Vec<Case>) {
+    let alone: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
+    let last = |case: Case| Some(case.at(decode_length(case.shape, case.backend)?));
+    let whole: Vec<Case> = decoded(&alone).into_iter().filter_map(last).collect();
+    let besides = |case: &&Case| case.strategy == Strategy::NaivePadded && !case.backend.is_cuda();
+    (whole, alone.iter().filter(besides).filter(|case| is_passed(case)).copied().collect())
+}
+
+/// The cases of a case's model, shape, backend and batch that whole decodes pass by.
+pub fn beside(case: &Case) -> Vec<Case> {
+    let alike = |other: &Case| same_fixture(case, other) && case.batch == other.batch;
+    let passed = all().into_iter().filter(|other| alike(other) && is_passed(other));
+    passed.filter(|other| other.strategy != Strategy::NaivePadded).collect()
+}
+
+/// Whether whole decodes pass by the case's position.
+pub(crate) fn is_passed(case: &Case) -> bool {
+    let length = decode_length(case.shape, case.backend);
+    case.batch == 1 && length.is_some_and(|length| case.position <= length)
+}
+
 /// How far `cargo bench` decodes: to the capacity of `toy`, less where recomputing, or compiling every
 /// length, takes minutes.
 pub(crate) fn decode_length(shape: ShapeName, backend: BackendName) -> Option<usize> {

@@ -43,8 +43,8 @@ pub struct Args {
     /// Repeat rounds until every interval is within this share of its median, such as 2%, or the budget is spent
     #[arg(long, value_parser = percent)]
     precision: Option<f64>,
-    /// Seconds for the rounds of one position; fifty times that for all cases on a GPU together
-    /// [default: 12, and so ten minutes on a GPU]
+    /// Seconds for the rounds of one position; ten times that for whole decodes of a model, fifty times for all cases
+    /// on a GPU together [default: 12, and so ten minutes on a GPU]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     budget: Option<u64>,
 

@@ -1,4 +1,5 @@
-//! Steps: each case through criterion, then the strategies of a position in turn, then whole decodes.
+//! Steps: each case through criterion, then whole decodes of all strategies in turn, whose steps are those of the tables;
+//! at positions that these do not reach, and of several sentences, the ends of decodes.
 
 use std::time::{Duration, Instant};
 
@@ -9,16 +10,19 @@ use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::equality::gate;
 use crate::measure::interleaved::{self, Arm};
-use crate::measure::{ceilings, say, trace, Budget, Fixture, Prefilled, Progress, StopRule};
-use crate::record::{Metric, Round, Run, Sample};
+use crate::measure::trace::{self, Decode};
+use crate::measure::{ceilings, say, Budget, Fixture, Prefilled, Progress, StopRule};
+use crate::record::{Metric, Round, Run, Sample, STEP_WINDOW};
 use crate::{analysis, on_backend, suite};
 
-/// Rounds in which the strategies of a position are timed in turn.
+/// Rounds in which the strategies are timed in turn.
 const ROUNDS: u32 = 12;
 /// With a precision to reach.
 const MOST_ROUNDS: u32 = 100;
 const PREFILL_ROUNDS: u32 = 6;
-const TRACE_BUDGET: Duration = Duration::from_secs(60);
+/// Of whole decodes on a GPU, whose tables show steps of copies.
+const GPU_DECODES: u32 = 6;
+const GPU_DECODES_TIME: Duration = Duration::from_secs(60);
 /// Of all that criterion takes of a case.
 const SAMPLE_TIME: Duration = Duration::from_millis(200);
 
@@ -60,6 +64,7 @@ fn steps_of<B: Backend>(
     if let Some(record) = record.as_deref_mut() {
         ceilings::measure(record, &cases[0], &bench.machines)?;
     }
+    let mut sound = cases.to_vec();
     for group in cases.chunk_by(suite::side_by_side) {
         let Case { model, shape, backend, batch, position, .. } = group[0];
         let strategies: Vec<String> = group.iter().map(|case| case.strategy.to_string()).collect();
@@ -72,12 +77,15 @@ fn steps_of<B: Backend>(
         );
         let timed = budget.spend(group, STEPS, |left| {
             let stop = bench.settings.stop.within(left);
-            steps_of_group(fixture, bench, group, &stop, record.as_deref_mut(), criterion)
+            let equal = steps_of_group(fixture, bench, group, &stop, record.as_deref_mut(), criterion)?;
+            let differs = |case: &Case| group.iter().any(|c| c.at(1) == case.at(1) && !equal.contains(c));
+            sound.retain(|case| !differs(case));
+            Ok(())
         });
         bench.failed(group, Metric::StepNs, timed.unwrap_or(Ok(())), record.as_deref_mut())?;
     }
     if let Some(record) = record {
-        whole_decodes(fixture, cases, record, budget)?;
+        whole_decodes(fixture, &sound, &bench.settings.stop, record, budget)?;
         ceilings::measure(record, &cases[0], &bench.machines)?;
     }
     Ok(())
@@ -90,7 +98,7 @@ fn steps_of_group<B: Backend>(
     stop: &StopRule,
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
-) -> Result<()> {
+) -> Result<Vec<Case>> {
     let equal = gate(fixture, group, record.as_deref_mut())?;
     for case in &equal {
         alone(fixture, bench, *case, record.as_deref_mut(), criterion)?;
@@ -99,7 +107,7 @@ fn steps_of_group<B: Backend>(
         in_turn(fixture, &equal, stop, record)?;
         prefills(fixture, &equal, record)?;
     }
-    Ok(())
+    Ok(equal)
 }
 
 /// One case through criterion. If it fails, the run goes on with a row that says why; if the row
@@ -171,20 +179,63 @@ pub(super) fn prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case], record:
     Ok(())
 }
 
-/// Rounds in turn until there are enough, which the settings say; those that the run already has count.
+/// Rounds of what whole decodes do not pass. On a GPU these are steps of copies at every position, for the device's time
+/// of a step and the time of steps in a queue are taken beside them.
 pub(super) fn in_turn<B: Backend>(
     fixture: &Fixture<B>,
     cases: &[Case],
     stop: &StopRule,
     record: &mut Record,
 ) -> Result<()> {
-    let most = match stop.precision {
+    if cases.iter().any(|case| case.backend.is_cuda()) {
+        return copies(fixture, cases, stop, record);
+    }
+    let cases: Vec<Case> = cases.iter().filter(|case| !suite::is_passed(case)).copied().collect();
+    let decodes: Vec<_> = cases.iter().map(|&case| Decode::end(fixture, case)).collect::<Result<_>>()?;
+    decode_rounds(&decodes, &cases, stop, record)
+}
+
+/// Rounds until there are enough, which the settings say of the cases; those that the run already has count. Without a
+/// case to know precisely, as many as without a precision.
+fn decode_rounds<B: Backend>(
+    decodes: &[Decode<'_, B>],
+    cases: &[Case],
+    stop: &StopRule,
+    record: &mut Record,
+) -> Result<()> {
+    let mut series: Vec<Series> = cases.iter().map(|case| rounds_of(&record.done, case)).collect();
+    let stop = &StopRule { precision: stop.precision.filter(|_| !cases.is_empty()), ..*stop };
+    let start = Instant::now();
+    trace::decodes(decodes, most_rounds(stop), record, |begun, samples| {
+        for (case, series) in cases.iter().zip(&mut series) {
+            series.samples.extend(samples.iter().filter(|sample| is_of(sample, case)).filter_map(timed));
+        }
+        let spent = begun as usize >= analysis::MIN_ROUNDS && start.elapsed() > stop.budget;
+        spent || narrow(&series, stop)
+    })?;
+    if let Some(precision) = stop.precision {
+        say(format_args!("    {}", how_it_ended(cases, &series, precision, stop)));
+    }
+    Ok(())
+}
+
+fn most_rounds(stop: &StopRule) -> u32 {
+    match stop.precision {
         None => ROUNDS,
         Some(_) => MOST_ROUNDS,
-    };
+    }
+}
+
+/// Rounds of steps of copies in turn.
+fn copies<B: Backend>(
+    fixture: &Fixture<B>,
+    cases: &[Case],
+    stop: &StopRule,
+    record: &mut Record,
+) -> Result<()> {
     let taken =
         |round: u32| cases.iter().all(|case| has(record, case, Metric::StepNs, Round::Interleaved(round)));
-    let missing: Vec<u32> = (1..=most).filter(|&round| !taken(round)).collect();
+    let missing: Vec<u32> = (1..=most_rounds(stop)).filter(|&round| !taken(round)).collect();
     let mut series: Vec<Series> = cases.iter().map(|case| rounds_of(&record.done, case)).collect();
     if missing.is_empty() || narrow(&series, stop) {
         return Ok(());
@@ -197,7 +248,7 @@ pub(super) fn in_turn<B: Backend>(
         }
         interleaved::round(&arms, round, |sample| {
             if let (Some(i), Metric::StepNs) = (cases.iter().position(|c| *c == sample.case), sample.metric) {
-                series[i].samples.extend(sample.per_iteration().map(|ns| (Round::Interleaved(round), ns)));
+                series[i].samples.extend(timed(sample));
             }
             record.sample(sample)
         })?;
@@ -245,28 +296,52 @@ fn width(series: &Series) -> Option<f64> {
     Some((median.hi - median.lo) / 2.0 / median.value)
 }
 
-/// What a run already has of a case's rounds in turn.
+/// What a run already has of a case's rounds.
 fn rounds_of(run: &Run, case: &Case) -> Series {
-    let mine = run.samples.iter().filter(|s| s.case == *case && s.metric == Metric::StepNs);
-    let in_turn = mine.filter(|s| matches!(s.round, Round::Interleaved(_)));
-    Series { samples: in_turn.filter_map(|s| Some((s.round, s.per_iteration()?))).collect() }
+    Series { samples: run.samples.iter().filter(|sample| is_of(sample, case)).filter_map(timed).collect() }
+}
+
+/// Whether the sample is one of those behind the case's figure in the tables.
+fn is_of(sample: &Sample, case: &Case) -> bool {
+    let Sample { case: at, metric, round, .. } = sample;
+    let first = match case.backend.is_cuda() {
+        true => case.position,
+        false => case.position + 1 - analysis::window(case, STEP_WINDOW),
+    };
+    *metric == Metric::StepNs
+        && round.is_decode() != case.backend.is_cuda()
+        && *round != Round::Single
+        && at.at(1) == case.at(1)
+        && (first..=case.position).contains(&at.position)
+}
+
+fn timed(sample: &Sample) -> Option<(Round, f64)> {
+    Some((sample.round, sample.per_iteration()?))
 }
 
 /// Every step of a whole decode, of one sentence under each strategy.
 pub(super) fn whole_decodes<B: Backend>(
     fixture: &Fixture<B>,
     cases: &[Case],
+    stop: &StopRule,
     record: &mut Record,
     budget: &Budget,
 ) -> Result<()> {
-    let cases: Vec<Case> = cases.iter().copied().filter(|case| case.batch == 1).collect();
-    let Some(tokens) = cases.first().and_then(|case| suite::decode_length(case.shape, case.backend)) else {
-        return Ok(());
-    };
-    let decodes: Vec<Case> = suite::decoded(&cases).iter().map(|case| case.at(tokens)).collect();
-    let decoded = budget.spend(&decodes, DECODES, |left| {
-        let most = left.map_or(TRACE_BUDGET, |left| left.min(TRACE_BUDGET));
-        trace::decodes(fixture, &decodes, tokens, trace::ROUNDS, Some(most), record)
+    let (whole, ends) = suite::decodes(cases);
+    let all = [whole.as_slice(), &ends].concat();
+    let decoded = budget.spend(&all, DECODES, |left| {
+        let mut decodes: Vec<_> = whole.iter().map(|&case| Decode::whole(fixture, case)).collect();
+        for &case in &ends {
+            decodes.push(Decode::end(fixture, case)?);
+        }
+        if all.iter().any(|case| case.backend.is_cuda()) {
+            let (start, most) =
+                (Instant::now(), left.map_or(GPU_DECODES_TIME, |left| left.min(GPU_DECODES_TIME)));
+            let enough = |begun: u32, _: &[Sample]| begun > 0 && start.elapsed() > most;
+            return trace::decodes(&decodes, GPU_DECODES, record, enough);
+        }
+        let passed: Vec<Case> = cases.iter().filter(|case| suite::is_passed(case)).copied().collect();
+        decode_rounds(&decodes, &passed, &StopRule { budget: 10 * stop.budget, ..*stop }, record)
     });
     decoded.unwrap_or(Ok(()))
 }

@@ -32,8 +32,8 @@ pub struct Args {
     /// Attempt number of this shard [default: SLURM_RESTART_COUNT, or 0]
     #[arg(long, value_name = "K", requires = "shard")]
     attempt: Option<u64>,
-    /// Seconds for the rounds of one position; without a shard, fifty times that for all cases on a GPU together
-    /// [default: 12]
+    /// Seconds for the rounds of one position; ten times that for whole decodes of a model, and, without a shard, fifty
+    /// times for all cases on a GPU together [default: 12]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     budget: Option<u64>,
     #[command(flatten)]

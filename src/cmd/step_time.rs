@@ -4,6 +4,7 @@ use decode_bench::backend::Backend;
 use decode_bench::bench::Threads;
 use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
+use decode_bench::measure::trace::Decode;
 use decode_bench::measure::{equality, interleaved, Fixture, Machines, Settings};
 use decode_bench::on_backend;
 use decode_bench::strategy::Strategy;
@@ -15,7 +16,8 @@ use super::print;
 
 /// Time one step at one position, and print every sample as a line of JSON.
 ///
-/// Its logits are compared with the naive strategy's first. Nothing is recorded: `notebooks/other_engines.py` runs it in turn
+/// On the CPU these are the last steps of decodes that end at the position, a lead of untimed ones before them; on a GPU
+/// each is taken from a copy. Its logits are compared with the naive strategy's first. Nothing is recorded: `notebooks/other_engines.py` runs it in turn
 /// with other engines. On a device that is emulated in software the line says `"emulated": true`.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -76,9 +78,11 @@ fn time<B: Backend>(fixture: &Fixture<B>, case: &Case, args: &Args, emulated: bo
     let steps = PIPELINED.min(case.position);
     let pipeline =
         args.pipelined.then(|| interleaved::pipeline(fixture, case, &prefilled, steps)).transpose()?;
-    let step = || match &pipeline {
-        Some(pipeline) => Ok(pipeline.time()?.as_nanos() as u64 / pipeline.steps()),
-        None => Ok(prefilled.time_steps(1)?.as_nanos() as u64),
+    let end = (!case.backend.is_cuda()).then(|| Decode::end(fixture, *case)).transpose()?;
+    let step = || match (&pipeline, &end) {
+        (Some(pipeline), _) => Ok(vec![pipeline.time()?.as_nanos() as u64 / pipeline.steps()]),
+        (None, Some(end)) => Ok(end.steps()?.iter().map(|(_, step)| step.as_nanos() as u64).collect()),
+        (None, None) => Ok(vec![prefilled.time_steps(1)?.as_nanos() as u64]),
     };
     let turn = |count: u64| {
         let mut line = json!({ "case": case.to_string() });
@@ -113,8 +117,15 @@ fn asked_turns(turn: impl Fn(u64) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// After a tenth as many for nothing.
-fn samples(count: u64, sample: impl Fn() -> Result<u64>) -> Result<Vec<u64>> {
-    (0..count.div_ceil(10)).try_for_each(|_| sample().map(drop))?;
-    (0..count).map(|_| sample()).collect()
+/// After a tenth as many for nothing. `some` gives one or several; of the first, those nearest to the position count.
+fn samples(count: u64, some: impl Fn() -> Result<Vec<u64>>) -> Result<Vec<u64>> {
+    let take = |count: u64| -> Result<Vec<u64>> {
+        let mut all = Vec::new();
+        while (all.len() as u64) < count {
+            all.extend(some()?);
+        }
+        Ok(all.split_off(all.len() - count as usize))
+    };
+    take(count.div_ceil(10))?;
+    take(count)
 }

@@ -1,5 +1,6 @@
 //! `trace`: every step of whole decodes.
 
+use decode_bench::analysis::headline_positions;
 use decode_bench::bench::{finish, Common};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
@@ -49,14 +50,19 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     let mut record = Record::open(&settings, machines.environment(&cases))?;
-    let rounds = 1..=args.rounds;
+    let shown = headline_positions(&(1..=args.tokens).collect::<Vec<_>>());
     for cases in cases.chunk_by(|a, b| suite::same_fixture(a, b) && a.batch == b.batch) {
         let Case { model, shape, backend, .. } = cases[0];
-        let last: Vec<Case> = suite::decoded(cases).iter().map(|case| case.at(args.tokens)).collect();
+        let decoded = suite::decoded(cases);
+        let checked = shown.iter().flat_map(|&position| decoded.iter().map(move |case| case.at(position)));
+        let checked: Vec<Case> = checked.collect();
         on_backend!(machines, backend, |b| {
             let fixture = Fixture::load(b, model, shape, settings.seed)?;
-            let equal = gate(&fixture, &last, Some(&mut record))?;
-            trace::decodes(&fixture, &equal, args.tokens, rounds.clone(), None, &mut record)?;
+            let equal = gate(&fixture, &checked, Some(&mut record))?;
+            let sound = decoded.iter().filter(|case| shown.iter().all(|&t| equal.contains(&case.at(t))));
+            let decodes: Vec<_> =
+                sound.map(|case| trace::Decode::whole(&fixture, case.at(args.tokens))).collect();
+            trace::decodes(&decodes, args.rounds, &mut record, |_, _| false)?;
         })
     }
     finish(record, print)

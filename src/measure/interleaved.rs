@@ -1,4 +1,4 @@
-//! Strategies in turn, A B C A B C. A shared machine drifts; what one round takes of it, all
+//! Steps of copies and prefills, strategies in turn, A B C A B C. A shared machine drifts; what one round takes of it, all
 //! strategies of the round take alike, so ratios are formed within rounds.
 
 use std::time::Duration;
@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::equality::same_when_pipelined;
 use super::fixture::timed;
 use super::{Fixture, Pipeline, Prefilled};
-use crate::analysis::Series;
 use crate::backend::{Backend, Tokens};
 use crate::case::Case;
 use crate::error::Result;
@@ -56,21 +55,6 @@ pub fn round<B: Backend>(
         }
     }
     Ok(())
-}
-
-/// `rounds` rounds of a case against itself, as of two cases: nanoseconds of one step with their rounds,
-/// for each. What [`crate::analysis::compare`] makes of the two, it makes of noise.
-pub fn against_itself<B: Backend>(fixture: &Fixture<B>, case: &Case, rounds: u32) -> Result<[Series; 2]> {
-    let arms = [Arm::new(fixture, case)?, Arm::new(fixture, case)?];
-    let mut series = [Series::default(), Series::default()];
-    for round in 1..=rounds {
-        for turn in order(arms.len(), round) {
-            let Arm { prefilled, iters, .. } = &arms[turn];
-            let elapsed = prefilled.time_steps(*iters)?;
-            series[turn].samples.push((Round::Interleaved(round), elapsed.as_nanos() as f64 / *iters as f64));
-        }
-    }
-    Ok(series)
 }
 
 /// All arms in turn, and in turn again. The first arm changes from round to round, and every second round runs

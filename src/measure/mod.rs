@@ -18,6 +18,7 @@ mod nvml;
 mod progress;
 mod record;
 pub mod reorder;
+pub mod selftest;
 pub mod startup;
 pub mod trace;
 mod watch;

@@ -1,114 +1,236 @@
-//! Whole decodes, every step timed as it comes: no fork before it, nothing repeated. Strategies
-//! decode in turn, and whole rounds of them are repeated.
+//! Decodes, every step timed as it comes: nothing is copied before it, nothing is repeated. Strategies
+//! decode in turn, and rounds of them are repeated.
+//!
+//! A step depends on the steps before it: they left its rows in the caches of the processors that will read them, in
+//! pages that were touched, with both threads awake. So where a whole decode takes too long, its end is timed after a
+//! [lead](LEAD) of untimed steps. `selftest --agreement` measures whether that is long enough.
 
-use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::fixture::timed;
+use super::interleaved::order;
 use super::{say, Fixture, Record};
-use crate::backend::Backend;
+use crate::analysis::window;
+use crate::backend::{Backend, Tokens};
 use crate::case::{BackendName, Case};
 use crate::error::Result;
-use crate::record::{Metric, Round, Sample};
+use crate::model::{AnyModel, Model};
+use crate::record::{Metric, Round, Run, Sample, STEP_WINDOW};
+use crate::session::Session;
 
-/// The rounds that `cargo bench` decodes in.
-pub const ROUNDS: RangeInclusive<u32> = 1..=6;
+/// Steps of the end of a decode that are not timed. Those of a strategy without a cache share nothing but the
+/// weights, so one is enough.
+const LEAD: usize = 32;
 
-/// Decodes `tokens` tokens under each case's strategy in turn, once in each round that the run does
-/// not have yet. After the first, no round is begun once the budget is spent. On a GPU each decodes once before,
-/// untimed, for a step early in the first decode would else wait for a compiler: not where that is the subject.
+/// A decode to be timed, from the step to position `from` on.
+pub struct Decode<'a, B: Backend> {
+    fixture: &'a Fixture<B>,
+    /// At the last position.
+    case: Case,
+    from: usize,
+    /// What was seen before the lead; `None`: nothing.
+    prefilled: Option<Session<'a, B, AnyModel<B>>>,
+}
+
+impl<'a, B: Backend> Decode<'a, B> {
+    /// From an empty cache to the case's position, all of it timed.
+    pub fn whole(fixture: &'a Fixture<B>, case: Case) -> Decode<'a, B> {
+        Decode { fixture, case, from: 1, prefilled: None }
+    }
+
+    /// The steps that are the case's [figure](window).
+    pub fn end(fixture: &'a Fixture<B>, case: Case) -> Result<Decode<'a, B>> {
+        let from = case.position + 1 - window(&case, STEP_WINDOW);
+        let lead = if case.strategy.remembers() { LEAD } else { 1 };
+        let before = from.saturating_sub(lead + 1);
+        let prefilled = (before > 0).then(|| -> Result<_> {
+            let mut session = fixture.session(&case)?;
+            session.prefill(&Tokens::given(case.batch, 0, before, fixture.model.vocab()))?;
+            Ok(session)
+        });
+        Ok(Decode { fixture, case, from, prefilled: prefilled.transpose()? })
+    }
+
+    fn begin(&self) -> Result<Session<'a, B, AnyModel<B>>> {
+        match &self.prefilled {
+            Some(prefilled) => prefilled.fork(),
+            None => self.fixture.session(&self.case),
+        }
+    }
+
+    /// Feeds the given tokens one by one, and hands on each position from `from` on with the time of its step.
+    /// elapsed = feed + synchronize.
+    fn go_on(
+        &self,
+        mut session: Session<'a, B, AnyModel<B>>,
+        mut each: impl FnMut(usize, Duration) -> Result<()>,
+    ) -> Result<()> {
+        let Decode { fixture, case, from, .. } = self;
+        for position in session.len() + 1..=case.position {
+            let elapsed = timed(&fixture.backend, &mut session, &fixture.token(case.batch, position))?;
+            if position >= *from {
+                each(position, elapsed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One such decode: the time of each of its steps, with the position.
+    pub fn steps(&self) -> Result<Vec<(usize, Duration)>> {
+        let mut steps = Vec::with_capacity(self.case.position);
+        self.go_on(self.begin()?, |position, elapsed| {
+            steps.push((position, elapsed));
+            Ok(())
+        })?;
+        Ok(steps)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.from == 1
+    }
+
+    /// Whether the run has this round of it. The decode's own row comes last, so where it is the steps are too.
+    fn is_in(&self, run: &Run, round: u32) -> bool {
+        let last = if self.is_whole() { Metric::DecodeNs } else { Metric::StepNs };
+        let mut rows = run.samples.iter();
+        rows.any(|s| s.case == self.case && s.metric == last && s.round == Round::Decode(round))
+    }
+}
+
+/// Decodes in turn, in each round from 1 to `most` that the run does not have yet. `enough` is told how many rounds were
+/// taken and what the last one gave, and ends it. On a GPU each decodes once before, untimed, for a step early in the
+/// first decode would else wait for a compiler: not where that is the subject.
 pub fn decodes<B: Backend>(
-    fixture: &Fixture<B>,
-    cases: &[Case],
-    tokens: usize,
-    rounds: RangeInclusive<u32>,
-    budget: Option<Duration>,
+    decodes: &[Decode<'_, B>],
+    most: u32,
     record: &mut Record,
+    mut enough: impl FnMut(u32, &[Sample]) -> bool,
 ) -> Result<()> {
-    let start = Instant::now();
-    let (all, mut warm) = (rounds.clone().count(), false);
-    for (begun, round) in rounds.enumerate() {
-        let missing: Vec<Case> =
-            cases.iter().copied().filter(|case| !ended(record, &case.at(tokens), round)).collect();
-        if begun > 0 && budget.is_some_and(|budget| start.elapsed() > budget) {
+    let (mut begun, mut taken) = (0, Vec::new());
+    for round in 1..=most {
+        let missing: Vec<_> = decodes.iter().filter(|decode| !decode.is_in(&record.done, round)).collect();
+        if missing.is_empty() {
+            continue;
+        }
+        if begun == 0 && enough(0, &[]) {
             break;
         }
-        if !missing.is_empty() {
-            let (strategies, round) = (missing.len(), begun + 1);
+        if let Some(whole) = missing.iter().find(|decode| decode.is_whole()) {
+            let (tokens, strategies) = (whole.case.position, missing.len());
             say(format_args!(
-                "    decoding {tokens} tokens under {strategies} strategies, round {round} of {all}"
+                "    decoding {tokens} tokens under {strategies} strategies, round {round} of {most}"
             ));
         }
-        if !missing.is_empty() && !std::mem::replace(&mut warm, true) {
-            missing.iter().try_for_each(|case| warm_up(fixture, case, tokens))?;
+        if begun == 0 {
+            missing.iter().try_for_each(|decode| warm_up(decode))?;
         }
-        for turn in 0..missing.len() {
-            let case = missing[(turn + round as usize) % missing.len()];
-            decode(fixture, &case, tokens, round, |sample| record.sample(sample))?;
-            record.clocks(&case.at(tokens), Round::Decode(round))?;
+        begun += 1;
+        taken.clear();
+        for turn in order(missing.len(), round).take(missing.len()) {
+            let decode = missing[turn];
+            take(decode, round, |sample| {
+                record.sample(&sample)?;
+                taken.push(sample);
+                Ok(())
+            })?;
+            record.clocks(&decode.case, Round::Decode(round))?;
+        }
+        if enough(begun, &taken) {
+            break;
         }
     }
     Ok(())
 }
 
-fn warm_up<B: Backend>(fixture: &Fixture<B>, case: &Case, tokens: usize) -> Result<()> {
-    match case.backend {
-        BackendName::Cuda | BackendName::CudaGraph => decode(fixture, case, tokens, 0, |_| Ok(())),
+fn warm_up<B: Backend>(decode: &Decode<'_, B>) -> Result<()> {
+    match decode.case.backend {
+        BackendName::Cuda | BackendName::CudaGraph => decode.steps().map(drop),
         BackendName::Cpu | BackendName::CudaSpecialised | BackendName::Outside(_) => Ok(()),
     }
 }
 
-/// The decode's own row comes last, so where it is the steps are too.
-fn ended(record: &Record, case: &Case, round: u32) -> bool {
-    let mut rows = record.done.samples.iter();
-    rows.any(|s| s.case == *case && s.metric == Metric::DecodeNs && s.round == Round::Decode(round))
-}
-
-/// Feeds the given tokens one by one. elapsed = feed + synchronize, for each; the decode's time is
-/// the sum. Where steps are replayed, one of the first contains its recording: every decode has its own. Where lengths are compiled in, the decode begins with nothing compiled: its steps contain
-/// what they had to compile, which is also written down by itself.
-fn decode<B: Backend>(
-    fixture: &Fixture<B>,
-    case: &Case,
-    tokens: usize,
+/// The samples of one round. The time of a whole decode is the sum of its steps. Where steps are replayed, one of the
+/// first contains its recording: every decode has its own. Where lengths are compiled in, the decode begins with
+/// nothing compiled: its steps contain what they had to compile, which is also written down by itself.
+fn take<B: Backend>(
+    decode: &Decode<'_, B>,
     round: u32,
-    mut keep: impl FnMut(&Sample) -> Result<()>,
+    mut keep: impl FnMut(Sample) -> Result<()>,
 ) -> Result<()> {
-    let b = &fixture.backend;
+    let (b, case) = (&decode.fixture.backend, decode.case);
+    let sample =
+        |position, metric, value| Sample::value(case.at(position), metric, Round::Decode(round), 1, value);
     b.forget_compiled();
-    let mut session = fixture.session(case)?;
-    let (mut total, mut shapes) = (Duration::ZERO, 0);
-    for position in 1..=tokens {
-        let compiled = b.prepared().compile_ns.len();
-        let elapsed = timed(b, &mut session, &fixture.token(case.batch, position))?;
+    let session = decode.begin()?;
+    let (mut total, mut shapes, mut compiled) = (Duration::ZERO, 0, b.prepared().compile_ns.len());
+    decode.go_on(session, |position, elapsed| {
         total += elapsed;
-        keep(&Sample::value(
-            case.at(position),
-            Metric::StepNs,
-            Round::Decode(round),
-            1,
-            elapsed.as_nanos() as u64,
-        ))?;
-        let compile_ns: u64 = b.prepared().compile_ns[compiled..].iter().sum();
+        keep(sample(position, Metric::StepNs, elapsed.as_nanos() as u64))?;
+        let all = b.prepared().compile_ns;
+        let compile_ns: u64 = all[compiled..].iter().sum();
+        compiled = all.len();
         if compile_ns > 0 {
             shapes += 1;
-            keep(&Sample::value(case.at(position), Metric::CompileNs, Round::Decode(round), 1, compile_ns))?;
+            keep(sample(position, Metric::CompileNs, compile_ns))?;
         }
-    }
+        Ok(())
+    })?;
     if case.backend == BackendName::CudaSpecialised {
-        keep(&Sample::value(case.at(tokens), Metric::Compiles, Round::Decode(round), 1, shapes))?;
+        keep(sample(case.position, Metric::Compiles, shapes))?;
     }
-    keep(&Sample::value(case.at(tokens), Metric::DecodeNs, Round::Decode(round), 1, total.as_nanos() as u64))
+    match decode.is_whole() {
+        true => keep(sample(case.position, Metric::DecodeNs, total.as_nanos() as u64)),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::Cpu;
     use crate::backend::cuda::{Cuda, Device, Mode};
     use crate::backend::tests::device;
     use crate::case::{ModelKind, ShapeName};
     use crate::measure::Settings;
     use crate::record::Environment;
+    use crate::strategy::Strategy;
+
+    #[test]
+    fn the_end_of_a_decode_has_the_steps_of_its_table() {
+        let b = Cpu::new(1).unwrap();
+        let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let positions = |id: &str| -> Vec<usize> {
+            let end = Decode::end(&fixture, id.parse().unwrap()).unwrap();
+            end.steps().unwrap().into_iter().map(|(position, _)| position).collect()
+        };
+        assert_eq!(positions("transformer-tiny/concat/cpu/b3/t64"), (57..=64).collect::<Vec<_>>());
+        assert_eq!(positions("transformer-tiny/padded/cpu/b1/t16"), [15, 16]);
+        assert_eq!(positions("transformer-tiny/padded/cpu/b1/t1"), [1]);
+        assert_eq!(positions("transformer-tiny/naive/cpu/b1/t64"), [64]);
+    }
+
+    /// Ends and whole decodes in one run: rounds that it has are not taken again.
+    #[test]
+    fn a_round_is_taken_once() {
+        let b = Cpu::new(1).unwrap();
+        let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let case: Case = "transformer-tiny/padded/cpu/b1/t16".parse().unwrap();
+        let whole = Decode::whole(&fixture, case.under(Strategy::Concat));
+        let all = [whole, Decode::end(&fixture, case).unwrap()];
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { results: folder.path().into(), ..Settings::default() };
+        let mut record = Record::open(&settings, Environment::collect(1, 1)).unwrap();
+        let mut told = Vec::new();
+        let mut two = |begun, samples: &[Sample]| {
+            told.push((begun, samples.len()));
+            begun == 2
+        };
+        decodes(&all, 9, &mut record, &mut two).unwrap();
+        let mut record = record.look_again().unwrap();
+        decodes(&all, 3, &mut record, &mut two).unwrap();
+        let a_round = 16 + 1 + 2; // every step, the decode, and two steps of an end
+        assert_eq!(told, [(0, 0), (1, a_round), (2, a_round), (0, 0), (1, a_round)]);
+    }
 
     /// What a decode compiled within its time is a row of its own: there must be none.
     #[test]
@@ -122,7 +244,7 @@ mod tests {
         let settings = Settings { results: folder.path().into(), ..Settings::default() };
         let mut record = Record::open(&settings, Environment::collect(1, 1)).unwrap();
         let path = record.writer.path().to_path_buf();
-        decodes(&fixture, &[case], 10, 1..=1, None, &mut record).unwrap();
+        decodes(&[Decode::whole(&fixture, case.at(10))], 1, &mut record, |_, _| false).unwrap();
         let run = crate::record::Run::open(&path).unwrap();
         let of = |metric| run.samples.iter().filter(|sample| sample.metric == metric).count();
         assert!(!fixture.backend.compiled().is_empty());

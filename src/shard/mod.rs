@@ -27,7 +27,7 @@ const MOST_SHARDS: usize = 10_000;
 pub struct CaseGroup {
     /// They differ in nothing but the strategy.
     pub cases: Vec<Case>,
-    /// Whose whole decodes are taken along, each at the length it is decoded to.
+    /// What is decoded along with them, at the last position: see [`suite::decodes`].
     pub decodes: Vec<Case>,
     /// About how long it takes, in operations at full speed.
     pub cost: u64,
@@ -115,10 +115,8 @@ fn groups_of(cases: &[Case]) -> Result<Vec<CaseGroup>> {
 }
 
 fn groups_of_fixture(fixture: &[Case]) -> Result<Vec<CaseGroup>> {
-    let one_sentence: Vec<Case> = fixture.iter().copied().filter(|case| case.batch == 1).collect();
-    let length = suite::decode_length(fixture[0].shape, fixture[0].backend);
-    let mut decodes: Vec<Case> = length
-        .map_or(Vec::new(), |tokens| suite::decoded(&one_sentence).iter().map(|c| c.at(tokens)).collect());
+    let (whole, ends) = suite::decodes(fixture);
+    let mut decodes = [whole, ends].concat();
     let mut groups = Vec::new();
     for cases in fixture.chunk_by(suite::side_by_side).rev() {
         let decodes = if cases[0].batch == 1 { std::mem::take(&mut decodes) } else { Vec::new() };
@@ -132,7 +130,7 @@ fn groups_of_fixture(fixture: &[Case]) -> Result<Vec<CaseGroup>> {
 fn cost(cases: &[Case], decodes: &[Case]) -> Result<u64> {
     const SAMPLE: u64 = 600_000_000; // 4 ms at 150 GFLOP/s
     const TAKEN: u64 = 2 * 12;
-    const DECODED: u64 = 6;
+    const DECODED: u64 = 12;
     let mut cost = 0;
     for case in cases {
         cost += TAKEN * Step::of(case)?.estimate().max(SAMPLE);

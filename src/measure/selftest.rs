@@ -1,0 +1,67 @@
+//! What this machine makes of equals: a case against itself, and one step timed in every way that there is.
+
+use std::time::Duration;
+
+use super::interleaved::order;
+use super::trace::Decode;
+use super::Fixture;
+use crate::analysis::{window, Series};
+use crate::backend::Backend;
+use crate::case::Case;
+use crate::error::Result;
+use crate::record::{Round, STEP_WINDOW};
+
+/// `rounds` rounds of a case against itself, as of two cases: nanoseconds of one step with their rounds,
+/// for each. What [`crate::analysis::compare`] makes of the two, it makes of noise.
+pub fn against_itself<B: Backend>(fixture: &Fixture<B>, case: &Case, rounds: u32) -> Result<[Series; 2]> {
+    let decodes = [Decode::end(fixture, *case)?, Decode::end(fixture, *case)?];
+    let mut series = [Series::default(), Series::default()];
+    for round in 1..=rounds {
+        for turn in order(decodes.len(), round).take(decodes.len()) {
+            add(&mut series[turn], round, &decodes[turn].steps()?, case);
+        }
+    }
+    Ok(series)
+}
+
+/// One case's step, taken in each of the ways in which tables and verbs take it.
+pub struct Ways {
+    /// Of which.
+    pub case: Case,
+    /// In a whole decode: findings, curves, and tables where whole decodes pass.
+    pub whole: Series,
+    /// At the [end of a decode](Decode::end): tables elsewhere, `step-time`.
+    pub end: Series,
+}
+
+/// So many rounds of all cases, strategies in turn, and of each both ways, the one or the other first.
+pub fn ways<B: Backend>(fixture: &Fixture<B>, cases: &[Case], rounds: u32) -> Result<Vec<Ways>> {
+    let ways = |case: &Case| Ways { case: *case, whole: Series::default(), end: Series::default() };
+    let mut found: Vec<Ways> = cases.iter().map(ways).collect();
+    found.sort_by_key(|ways| ways.case); // by strategy, then position
+    let mut strategies: Vec<&mut [Ways]> =
+        found.chunk_by_mut(|a, b| a.case.strategy == b.case.strategy).collect();
+    for round in 1..=rounds {
+        for turn in order(strategies.len(), round).take(strategies.len()) {
+            let cases = &mut *strategies[turn];
+            for whole_now in [round % 2 == 0, round % 2 == 1] {
+                if whole_now {
+                    let steps = Decode::whole(fixture, cases[cases.len() - 1].case).steps()?;
+                    cases.iter_mut().for_each(|ways| add(&mut ways.whole, round, &steps, &ways.case));
+                    continue;
+                }
+                for Ways { case, end, .. } in cases.iter_mut() {
+                    add(end, round, &Decode::end(fixture, *case)?.steps()?, case);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Of the steps of a decode, those that are the case's figure.
+fn add(series: &mut Series, round: u32, steps: &[(usize, Duration)], case: &Case) {
+    let first = case.position + 1 - window(case, STEP_WINDOW);
+    let mine = steps.iter().filter(|(position, _)| (first..=case.position).contains(position));
+    series.samples.extend(mine.map(|(_, elapsed)| (Round::Decode(round), elapsed.as_nanos() as f64)));
+}
