@@ -32,31 +32,62 @@ pub struct Ways {
     pub whole: Series,
     /// At the [end of a decode](Decode::end): tables elsewhere, `step-time`.
     pub end: Series,
+    /// From copies of a session: criterion, and no table of the CPU.
+    pub copy: Series,
 }
 
-/// So many rounds of all cases, strategies in turn, and of each both ways, the one or the other first.
+/// So many rounds of all cases, strategies in turn, and of each all ways, beginning with another in every round.
 pub fn ways<B: Backend>(fixture: &Fixture<B>, cases: &[Case], rounds: u32) -> Result<Vec<Ways>> {
-    let ways = |case: &Case| Ways { case: *case, whole: Series::default(), end: Series::default() };
+    let mut cases = cases.to_vec();
+    cases.sort(); // by strategy, then position
+    let ways = |&case: &Case| Ways {
+        case,
+        whole: Series::default(),
+        end: Series::default(),
+        copy: Series::default(),
+    };
     let mut found: Vec<Ways> = cases.iter().map(ways).collect();
-    found.sort_by_key(|ways| ways.case); // by strategy, then position
     let mut strategies: Vec<&mut [Ways]> =
         found.chunk_by_mut(|a, b| a.case.strategy == b.case.strategy).collect();
     for round in 1..=rounds {
         for turn in order(strategies.len(), round).take(strategies.len()) {
-            let cases = &mut *strategies[turn];
-            for whole_now in [round % 2 == 0, round % 2 == 1] {
-                if whole_now {
-                    let steps = Decode::whole(fixture, cases[cases.len() - 1].case).steps()?;
-                    cases.iter_mut().for_each(|ways| add(&mut ways.whole, round, &steps, &ways.case));
-                    continue;
-                }
-                for Ways { case, end, .. } in cases.iter_mut() {
-                    add(end, round, &Decode::end(fixture, *case)?.steps()?, case);
+            let of_strategy = &mut *strategies[turn];
+            for way in order(3, round).take(3) {
+                match way {
+                    0 => whole(fixture, of_strategy, round)?,
+                    1 => ends(fixture, of_strategy, round)?,
+                    _ => copies(fixture, of_strategy, round)?,
                 }
             }
         }
     }
     Ok(found)
+}
+
+fn whole<B: Backend>(fixture: &Fixture<B>, found: &mut [Ways], round: u32) -> Result<()> {
+    let Some(longest) = found.last().map(|ways| ways.case) else { return Ok(()) };
+    let steps = Decode::whole(fixture, longest).steps()?;
+    found.iter_mut().for_each(|Ways { case, whole, .. }| add(whole, round, &steps, case));
+    Ok(())
+}
+
+fn ends<B: Backend>(fixture: &Fixture<B>, found: &mut [Ways], round: u32) -> Result<()> {
+    for Ways { case, end, .. } in found {
+        add(end, round, &Decode::end(fixture, *case)?.steps()?, case);
+    }
+    Ok(())
+}
+
+/// As many as the others have steps.
+fn copies<B: Backend>(fixture: &Fixture<B>, found: &mut [Ways], round: u32) -> Result<()> {
+    for Ways { case, copy, .. } in found {
+        let prefilled = fixture.prefilled(case)?;
+        prefilled.warm_up()?;
+        for _ in 0..window(case, STEP_WINDOW) {
+            add(copy, round, &[(case.position, prefilled.time_steps(1)?)], case);
+        }
+    }
+    Ok(())
 }
 
 /// Of the steps of a decode, those that are the case's figure.
