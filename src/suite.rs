@@ -95,6 +95,13 @@ fn importance(case: &Case) -> (bool, bool, bool, bool, ShapeName) {
     }
 }
 
+/// The next of the suite's positions, from the case's own on; its own behind the last.
+pub(crate) fn next_position(case: &Case) -> usize {
+    let positions = places(case.model, case.shape).into_iter().filter(|(batch, _)| *batch == case.batch);
+    let next = positions.map(|(_, position)| position).filter(|&position| position >= case.position).min();
+    next.unwrap_or(case.position)
+}
+
 /// The strategies that the cases have, each once. Recomputing a whole capacity costs the same at
 /// every step: it is left out, one position says it all.
 pub fn decoded(cases: &[Case]) -> Vec<Case> {

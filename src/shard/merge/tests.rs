@@ -141,6 +141,21 @@ fn merging_is_idempotent_and_knows_no_order() {
     assert_eq!(bytes(of_two), once);
 }
 
+/// The ends of decodes go with their position, wherever the whole decodes were taken.
+#[test]
+fn ends_of_decodes_are_of_their_position() {
+    let unit_of = |id: &str, round| unit(&id.parse().unwrap(), round).to_string();
+    for (id, unit) in [
+        ("transformer-base/padded/cpu/b1/t249", "transformer-base/naive/cpu/b1/t256"),
+        ("transformer-base/padded/cpu/b1/t1024", "transformer-base/naive/cpu/b1/t1024"),
+        ("transformer-toy/padded/cpu/b4/t250", "transformer-toy/naive/cpu/b4/t256"),
+        ("transformer-toy/padded/cpu/b1/t250", "transformer-toy/naive/cpu/b1/t0"),
+    ] {
+        assert_eq!(unit_of(id, Round::Decode(1)), unit, "{id}");
+        assert_eq!(unit_of(id, Round::Interleaved(1)), id.replace("padded", "naive"));
+    }
+}
+
 #[test]
 fn the_last_finished_attempt_counts_and_nothing_twice() {
     let results = tempfile::tempdir().unwrap();
