@@ -236,8 +236,8 @@ fn missing(plan: &Plan, samples: &[MergedSample]) -> Vec<String> {
         let of = |what: &dyn std::fmt::Display| format!("{what}, of shard {shard}/{}", plan.shards());
         let is_timed =
             |case: &Case| (suite::is_passed(case) && !case.backend.is_cuda()) || rounds(case) >= MIN_ROUNDS;
-        let lacks = |case: &&Case| !failed.contains(case) && !(is_timed(case) && counted.contains(case));
-        missing.extend(group.cases.iter().filter(lacks).map(|case| of(case)));
+        let is_there = |case: &Case| failed.contains(case) || is_timed(case) && counted.contains(case);
+        missing.extend(group.cases.iter().filter(|case| !is_there(case)).map(|case| of(case)));
         let is_decoded = |case: &Case| match case.strategy {
             Strategy::NaivePadded => rounds(case) > 0, // the end of a decode
             _ => decoded.contains(case),
