@@ -26,14 +26,15 @@ __device__ inline float4 four(const float* m, int row, int rows, int k, int end,
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-linear(const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
-       const float* __restrict__ residual, float* __restrict__ partial, float* __restrict__ out,
+linear(const float* x, const float* __restrict__ weight, const float* __restrict__ bias,
+       const float* residual, float* partial, float* out,
        int rows, int inner, int outs, int activation, int part) {
     LENGTH(0, rows);
     LENGTH(1, inner);
     LENGTH(2, outs);
     LENGTH(3, activation);
     LENGTH(4, part);
+    begin();
     __shared__ __align__(16) float xs[2][SLICE][TILE + 4], ws[2][SLICE][TILE + 4];
     const int row0 = blockIdx.y * TILE, out0 = blockIdx.x * TILE;
     const int from = threadIdx.x / 4, k4 = threadIdx.x % 4 * 4;            // what this thread fetches

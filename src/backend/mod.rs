@@ -440,8 +440,8 @@ pub trait Backend: Sized + 'static {
         rows: View<'_, Self::Tensor>,
         back: usize,
     ) -> Result<Self::Tensor>;
-    /// The row that [`Call::last`] names: `[batch, 1, width]`.
-    fn last_row(&self, call: &Call<Self::Input>, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The row that [`Call::last`] names: `[batch, 1, width]`; x itself where it has no other.
+    fn last_row(&self, call: &Call<Self::Input>, x: Self::Tensor) -> Result<Self::Tensor>;
     /// Index of the largest number in each batch entry's first row; ties to the lowest index.
     fn argmax(&self, x: &Self::Tensor) -> Result<Vec<u32>>;
     /// Whether [`Self::choose`] can be asked, so that a step is queued before its token is known to the host.

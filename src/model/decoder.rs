@@ -40,7 +40,7 @@ impl<B: Backend> Model<B> for DecoderOnly<B> {
         let call = context.call();
         let x = b.embed(call, &self.table.weight, self.positions.as_ref())?;
         let x = self.blocks.call(&mut context, &x)?;
-        let x = self.last.call(&mut context, &b.last_row(call, &x)?)?;
+        let x = self.last.call(&mut context, &b.last_row(call, x)?)?;
         b.linear(&x, self.head.as_ref().unwrap_or(&self.table), Activation::None, None)
     }
 }

@@ -444,7 +444,7 @@ impl<B: Backend> Model<B> for EncoderDecoder<B> {
         let mut context = cache.context(b);
         let call = context.call();
         let x = self.decoder.call(&mut context, &self.embed(b, call)?)?;
-        let mut last = b.last_row(call, &x)?;
+        let mut last = b.last_row(call, x)?;
         if let Some(norm) = &self.norm {
             last = b.norm(&last, norm)?;
         }

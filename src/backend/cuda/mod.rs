@@ -80,6 +80,8 @@ pub struct Cuda {
     flusher: Option<Flusher>,
     head_start: HeadStart,
     slots: Rc<PinnedSlots>,
+    /// How many blocks of each head of attention are done: zeros between kernels. Made when first asked for.
+    done: RefCell<Option<Tensor>>,
 }
 
 /// A [`Call`]'s numbers on the device, and what was recorded of the steps that read them there.
@@ -157,6 +159,7 @@ impl Cuda {
             flusher: None,
             head_start: HeadStart::default(),
             slots,
+            done: RefCell::default(),
         }
     }
 
@@ -269,6 +272,16 @@ impl Cuda {
         };
         self.kernels.borrow_mut().insert(variant, function.clone());
         Ok(function)
+    }
+
+    /// Where attention counts the blocks that are done, of as many heads as are ever shared out.
+    fn done(&self) -> Result<Pointer> {
+        let done = &mut *self.done.borrow_mut();
+        let done = match done {
+            Some(done) => done,
+            None => done.insert(weights(&self.stream, [1, 1, ENOUGH_BLOCKS], &[0.0; ENOUGH_BLOCKS])?),
+        };
+        Ok(done.start())
     }
 
     /// A product of many rows: x, weight, bias, residual, out; rows, inner, outs, activation.
@@ -703,19 +716,26 @@ impl Backend for Cuda {
         let (k, v, layout) = (k.rows, v.rows, code(k.layout));
         let (group, share) = (heads / kv_heads, batch / entries);
         let (window, scale) = (window_code(mask), as_length(scale));
-        let (kernel, grid) = match tiled {
-            true => (Kernel::AttentionMany, [tiles * splits, heads, batch]),
-            false => (Kernel::Attention, [splits, heads, queries]),
-        };
+        let [q, k, v] = [q, k, v].map(|columns| columns.start());
+        let (call, out_at) = (self.numbers(call)?, out.start());
+        let lengths =
+            [n, heads, group, share, rows, span, splits, q_stride, k_stride, v_stride, layout, window, scale];
+        if !tiled {
+            let launch =
+                Launch { head, ..Launch::new(Kernel::Attention, vec, [splits, heads, queries], 128) };
+            let done = if splits > 1 { self.done()? } else { 0 };
+            self.launch(launch, [call, q, k, v, slopes, partial, done, out_at], lengths)?;
+            return Ok(out);
+        }
         self.launch(
-            Launch { head, ..Launch::new(kernel, vec, grid, 128) },
-            [self.numbers(call)?, q.start(), k.start(), v.start(), slopes, partial, out.start()],
-            [n, heads, group, share, rows, span, splits, q_stride, k_stride, v_stride, layout, window, scale],
+            Launch { head, ..Launch::new(Kernel::AttentionMany, vec, [tiles * splits, heads, batch], 128) },
+            [call, q, k, v, slopes, partial, out_at],
+            lengths,
         )?;
         if splits > 1 {
             self.launch(
                 Launch { head, ..Launch::new(Kernel::AttentionCombine, 1, [heads, queries, 1], 128) },
-                [partial, out.start()],
+                [partial, out_at],
                 [heads, splits],
             )?;
         }
@@ -780,8 +800,11 @@ impl Backend for Cuda {
         Ok(out)
     }
 
-    fn last_row(&self, call: &Call<Input>, x: &Tensor) -> Result<Tensor> {
+    fn last_row(&self, call: &Call<Input>, x: Tensor) -> Result<Tensor> {
         let [batch, n, width] = x.shape();
+        if n == 1 {
+            return Ok(x);
+        }
         let out = self.scratch([batch, 1, width])?;
         self.launch(
             Launch::elementwise(Kernel::LastRow, vec_of([width]), width, batch),
