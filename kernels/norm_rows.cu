@@ -20,17 +20,20 @@ norm_rows(const float* x, const float* __restrict__ gain, const float* __restric
     float mean = 0.f;
     if (bias) {
         float sum = total(own);
+#pragma unroll 1
         for (int c = first + 256; c < packs; c += 256) sum += total(load(from, c));
         mean = block_sum(sum) / width;
     }
     float squares = 0.f;
     if (inside) squares = dot(own - mean, own - mean, squares);
+#pragma unroll 1
     for (int c = first + 256; c < packs; c += 256) {
         const Pack d = load(from, c) - mean;
         squares = dot(d, d, squares);
     }
     const float scale = 1.f / sqrtf(block_sum(squares) / width + __int_as_float(eps));
     if (inside) store(to, first, (own - mean) * scale * gains + shifts);
+#pragma unroll 1
     for (int c = first + 256; c < packs; c += 256) {
         const Pack y = (load(from, c) - mean) * scale * load(gain, c);
         store(to, c, bias ? y + load(bias, c) : y);
