@@ -644,11 +644,13 @@ fn flax_agrees_on_attention() {
     let bias = |name: &str| golden.numbers(&format!("{name}.bias")).1;
     let names = ["query", "key", "value"];
     let qkv = Linear {
+        norm: None,
         weight: tensor(&b, [1, 3 * heads * size, width], &names.map(part).concat()),
         bias: Some(tensor(&b, [1, 1, 3 * heads * size], &names.map(bias).concat())),
     };
     let out = turned(&golden.numbers("out.kernel").1, [heads * size, width], 1);
     let out = Linear {
+        norm: None,
         weight: tensor(&b, [1, width, heads * size], &out),
         bias: Some(tensor(&b, [1, 1, width], &bias("out"))),
     };
@@ -730,7 +732,7 @@ fn attention_is_that_of_its_formula() {
             let what = format!("{layout:?}, {threads} threads");
             assert_close(&rows(&b, &attended), &golden.rows("attended"), &format!("attended, {what}"));
             let wo = turned(&golden.numbers("wo").1, [width, width], 1); // [in, out] → [out, in]
-            let wo = Linear { weight: tensor(&b, [1, width, width], &wo), bias: None };
+            let wo = Linear { norm: None, weight: tensor(&b, [1, width, width], &wo), bias: None };
             let projected = b.linear(&attended, &wo, Activation::None, None).unwrap();
             assert_close(&rows(&b, &projected), &golden.rows("projected"), &format!("projected, {what}"));
         }
@@ -823,10 +825,10 @@ fn root_mean_squares_and_gated_units_are_those_of_their_formulas() {
     let [width, hidden] = inner[..] else { panic!("{inner:?}") };
     let part = |numbers: &[f32]| turned(numbers, [width, hidden], 1);
     let both = [part(&gate), part(&golden.numbers("up").1)].concat();
-    let gate_up = Linear { weight: tensor(&b, [1, 2 * hidden, width], &both), bias: None };
+    let gate_up = Linear { norm: None, weight: tensor(&b, [1, 2 * hidden, width], &both), bias: None };
     let (down_shape, down) = golden.numbers("down");
     let down = turned(&down, [hidden, down_shape[1]], 1);
-    let down = Linear { weight: tensor(&b, [1, down_shape[1], hidden], &down), bias: None };
+    let down = Linear { norm: None, weight: tensor(&b, [1, down_shape[1], hidden], &down), bias: None };
     let layer = GatedMlp { gate_up, down };
     let y = layer.forward(&b, &tensor(&b, [1, shape[0], width], &x)).unwrap();
     assert_close(&rows(&b, &y), &golden.rows("y"), "SwiGLU");
@@ -853,6 +855,7 @@ fn the_convolution_is_that_of_its_formula() {
             .collect();
         let biases: Vec<f32> = (0..2 * c).map(|o| bias[source(o)]).collect();
         let linear = Linear {
+            norm: None,
             weight: tensor(&b, [1, 2 * c, taps * c], &weight),
             bias: Some(tensor(&b, [1, 1, 2 * c], &biases)),
         };

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
-use super::decoder::{normed, DecoderOnly};
+use super::decoder::DecoderOnly;
 use super::fields::Fields;
 use super::loader::Loader;
 use super::weights::Spread;
@@ -23,7 +23,7 @@ use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Linear, Mask};
 use crate::case::ShapeName;
 use crate::error::Result;
-use crate::layer::{position, Attention, GatedMlp, Sequential};
+use crate::layer::{position, Attention, GatedMlp, Layer, Residual, Sequential};
 use crate::strategy::Strategy;
 
 /// Sizes and variants of Llama and Mistral.
@@ -217,41 +217,42 @@ impl ModelConfig for LlamaConfig {
         let eps = self.eps as f32;
         let cos_sin = l.constant([1, positions, size], || position::rotary(self.theta, positions, size))?;
         let cos_sin = Rc::new(cos_sin);
-        let mut blocks = Vec::new();
+        let mut blocks: Vec<Box<dyn Layer<B>>> = Vec::new();
         for layer in 0..self.layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}");
             let of = |names: &[(&str, usize)], inner, bias| {
                 let names: Vec<_> = names.iter().map(|(n, out)| (name(&format!("{n}_proj")), *out)).collect();
                 l.stacked(&names, inner, SPREAD, bias)
             };
-            let norm = l.rms_norm(&name("input_layernorm"), d, eps)?;
+            let norm = Some(l.rms_norm(&name("input_layernorm"), d, eps)?);
             let (q, kv, bias) = (heads * size, kv_heads * size, self.attention_bias);
             let qkv = of(&[("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)], d, bias)?;
+            let qkv = Linear { norm, ..qkv };
             let out = of(&[("self_attn.o", d)], q, bias)?;
             let cos_sin = Some(cos_sin.clone());
             let attention = Attention { qkv, out, heads, kv_heads, size, cos_sin, slopes: None, mask };
-            blocks.push(normed(norm, attention));
-            let norm = l.rms_norm(&name("post_attention_layernorm"), d, eps)?;
-            let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d, self.mlp_bias)?;
+            blocks.push(Box::new(Residual(attention)));
+            let norm = Some(l.rms_norm(&name("post_attention_layernorm"), d, eps)?);
+            let gate_up = Linear { norm, ..of(&[("mlp.gate", f), ("mlp.up", f)], d, self.mlp_bias)? };
             let down = of(&[("mlp.down", d)], f, self.mlp_bias)?;
-            blocks.push(normed(norm, GatedMlp { gate_up, down }));
+            blocks.push(Box::new(Residual(GatedMlp { gate_up, down })));
             l.may_hold(&name("self_attn.rotary_emb.inv_freq"));
         }
-        let last = l.rms_norm("model.norm", d, eps)?;
-        let table = |names: &[&str]| -> Result<Linear<B::Tensor>> {
-            Ok(Linear { weight: l.tied_table(names, [vocab, d], SPREAD)?, bias: None })
+        let norm = Some(l.rms_norm("model.norm", d, eps)?);
+        let table = |norm, names: &[&str]| -> Result<Linear<B::Tensor>> {
+            Ok(Linear { norm, weight: l.tied_table(names, [vocab, d], SPREAD)?, bias: None })
         };
         let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight");
         let (embedding, head) = match self.tied {
-            true => (table(&[embedding, head])?, None),
-            false => (table(&[embedding])?, Some(table(&[head])?)),
+            true => (table(norm, &[embedding, head])?, None),
+            false => (table(None, &[embedding])?, Some(table(norm, &[head])?)),
         };
         l.may_hold("model.rotary_emb.inv_freq");
         Ok(Box::new(DecoderOnly {
             table: embedding,
             positions: None,
             blocks: Sequential(blocks),
-            last: Sequential(vec![Box::new(last)]),
+            last: None,
             head,
             vocab,
             max_positions: Some(positions),

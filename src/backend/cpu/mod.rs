@@ -160,6 +160,8 @@ impl Backend for Cpu {
         activation: Activation,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
+        let normed = layer.norm.as_ref().map(|norm| self.norm(x, norm)).transpose()?;
+        let x = normed.as_ref().unwrap_or(x);
         self.launch();
         let ([batch, rows, _], [_, width, _]) = (x.shape(), layer.weight.shape());
         let mut out = self.scratch.tensor([batch, rows, width])?;

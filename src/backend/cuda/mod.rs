@@ -470,6 +470,10 @@ const FEW_ROWS: usize = 8;
 /// Numbers in a row of weights up to which one warp makes an output, as in `kernels/linear_one.cu`.
 const WARP_INNER: usize = 768;
 
+/// Outputs up to which each works out the norm of its input again: of more, as of a vocabulary, that costs more than
+/// a launch.
+const MOST_NORMED: usize = 8192;
+
 impl Backend for Cuda {
     type Tensor = Tensor;
     type Input = Input;
@@ -630,10 +634,25 @@ impl Backend for Cuda {
     ) -> Result<Tensor> {
         let ([batch, n, inner], [_, outs, _]) = (x.shape(), layer.weight.shape());
         let (rows, activation) = (batch * n, activation_code(activation));
-        let out = self.scratch([batch, n, outs])?;
         let (bias, residual) = (Tensor::or_null(layer.bias.as_ref()), Tensor::or_null(residual));
-        let vec = vec_of([inner]);
-        let pointers = [x.start(), layer.weight.start(), bias, residual, out.start()];
+        let (vec, weight) = (vec_of([inner]), layer.weight.start());
+        let normed = match &layer.norm {
+            Some(norm) if rows <= FEW_ROWS && inner <= WARP_INNER && outs <= MOST_NORMED => {
+                let out = self.scratch([batch, n, outs])?;
+                let (gain, shift) = (norm.gain.start(), Tensor::or_null(norm.bias.as_ref()));
+                self.launch(
+                    Launch::new(Kernel::LinearNormed, vec, [outs.div_ceil(4), 1, 1], 128),
+                    [x.start(), gain, shift, weight, bias, residual, out.start()],
+                    [rows, inner, outs, activation, as_length(norm.eps)],
+                )?;
+                return Ok(out);
+            }
+            Some(norm) => Some(self.norm(x, norm)?),
+            None => None,
+        };
+        let x = normed.as_ref().unwrap_or(x);
+        let out = self.scratch([batch, n, outs])?;
+        let pointers = [x.start(), weight, bias, residual, out.start()];
         if rows > FEW_ROWS {
             self.linear_many(pointers, vec, [rows, inner, outs, activation])?;
             return Ok(out);

@@ -246,7 +246,7 @@ fn a_layer_of_layers_obeys_the_laws() {
         b.upload(shape, &(0..shape.iter().product()).map(number).collect::<Vec<_>>()).unwrap()
     };
     let width = 8;
-    let linear = |inner, out, seed| Linear { weight: numbers([1, out, inner], seed), bias: None };
+    let linear = |inner, out, seed| Linear { norm: None, weight: numbers([1, out, inner], seed), bias: None };
     let attention = |kv_heads: usize, mask, seed| Attention {
         qkv: linear(width, (2 + 2 * kv_heads) * 4, seed),
         out: linear(8, width, seed + 1),
