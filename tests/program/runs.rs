@@ -1,15 +1,14 @@
 //! A run from its first sample to its figures, as a user makes one; and what is left of it when it
 //! is killed.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::CHANGES;
 use decode_bench::record::{differences, Consequence, Environment, Metric, Run, Use, CONDITIONS};
+
+use crate::common::{self, CHANGES};
 
 const CASES: &str = "transformer-tiny/(naive|concat|padded)/cpu/b1/t16";
 

@@ -1,16 +1,15 @@
 //! Which sources a number comes from: those that the program was built from, whatever the checkout has become.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{known_environment, CHANGES};
 use decode_bench::record::{
     differences, unfit, Checkout, Consequence, Environment, Run, Unmet, Use, CONDITIONS,
 };
 use tempfile::{tempdir, TempDir};
+
+use crate::common::{self, known_environment, CHANGES};
 
 const CASE: &str = "transformer-tiny/concat/cpu/b1/t8";
 

@@ -1,14 +1,13 @@
 //! `cmp` between runs as a gate: nothing that one side lacks, and no condition that differs, passes without a word.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use common::{known_environment, Change, CHANGES};
 use decode_bench::record::{Consequence, Environment, Use, CONDITIONS};
 use tempfile::tempdir;
+
+use crate::common::{self, known_environment, Change, CHANGES};
 
 const CONCAT: &str = "transformer-toy/concat/cpu/b1/t256";
 const PADDED: &str = "transformer-toy/padded/cpu/b1/t256";
