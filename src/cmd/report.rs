@@ -95,7 +95,7 @@ fn selected(args: &Args) -> Result<Run> {
     Ok(run)
 }
 
-/// What compiling costs follows from shapes, not from weights: the two runs need not have them in common.
+/// The costs of compiling follow from shapes, not from weights: the two runs need not have them in common.
 fn add_compile_times(run: &mut Run, with: Run) -> Result<()> {
     let is_compiler = |sample: &Sample| {
         matches!(sample.metric, Metric::CompileNs | Metric::Compiles | Metric::CompiledKernels)
