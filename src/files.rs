@@ -132,7 +132,7 @@ pub(crate) fn write_error(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::file(
             path,
-            "the disk is full; what was written before is kept, so free some space and resume",
+            "the disk is full; all that was written before is kept, so free some space and resume",
         ),
         _ => Error::io(path)(error),
     }

@@ -9,7 +9,9 @@ use decode_bench::analysis::{
     against, gaps, weights_differ, Base, Gap, Verdict, Versus, Wanting, MIN_ROUNDS,
 };
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{differences, Answer, Condition, Metric, Protocol, Run, Unmet, Use, CONDITIONS};
+use decode_bench::record::{
+    differences, Condition, Consequence, Metric, Protocol, Run, Unmet, Use, CONDITIONS,
+};
 use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
@@ -170,9 +172,9 @@ fn conditions(args: &Args, found: &[Versus<'_>]) -> Result<Vec<String>> {
         seen.push(paths);
         let of = if args.fail_if_slower.is_some() { Use::Gate } else { Use::Compare };
         let all = differences(of, base, run);
-        let refused = all
-            .iter()
-            .filter(|what| what.answer == Answer::Refused && !allowed.contains(&what.condition.name));
+        let refused = all.iter().filter(|what| {
+            what.consequence == Consequence::Refused && !allowed.contains(&what.condition.name)
+        });
         let (words, names): (Vec<String>, Vec<String>) =
             refused.map(|what| (what.to_string(), what.condition.option())).unzip();
         let differ = |words: &[String]| {

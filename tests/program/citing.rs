@@ -1,8 +1,6 @@
 //! `cmp`, `cite` and `check` as a user runs them: what follows from files, and what files from elsewhere
 //! cannot do.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -15,6 +13,8 @@ use decode_bench::report::cite::{bibtex, sentence, table};
 use decode_bench::units::Quantity;
 use regex::Regex;
 use tempfile::{tempdir, TempDir};
+
+use crate::common;
 
 const PADDED: &str = "transformer-toy/padded/cpu/b1/t256";
 const CONCAT: &str = "transformer-toy/concat/cpu/b1/t256";

@@ -1,13 +1,13 @@
 //! Arguments that are refused, before anything is made.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::tempdir;
+
+use crate::common;
 
 fn output(here: &Path, args: &[&OsStr]) -> Output {
     Command::new(common::program()).args(args).current_dir(here).output().unwrap()

@@ -1,8 +1,6 @@
 //! The command line as a user runs it: what it prints, what it refuses and how, and that a refusal
 //! leaves everything as it was.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,6 +14,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{json, Value};
 use tempfile::{tempdir, TempDir};
+
+use crate::common;
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(common::program());
