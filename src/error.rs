@@ -48,7 +48,7 @@ pub enum Error {
 }
 
 /// What to do where memory is short.
-pub(crate) const LESS_MEMORY: &str = "take a smaller --capacity or batch, or a strategy that keeps less";
+pub(crate) const LESS_MEMORY: &str = "take a smaller capacity or batch, or a strategy that keeps less";
 
 impl Error {
     /// Something wrong in a file, in words.

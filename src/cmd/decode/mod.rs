@@ -172,12 +172,12 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     let last = |(config, _): &Unloaded| Step {
         config: config.clone(),
         strategy: args.strategy,
-        batch: prompts.0.len() * choosing.beams(),
+        batch: prompts.0.len(),
         position: capacity,
         capacity,
         source: source_rows,
     };
-    check_memory(&b, &models.iter().map(last).collect::<Vec<_>>())?;
+    check_memory(&b, &models.iter().map(last).collect::<Vec<_>>(), choosing.beams())?;
     let positions = capacity.max(source_rows);
     let load = |(config, weights): &Unloaded| AnyModel::load_for(&b, config, weights, positions);
     let loaded = models.iter().map(load).collect::<Result<Vec<_>>>()?;
