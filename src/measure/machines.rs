@@ -118,7 +118,13 @@ impl Machines {
             environment.emulated = device.info.emulated;
             let mut gpu = gpu(device, self.cold_l2);
             if !device.info.emulated {
-                nvml::complete(&mut gpu);
+                match nvml::complete(&mut gpu) {
+                    Ok(unknown) if unknown.is_empty() => {}
+                    Ok(unknown) => say(format_args!("note: NVML does not say the GPU's {}", unknown.join(", "))),
+                    Err(why) => say(format_args!(
+                        "note: NVML says nothing of the GPU ({why}): its driver, clocks, power and throttling stay unknown"
+                    )),
+                }
             }
             environment.gpu = Some(gpu);
         }
