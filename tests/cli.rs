@@ -597,6 +597,7 @@ fn what_cannot_be_followed_is_refused_or_named() {
     for (asks, named) in [
         (json!({"guidance_scale": 1.5}), "guidance_scale = 1.5 is not implemented"),
         (json!({"stop_strings": ["."]}), "stop_strings"),
+        (json!({"watermarking_config": {}}), "watermarking_config = {} is not implemented"),
         (json!({"sequence_bias": [[[1], -1.0]]}), "sequence_bias"),
         (json!({"encoder_no_repeat_ngram_size": 3}), "encoder_no_repeat_ngram_size"),
         (json!({"exponential_decay_length_penalty": [5, 1.1]}), "exponential_decay_length_penalty"),
@@ -616,6 +617,17 @@ fn what_cannot_be_followed_is_refused_or_named() {
         let line =
             format!("decode --model transformer --strategy padded --prompt 1 --steps 3 --checkpoint {path}");
         refused(&words(&line), &[named]);
+    }
+    #[cfg(unix)]
+    {
+        let folder = asking("gpt2", &json!({}));
+        let file = folder.path().join("generation_config.json");
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("nowhere", &file).unwrap();
+        let path = folder.path().to_str().unwrap();
+        let line =
+            format!("decode --model transformer --strategy padded --prompt 1 --steps 3 --checkpoint {path}");
+        refused(&words(&line), &["generation_config.json"]);
     }
     // said and without effect
     for (asks, named) in [
