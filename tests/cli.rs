@@ -696,7 +696,10 @@ fn prompts_come_from_arguments_files_and_standard_input() {
     }
     fs::write(folder.path().join("latin"), b"caf\xe9").unwrap();
     let latin = folder.path().join("latin").display().to_string();
-    golden_refused(&format!("--steps 5 {tokenizer} --text @{latin}"), &["latin", "no UTF-8 text", "byte 3"]);
+    golden_refused(
+        &format!("--steps 5 {tokenizer} --text @{latin}"),
+        &["latin", "is not UTF-8 text", "byte 3"],
+    );
 }
 
 /// A tokenizer made of the tests' own by `change`.
@@ -814,6 +817,25 @@ fn a_checkpoint_is_not_written_over_itself() {
     refused(&words(&format!("{line} --weights-out {dotted}")), &["--weights-out", "replace"]);
     refused(&words(&format!("{line} --logits {dotted}/model.safetensors")), &["--logits", "replace"]);
     assert_eq!(contents(folder.path()), before);
+    // nor over anything else that is read
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::copy(common::root().join("tests/text/tokenizer.json"), at("other.json")).unwrap();
+    fs::write(at("ids"), "1 2").unwrap();
+    let before = contents(folder.path());
+    let line = line.replace("--prompt 1", "");
+    for more in [
+        "--prompt 1 --logits P/generation_config.json",
+        "--prompt 1 --logits P/tokenizer.json",
+        "--prompt 1 --tokenizer P/other.json --logits P/other.json",
+        "--prompt-file P/ids --logits P/ids",
+        "--prompt @P/ids --logits P/ids",
+        "--prompt 1 --weights-out P/new --logits P/new/config.json",
+    ] {
+        let line = format!("{line} {}", more.replace('P', path));
+        let args: Vec<&str> = line.split_whitespace().collect();
+        refused(&args, &["--logits", "replace"]);
+        assert_eq!(contents(folder.path()), before, "{more}");
+    }
 }
 
 #[test]
