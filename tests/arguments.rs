@@ -54,10 +54,7 @@ fn every_verb_has_help_and_a_version() {
         String::from_utf8(output.stdout).unwrap()
     };
     let help = print("--help");
-    let verbs =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let verbs: Vec<&str> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
-    for verb in verbs.iter().filter(|verb| **verb != "help").chain(&["startup"]) {
+    for verb in common::verbs(&help).iter().chain(&["startup"]) {
         assert!(print(&format!("{verb} --help")).contains("Usage: decode-bench"), "{verb}");
         assert_eq!(
             print(&format!("{verb} --version")).trim(),

@@ -1564,13 +1564,6 @@ fn a_last_line_cut_off_is_left_out_and_said() {
     assert!(said.starts_with("note: ") && said.contains(": samples.csv: line 31 "), "{said}");
 }
 
-/// The verbs that `--help` lists.
-fn verbs(help: &str) -> Vec<&str> {
-    let verbs =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help").collect()
-}
-
 /// A table without a line for what was added would stay unnoticed.
 #[test]
 fn tables_of_the_documentation_are_complete() {
@@ -1593,7 +1586,7 @@ fn tables_of_the_documentation_are_complete() {
         }
         assert!(row(&commands, model.name()).is_some(), "docs/COMMANDS.md has no row for {model}");
     }
-    for verb in verbs(&help) {
+    for verb in common::verbs(&help) {
         let example = [" ", "`"].iter().any(|end| commands.contains(&format!("decode-bench {verb}{end}")));
         assert!(example, "docs/COMMANDS.md has no example of {verb}");
     }
@@ -1603,7 +1596,7 @@ fn tables_of_the_documentation_are_complete() {
 fn help_has_an_example_for_every_verb_and_the_exit_codes() {
     let help = printed(&["--help"]);
     assert!(help.contains("Exit codes:") && help.contains("  1  "));
-    let verbs = verbs(&help);
+    let verbs = common::verbs(&help);
     assert!(verbs.contains(&"decode") && verbs.contains(&"report"));
     for verb in verbs {
         let help = printed(&[verb, "--help"]);
