@@ -197,6 +197,11 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
         None => Ok(()),
     })?;
 
+    let generated = || hypotheses.iter().flatten().flat_map(|hypothesis| &hypothesis.tokens);
+    let without = text.as_ref().map_or(0, |text| generated().filter(|id| !text.has(**id)).count());
+    if without > 0 {
+        note(&format!("the tokenizer has no text for {without} of the generated tokens"));
+    }
     if let (Some(folder), Some((config, weights))) = (&args.weights_out, models.pop()) {
         checkpoint::write(&config, &weights, folder)?;
     }
