@@ -46,6 +46,16 @@ fn options_that_change_nothing_or_contradict_each_other_are_refused_before_a_fol
 }
 
 #[test]
+fn options_of_another_way_to_decode_are_refused() {
+    let decode = "decode --model transformer --shape tiny --strategy padded --prompt 1 --steps 2 --threads 1";
+    let refused_with = |more: &str, named: &[&str]| refused(&words(&format!("{decode} {more}")), named);
+    refused_with("--ignore-generation-config", &["--ignore-generation-config", "--shape"]);
+    refused_with("--length-penalty 1", &["--beam"]);
+    refused_with("--sampler greedy --length-penalty 1", &["--length-penalty", "--sampler"]);
+    refused_with("--sampler top-k --top-k 2 --beam-rule flax", &["--beam-rule", "--sampler"]);
+}
+
+#[test]
 fn every_verb_has_help_and_a_version() {
     let here = tempdir().unwrap();
     let print = |line: &str| {
