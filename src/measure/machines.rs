@@ -132,8 +132,8 @@ impl Machines {
     }
 }
 
-/// Those for which there are `free` bytes on their backend: for the model, and for the sessions of all strategies of a
-/// position, which are timed in turn, each with a copy for its steps. The others are named on standard error.
+/// Those for which there are `free` bytes on their backend: for the model, the sessions of all strategies of a position,
+/// which are timed in turn, and a copy of the one whose turn it is. The others are named on standard error.
 ///
 /// # Errors
 /// When there is room for none.
