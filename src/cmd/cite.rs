@@ -59,12 +59,6 @@ pub fn run(args: Args) -> Result<()> {
     let case = |id: &String| named(id, &known);
     let other = args.vs.as_ref().map(case).transpose()?;
     let cases = args.cases.iter().map(case).collect::<Result<Vec<Case>>>()?;
-    for case in cases.iter().chain(&other) {
-        if !run.equality.iter().any(|row| row.case.at(1) == case.at(1)) {
-            let what = "no logits of it were compared with naive's";
-            note(&format!("{}: {case}: {what}", run.name()));
-        }
-    }
     let cite = |case: Case| citation(&run, case, args.metric, other);
     let citations = cases.into_iter().map(cite).collect::<Result<Vec<Citation<'_>>>>()?;
     match args.bibtex {
