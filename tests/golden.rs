@@ -18,7 +18,7 @@ use decode_bench::backend::{
 use decode_bench::case::ModelKind;
 use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
 use decode_bench::model::checkpoint::{self, ConfigFile, CONFIG_FILE, MODEL_FILE};
-use decode_bench::model::{AnyModel, Config, Model};
+use decode_bench::model::{AnyModel, Config, Model, Weights};
 use decode_bench::session::Session;
 use decode_bench::strategy::Strategy;
 
@@ -386,6 +386,34 @@ fn buffers_and_other_spellings_change_nothing() {
     agrees_when_stored(ModelKind::Llama, "mistral", &fields, as_is, &[]);
 }
 
+/// 40 random ways to write positions scaled by `linear` and `llama3`: the frequencies, and the model's answer under
+/// the strategies; written again as we write them, they say the same.
+#[test]
+fn transformers_agrees_on_scaled_positions() {
+    let all: Value = serde_json::from_slice(&fs::read(folder("rope.json")).unwrap()).unwrap();
+    let numbers = |value: &Value| -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    };
+    let tokens: Vec<u32> = serde_json::from_value(all["tokens"].clone()).unwrap();
+    for case in all["cases"].as_array().unwrap() {
+        let stored = stored("llama", &case["fields"], as_is, &[]);
+        let subject = Subject::stored(ModelKind::Llama, "llama", stored.path());
+        let Config::Llama(config) = &subject.config else { unreachable!() };
+        let found: Vec<f32> = config.frequencies().into_iter().map(|x| x as f32).collect();
+        for (found, want) in found.iter().zip(numbers(&case["frequencies"])) {
+            assert!((found / want - 1.0).abs() < 1e-6, "{found} for {want} of {case}");
+        }
+        for strategy in [Strategy::Naive, Strategy::Concat, Strategy::Padded] {
+            let rows = subject.logits(strategy, std::slice::from_ref(&tokens), 5);
+            let last = rows.last().unwrap().1.clone();
+            assert_close(&[last], &[numbers(&case["logits"])], &format!("{strategy}, {}", case["fields"]));
+        }
+        let written = tempfile::tempdir().unwrap();
+        checkpoint::write(&subject.config, &Weights::seeded(1), written.path()).unwrap();
+        assert_eq!(checkpoint::open(ModelKind::Llama, written.path()).unwrap().0.config, subject.config);
+    }
+}
+
 /// transformers reads Marian's table of positions where a file has it, so that it must be the one we compute.
 #[test]
 fn stored_positions_are_those_of_the_configuration() {
@@ -476,7 +504,7 @@ fn transformers_agrees_on_what_a_configuration_says() {
 #[test]
 fn a_field_that_changes_the_model_is_refused_by_name() {
     let scaled = |kind: &str, name: &str| json!({kind: name, "factor": 4.0, "rope_theta": 1e4});
-    let kinds = ["linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial"];
+    let kinds = ["dynamic", "yarn", "longrope", "proportional", "axial"];
     for (family, kind) in ["llama", "mistral"].into_iter().flat_map(|f| kinds.map(|kind| (f, kind))) {
         for (object, key) in
             ["rope_scaling", "rope_parameters"].iter().flat_map(|o| ["type", "rope_type"].map(|k| (*o, k)))
@@ -487,6 +515,12 @@ fn a_field_that_changes_the_model_is_refused_by_name() {
     }
     let nested = json!({"full_attention": {"rope_theta": 1e4}, "sliding_attention": {"rope_theta": 5e5}});
     let layers = |kind: &str| json!([kind, "full_attention"]);
+    let llama3 = |changed: &[(&str, Value)]| {
+        let mut rope = scaled("rope_type", "llama3");
+        let whole = [("low_freq_factor", json!(1)), ("high_freq_factor", json!(4))];
+        whole.iter().chain(changed).for_each(|(key, value)| rope[*key] = value.clone());
+        json!({"rope_scaling": rope})
+    };
     let cases = [
         ("llama", json!({"rope_parameters": nested}), "rope_parameters.full_attention"),
         ("llama", json!({"rope_scaling": "linear"}), "rope_scaling"),
@@ -496,6 +530,20 @@ fn a_field_that_changes_the_model_is_refused_by_name() {
             "rope_scaling.partial_rotary_factor",
         ),
         ("llama", json!({"rope_parameters": {"mrope_section": [1, 2]}}), "rope_parameters.mrope_section"),
+        ("llama", json!({"rope_scaling": {"type": "linear"}}), "rope_scaling.factor"),
+        (
+            "mistral",
+            json!({"rope_parameters": {"rope_type": "linear", "factor": 0}}),
+            "rope_parameters.factor",
+        ),
+        ("llama", llama3(&[("low_freq_factor", json!(4))]), "high_freq_factor"),
+        ("llama", llama3(&[("high_freq_factor", json!(null))]), "rope_scaling.high_freq_factor"),
+        (
+            "llama",
+            llama3(&[("original_max_position_embeddings", json!(0.5))]),
+            "rope_scaling.original_max_position_embeddings",
+        ),
+        ("llama", llama3(&[("mrope_section", json!([1]))]), "rope_scaling.mrope_section"),
         ("llama", json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
         ("llama", json!({"rope_theta": null}), "rope_theta"),
         ("llama", json!({"sliding_window": 3}), "sliding_window"),

@@ -16,6 +16,7 @@ use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
 
+use super::output::place;
 use super::{note, open_run, print, run_in};
 
 /// Compare strategies within a run, or the same cases across runs, machines and backends.
@@ -109,7 +110,13 @@ pub fn text(args: &Args) -> Result<String> {
     comparisons(&found, &gaps, args.format)
 }
 
+/// A run beside itself would pass every gate.
 fn opened(args: &Args) -> Result<Vec<Run>> {
+    let places: Vec<_> = args.runs.iter().map(|run| place(run)).collect();
+    if let Some(at) = (1..places.len()).find(|&at| places[at].is_some() && places[..at].contains(&places[at]))
+    {
+        return Err(Error::file(&args.runs[at], "given twice"));
+    }
     args.runs.iter().map(|run| open_run(run)).collect()
 }
 

@@ -38,6 +38,7 @@ pub fn run(args: Args) -> Result<()> {
     check_position(&case)?;
     let settings = Settings { threads: args.threads.count(), ..Settings::default() };
     let machines = Machines::new(&settings);
+    machines.able(vec![case])?;
     let mut different = 0;
     on_backend!(machines, case.backend, |b| {
         let fixture = Fixture::load(b, case.model, case.shape, settings.seed)?;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::backend::cpu::Cpu;
 use crate::backend::{Activation, Tokens};
-use crate::layer::position::Sinusoid;
+use crate::layer::position::{RopeScaling, Sinusoid};
 use crate::session::Session;
 use crate::strategy::Strategy;
 
@@ -83,6 +83,7 @@ fn odd_llama(window: Option<usize>) -> Config {
         positions: LENGTH,
         eps: 1e-3,
         theta: 100.0,
+        rope_scaling: RopeScaling::Linear { factor: 2.5 },
         tied: false,
         attention_bias: true,
         mlp_bias: true,

@@ -125,6 +125,7 @@ fn what_cannot_be_compared_is_refused() {
     refused(&["cmp", text(&one), text(&format)], &["transformer-toy", "11052032 and 5526016 bytes"]);
     refused(&["cmp", text(&one), text(&emulated)], &["emulated in software"]);
     refused(&["cmp", text(&one), "--by", "run"], &["only one was given"]);
+    refused(&["cmp", text(&one), text(&one), "--fail-if-slower", "5%"], &["given twice"]);
     refused(&["cmp", text(&one), "--base", "paded"], &["unknown strategy `paded`", "`padded`"]);
     refused(&["cmp", text(&one), "--base", "bounded"], &["nothing to compare"]);
     refused(&["cmp", text(&one), "--filter", "onehot"], &["no case matches `onehot`"]);

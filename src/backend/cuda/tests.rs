@@ -6,7 +6,7 @@ use crate::backend::cpu::Cpu;
 use crate::backend::tests::device;
 use crate::backend::Tokens;
 use crate::case::{BackendName, ModelKind, ShapeName};
-use crate::layer::position::{alibi, rotary, Sinusoid};
+use crate::layer::position::{alibi, rotary, RopeScaling, Sinusoid};
 use crate::layer::{
     decays, laws, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention, Sequential,
 };
@@ -54,6 +54,7 @@ fn other_configs() -> Vec<Config> {
         positions: CAPACITY,
         eps: 1e-5,
         theta: 100.0,
+        rope_scaling: RopeScaling::Default,
         tied: true,
         attention_bias: false,
         mlp_bias: false,
