@@ -6,9 +6,10 @@ __device__ inline void keep_larger(float& value, int& index, float other, int ot
 }
 
 extern "C" __global__ void __launch_bounds__(1024)
-argmax(const float* __restrict__ x, int* __restrict__ out, int rows, int width) {
+argmax(const float* x, int* out, int rows, int width) {
     LENGTH(0, rows);
     LENGTH(1, width);
+    begin();
     __shared__ float values[32];
     __shared__ int indices[32];
     const float* row = x + (size_t)blockIdx.x * rows * width;

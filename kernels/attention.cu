@@ -3,9 +3,10 @@
 // q [batch, n, q_stride], heads of HEAD numbers side by side in a row; k [batch / share, rows, k_stride] and
 // v likewise, a head of which serves `group` heads of q, and an entry `share` entries; left_padding in `call` are
 // those of the entries of k. slopes [heads] or null; scale as its bits.
-// out [batch, n, heads · HEAD] when one block sees all rows, otherwise
-// partial [batch · n, heads, splits, 2 + HEAD]: maximum, sum and unnormalised product of one span,
-// for attention_combine. A row that sees nothing is zeros.
+// out [batch, n, heads · HEAD], at once when one block sees all rows, otherwise
+// by way of partial [batch · n, heads, splits, 2 + HEAD], the maximum, sum and unnormalised product of each span, which
+// the last of a head's blocks combines; done [batch · n · heads] counts them, from zero and back to it. A row that
+// sees nothing is zeros.
 // grid (splits, heads, batch · n), 128 threads: a group of lanes holds a row, four rows (two of wide
 // heads) are in flight a group. Split so that few heads still fill the multiprocessors.
 // `window`: the latest rows that are seen, ALL_OF_PAST, or ANY for rows that have no order in time.
@@ -38,9 +39,9 @@ __device__ inline Visited visited(int layout, int rows, int window, int start, i
 }
 
 extern "C" __global__ void __launch_bounds__(128)
-attention(const Call* __restrict__ call, const float* __restrict__ q, const float* __restrict__ k,
-          const float* __restrict__ v, const float* __restrict__ slopes, float* __restrict__ partial,
-          float* __restrict__ out, int n, int heads, int group, int share, int rows, int span, int splits,
+attention(const Call* call, const float* q, const float* k,
+          const float* v, const float* __restrict__ slopes, float* partial,
+          unsigned* done, float* out, int n, int heads, int group, int share, int rows, int span, int splits,
           int q_stride, int k_stride, int v_stride, int layout, int window, int scale) {
     LENGTH(0, n);
     LENGTH(1, heads);
@@ -55,6 +56,7 @@ attention(const Call* __restrict__ call, const float* __restrict__ q, const floa
     LENGTH(10, layout);
     LENGTH(11, window);
     LENGTH(12, scale);
+    begin();
     const int split = blockIdx.x, head = blockIdx.y, query_row = blockIdx.z;
     const int entry = query_row / n / share, at = call->at;
     const int position = at + query_row % n;
@@ -144,13 +146,24 @@ attention(const Call* __restrict__ call, const float* __restrict__ q, const floa
         weights[w] = expf(tops[w] - all);
         total_sum += sums[w] * weights[w];
     }
-    float* to = splits == 1 ? out + ((size_t)query_row * heads + head) * HEAD
-                            : partial + (((size_t)query_row * heads + head) * splits + split) * (2 + HEAD) + 2;
+    const size_t query_head = (size_t)query_row * heads + head;
+    float* spans = partial + query_head * splits * (2 + HEAD);
+    float* to = splits == 1 ? out + query_head * HEAD : spans + split * (2 + HEAD) + 2;
     for (int d = threadIdx.x; d < HEAD; d += 128) {
         float x = 0.f;
 #pragma unroll
         for (int w = 0; w < 4; w++) x += products[w][d] * weights[w];
         to[d] = splits > 1 ? x : total_sum == 0.f ? 0.f : x / total_sum;
     }
-    if (splits > 1 && threadIdx.x == 0) to[-2] = all, to[-1] = total_sum;
+    if (splits == 1) return;
+    if (threadIdx.x == 0) to[-2] = all, to[-1] = total_sum;
+
+    __shared__ bool last;
+    __threadfence(); // before the count, for the block that reads this span
+    __syncthreads();
+    if (threadIdx.x == 0) last = atomicInc(done + query_head, splits - 1) == splits - 1;
+    __syncthreads();
+    if (!last) return;
+    __threadfence();
+    combine(spans, out + query_head * HEAD, splits);
 }

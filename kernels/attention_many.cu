@@ -26,9 +26,9 @@ __device__ inline Seen seen(int rows, int window, int start, int query, int held
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4)
-attention_many(const Call* __restrict__ call, const float* __restrict__ q, const float* __restrict__ k,
-               const float* __restrict__ v, const float* __restrict__ slopes, float* __restrict__ partial,
-               float* __restrict__ out, int n, int heads, int group, int share, int rows, int span, int splits,
+attention_many(const Call* call, const float* q, const float* k,
+               const float* v, const float* __restrict__ slopes, float* partial,
+               float* out, int n, int heads, int group, int share, int rows, int span, int splits,
                int q_stride, int k_stride, int v_stride, int layout, int window, int scale) {
     LENGTH(0, n);
     LENGTH(1, heads);
@@ -43,6 +43,7 @@ attention_many(const Call* __restrict__ call, const float* __restrict__ q, const
     LENGTH(10, layout);
     LENGTH(11, window);
     LENGTH(12, scale);
+    begin();
     __shared__ __align__(16) float qs[queries][stride], ks[keys][stride], vs[keys][stride];
     __shared__ float ps[queries][keys + lanes];
     const int split = blockIdx.x % splits, tile = (n + queries - 1) / queries - 1 - blockIdx.x / splits;

@@ -4,8 +4,9 @@
 // so that the numbers never settle: equal operands would cost less power, and run at a higher clock.
 // FLOPs: blocks · 256 · 8 · rounds · 4. No product of matrices can be faster.
 extern "C" __global__ void __launch_bounds__(256)
-ceiling_flops(const float* __restrict__ angle, float* __restrict__ out, int rounds) {
+ceiling_flops(const float* __restrict__ angle, float* out, int rounds) {
     LENGTH(0, rounds);
+    begin();
     const float turn = angle[0];
     float x[8], y[8];
 #pragma unroll

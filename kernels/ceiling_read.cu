@@ -6,9 +6,10 @@
 __device__ inline Pack load_past_l1(const float* x, int i) { return __ldcg(reinterpret_cast<const Pack*>(x) + i); }
 
 extern "C" __global__ void __launch_bounds__(256)
-ceiling_read(const float* __restrict__ x, float* __restrict__ out, int packs, int passes) {
+ceiling_read(const float* x, float* out, int packs, int passes) {
     LENGTH(0, packs);
     LENGTH(1, passes);
+    begin();
     const int stride = gridDim.x * blockDim.x;
     Pack sums[4] = {zeros(), zeros(), zeros(), zeros()};
     for (int pass = 0; pass < passes; ++pass) {

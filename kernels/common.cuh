@@ -27,6 +27,16 @@ __device__ constexpr int fixed_length(int i) {
 #define LENGTH(i, x) (void)0
 #endif
 
+// With programmatic dependent launch a kernel starts while the one before it still runs. What kernels write is
+// loaded and stored after `begin` alone, which waits for the end of that one, and lets the next one start. Constants
+// may be loaded before: their pointers are `const __restrict__`, and no others, for the compiler takes it as leave
+// to load early.
+__device__ inline void begin() {
+#if __CUDA_ARCH__ >= 900 && defined(__CUDACC_VER_MAJOR__) // a stand-in for NVRTC knows no PTX
+    asm volatile("griddepcontrol.launch_dependents;\n\tgriddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 #define FULL 0xffffffffu
 #define LOWEST -3.402823466e38f
 
@@ -96,6 +106,50 @@ __device__ inline float block_sum(float x) {
     __syncthreads();
     return warp_sum(threadIdx.x % 32 < blockDim.x / 32 ? sums[threadIdx.x % 32] : 0.f);
 }
+
+#ifdef HEAD
+// What a head's result is, from the spans that blocks of 128 threads left of it: spans [splits, 2 + HEAD], each its
+// maximum, its sum and its unnormalised product; out [HEAD]; splits at most 64. Every warp weighs the spans, two a
+// lane, and then groups of threads over the head take every so many. A span of which nothing was seen has sum 0;
+// where all have, the result is zeros. Read from L2, where the other blocks' stores are.
+__device__ constexpr int columns_for(int n) { return n >= 128 ? 128 : n <= 1 ? 1 : 2 * columns_for((n + 1) / 2); }
+
+__device__ inline void combine(const float* spans, float* out, int splits) {
+    constexpr int columns = columns_for(HEAD), groups = 128 / columns; // threads over the head
+    __shared__ float weights[64], parts[groups][columns];
+    const int lane = threadIdx.x % 32;
+    float top[2], sum[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int s = lane + 32 * i;
+        top[i] = s < splits ? __ldcg(spans + s * (2 + HEAD)) : LOWEST;
+        sum[i] = s < splits ? __ldcg(spans + s * (2 + HEAD) + 1) : 0.f;
+    }
+    const float all = warp_max(fmaxf(top[0], top[1]));
+    const float weight[2] = {expf(top[0] - all), expf(top[1] - all)};
+    const float total_sum = warp_sum(sum[0] * weight[0] + sum[1] * weight[1]);
+    if (threadIdx.x < 32) weights[lane] = weight[0], weights[lane + 32] = weight[1];
+    __syncthreads();
+
+    const int column = threadIdx.x % columns, group = threadIdx.x / columns;
+    for (int first = 0; first < HEAD; first += columns) {
+        const int d = first + column;
+        float x = 0.f;
+        if (d < HEAD) {
+#pragma unroll 4
+            for (int s = group; s < splits; s += groups) x += __ldcg(spans + s * (2 + HEAD) + 2 + d) * weights[s];
+        }
+        if (groups > 1) { // then one round over the head is all
+            parts[group][column] = x;
+            __syncthreads();
+            if (group > 0) return;
+#pragma unroll
+            for (int g = 1; g < groups; g++) x += parts[g][column];
+        }
+        if (d < HEAD) out[d] = total_sum == 0.f ? 0.f : x / total_sum;
+    }
+}
+#endif
 
 // What a dense layer does to its sums; the numbers are those of the Rust enum `Activation`.
 enum { NONE = 0, GELU = 1, RELU = 2, SILU = 3 };

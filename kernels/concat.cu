@@ -3,7 +3,7 @@
 // grid (rows · width / VEC / 256, batch), 256 threads, one pack each.
 // Bytes: 2 · (keep + n - skip) · width · 4 an entry. The floor: these at the bandwidth of the memory.
 extern "C" __global__ void __launch_bounds__(256)
-concat(const float* __restrict__ past, const float* __restrict__ fresh, float* __restrict__ out, int held,
+concat(const float* past, const float* fresh, float* out, int held,
        int keep, int n, int skip, int width, int stride) {
     LENGTH(0, held);
     LENGTH(1, keep);
@@ -11,6 +11,7 @@ concat(const float* __restrict__ past, const float* __restrict__ fresh, float* _
     LENGTH(3, skip);
     LENGTH(4, width);
     LENGTH(5, stride);
+    begin();
     const int packs = width / VEC, rows = keep + n - skip, index = blockIdx.x * 256 + threadIdx.x;
     if (index >= rows * packs) return;
     const int row = index / packs, column = index % packs;

@@ -2,11 +2,12 @@
 // u [rows, 2C], window [rows, K · C] or null, out [rows, C]
 // grid (C / 256, rows), 256 threads. Bytes: 4 · rows · C · 4. The floor: these at the bandwidth of L2.
 extern "C" __global__ void __launch_bounds__(256)
-conv_gate(const float* __restrict__ u, const float* __restrict__ window, float* __restrict__ out, int channels,
+conv_gate(const float* u, const float* window, float* out, int channels,
           int taps, int own) {
     LENGTH(0, channels);
     LENGTH(1, taps);
     LENGTH(2, own);
+    begin();
     const int channel = blockIdx.x * 256 + threadIdx.x;
     const size_t row = blockIdx.y;
     if (channel >= channels) return;

@@ -5,8 +5,8 @@
 // Bytes: 2C · K · C · 4 of weights, once an entry (from L2 after the first). The floor of a step: these
 // bytes at the bandwidth of the memory.
 extern "C" __global__ void __launch_bounds__(128)
-conv_glu(const Call* __restrict__ call, const float* __restrict__ rows, const float* __restrict__ weight,
-         const float* __restrict__ bias, float* __restrict__ out, int held, int channels, int taps, int ahead,
+conv_glu(const Call* call, const float* rows, const float* __restrict__ weight,
+         const float* __restrict__ bias, float* out, int held, int channels, int taps, int ahead,
          int residual, int stride, int layout) {
     LENGTH(0, held);
     LENGTH(1, channels);
@@ -15,6 +15,7 @@ conv_glu(const Call* __restrict__ call, const float* __restrict__ rows, const fl
     LENGTH(4, residual);
     LENGTH(5, stride);
     LENGTH(6, layout);
+    begin();
     __shared__ float sums[4][4];
     const int first = blockIdx.x * 2, at = call->at, start = call->left_padding[blockIdx.y], packs = channels / VEC;
     const float* past = rows + (size_t)blockIdx.y * held * stride;

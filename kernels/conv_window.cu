@@ -3,7 +3,7 @@
 // grid (n · K · C / VEC / 256, batch), 256 threads, one pack each.
 // Bytes: 2 · n · K · C · 4 an entry. The floor: these at the bandwidth of L2.
 extern "C" __global__ void __launch_bounds__(256)
-conv_window(const Call* __restrict__ call, const float* __restrict__ rows, float* __restrict__ out, int n,
+conv_window(const Call* call, const float* rows, float* out, int n,
             int held, int channels, int taps, int ahead, int stride, int layout) {
     LENGTH(0, n);
     LENGTH(1, held);
@@ -12,6 +12,7 @@ conv_window(const Call* __restrict__ call, const float* __restrict__ rows, float
     LENGTH(4, ahead);
     LENGTH(5, stride);
     LENGTH(6, layout);
+    begin();
     const int packs = channels / VEC, index = blockIdx.x * 256 + threadIdx.x;
     if (index >= n * taps * packs) return;
     const int column = index % packs, tap = index / packs % taps, i = index / packs / taps;

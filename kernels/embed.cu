@@ -3,11 +3,12 @@
 // grid (batch · n), 128 threads over the width.
 // Bytes: 2 (3 with positions) · batch · n · width · 4. A few KB in a step: the floor is the launch.
 extern "C" __global__ void __launch_bounds__(128)
-embed(const Call* __restrict__ call, const float* __restrict__ table, const float* __restrict__ positions,
-      float* __restrict__ out, int batch, int n, int width) {
+embed(const Call* call, const float* __restrict__ table, const float* __restrict__ positions,
+      float* out, int batch, int n, int width) {
     LENGTH(0, batch);
     LENGTH(1, n);
     LENGTH(2, width);
+    begin();
     const int row = blockIdx.x, token = call->left_padding[batch + row];
     const float* from = table + (size_t)token * width;
     const float* position = positions + (size_t)max(call->at + row % n - call->left_padding[row / n], 0) * width;

@@ -3,7 +3,7 @@
 // grid (n · width / VEC / 256, batch), 256 threads, one pack each.
 // Bytes: 2 · n · width · 4 an entry: in a step the floor is the launch.
 extern "C" __global__ void __launch_bounds__(256)
-lag(const Call* __restrict__ call, const float* __restrict__ rows, float* __restrict__ out, int n, int held,
+lag(const Call* call, const float* rows, float* out, int n, int held,
     int width, int stride, int layout, int back) {
     LENGTH(0, n);
     LENGTH(1, held);
@@ -11,6 +11,7 @@ lag(const Call* __restrict__ call, const float* __restrict__ rows, float* __rest
     LENGTH(3, stride);
     LENGTH(4, layout);
     LENGTH(5, back);
+    begin();
     const int packs = width / VEC, index = blockIdx.x * 256 + threadIdx.x;
     if (index >= n * packs) return;
     const size_t entry = blockIdx.y;

@@ -12,13 +12,14 @@ __device__ inline Pack activated_pack(int activation, Pack a) {
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-linear_combine(const float* __restrict__ partial, const float* __restrict__ bias,
-               const float* __restrict__ residual, float* __restrict__ out, int rows, int outs, int activation,
+linear_combine(const float* partial, const float* __restrict__ bias,
+               const float* residual, float* out, int rows, int outs, int activation,
                int splits) {
     LENGTH(0, rows);
     LENGTH(1, outs);
     LENGTH(2, activation);
     LENGTH(3, splits);
+    begin();
     const int i = blockIdx.x * 256 + threadIdx.x, width = outs / VEC;
     if (i >= rows * width) return;
     Pack other = zeros(), sum = bias ? load(bias, i % width) : zeros();

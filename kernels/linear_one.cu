@@ -2,16 +2,25 @@
 // x [rows, inner], weight [outs, inner], bias [outs] or null, residual, out [rows, outs]; rows at most ROWS
 // grid (outs / 4), 128 threads, a warp an output, where a row of the weight is short (up to WARP_INNER);
 // grid (outs), 128 threads, all four warps an output, where it is long: a narrow layer then still has a
-// block for each of its outputs (split-K within the block). AHEAD packs of weights are in flight a thread.
-// Each weight is read once for all rows of x, which come from L1 and L2; bias and residual are asked for
-// before the weights, so that nothing is waited for at the end.
+// block for each of its outputs (split-K within the block). AHEAD packs of weights are in flight a thread, the
+// first of them and the bias asked for before the kernel ahead has ended: of rows up to 768 and, with four warps,
+// 3072 numbers that is all of them. Each is read once for all rows of x, which come from L1 and L2.
 // Bytes: outs · inner · 4 of weights. The floor of a step: these bytes at the bandwidth of the memory.
 #define WARP_INNER 768
-#define AHEAD 4
+#define AHEAD 6
+
+// Of a row's weights the packs from `base` on, every `threads`-th; zeros behind the last.
+__device__ inline void fetch(Pack (&weights)[AHEAD], const float* w, int base, int threads, int packs) {
+#pragma unroll
+    for (int a = 0; a < AHEAD; a++) {
+        const int k = base + a * threads;
+        weights[a] = k < packs ? load(w, k) : zeros();
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(128)
-linear_one(const float* __restrict__ x, const float* __restrict__ weight, const float* __restrict__ bias,
-           const float* __restrict__ residual, float* __restrict__ out, int rows, int inner, int outs,
-           int activation) {
+linear_one(const float* x, const float* __restrict__ weight, const float* __restrict__ bias, const float* residual,
+           float* out, int rows, int inner, int outs, int activation) {
     LENGTH(0, rows);
     LENGTH(1, inner);
     LENGTH(2, outs);
@@ -21,18 +30,16 @@ linear_one(const float* __restrict__ x, const float* __restrict__ weight, const 
     const int lane = threadIdx.x % threads, o = blockIdx.x * (4 / warps) + threadIdx.x / threads;
     const bool writes = lane < rows && o < outs; // thread r writes row r
     const size_t at = (size_t)lane * outs + o;
-    const float shift = writes && bias ? bias[o] : 0.f, kept = writes && residual ? residual[at] : 0.f;
-
     const float* w = weight + (size_t)min(o, outs - 1) * inner;
     const int packs = inner / VEC;
+
+    Pack weights[AHEAD];
+    fetch(weights, w, lane, threads, packs);
+    const float shift = writes && bias ? bias[o] : 0.f;
+    begin();
+    const float kept = writes && residual ? residual[at] : 0.f;
     float sum[ROWS] = {};
-    for (int base = lane; base < packs; base += AHEAD * threads) {
-        Pack weights[AHEAD];
-#pragma unroll
-        for (int a = 0; a < AHEAD; a++) {
-            const int k = base + a * threads;
-            weights[a] = k < packs ? load(w, k) : zeros();
-        }
+    for (int base = lane;;) {
 #pragma unroll
         for (int a = 0; a < AHEAD; a++) {
             const int k = min(base + a * threads, packs - 1); // past the end: some number times zero
@@ -40,6 +47,9 @@ linear_one(const float* __restrict__ x, const float* __restrict__ weight, const 
             for (int r = 0; r < ROWS; r++)
                 sum[r] = dot(weights[a], load(x + (size_t)min(r, rows - 1) * inner, k), sum[r]);
         }
+        base += AHEAD * threads;
+        if (base >= packs) break;
+        fetch(weights, w, base, threads, packs);
     }
 
     float mine = 0.f;

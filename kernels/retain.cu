@@ -12,15 +12,16 @@ constexpr int lanes = 8, groups = 128 / lanes;
 constexpr int each = (HEAD + groups - 1) / groups; // rows of S in each thread
 
 extern "C" __global__ void __launch_bounds__(128)
-retain(const Call* __restrict__ call, const float* __restrict__ q, const float* __restrict__ k,
-       const float* __restrict__ v, const float* __restrict__ decays, float* __restrict__ state,
-       float* __restrict__ out, int n, int heads, int size, int q_stride, int k_stride, int v_stride) {
+retain(const Call* call, const float* q, const float* k,
+       const float* v, const float* __restrict__ decays, float* state,
+       float* out, int n, int heads, int size, int q_stride, int k_stride, int v_stride) {
     LENGTH(0, n);
     LENGTH(1, heads);
     LENGTH(2, size);
     LENGTH(3, q_stride);
     LENGTH(4, k_stride);
     LENGTH(5, v_stride);
+    begin();
     const int head = blockIdx.y, entry = blockIdx.z, packs = size / VEC;
     const int group = threadIdx.x / lanes, column = blockIdx.x * lanes + threadIdx.x % lanes;
     const bool inside = column < packs;

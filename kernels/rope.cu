@@ -5,12 +5,13 @@
 // grid (width / 2 / VEC / 128, batch · n), 128 threads, a pack of points each.
 // Bytes: (2 · width + size) · 4 a row. A few KB in a step: the floor is the launch.
 extern "C" __global__ void __launch_bounds__(128)
-rope(const Call* __restrict__ call, const float* __restrict__ x, const float* __restrict__ cos_sin,
-       float* __restrict__ out, int n, int width, int size, int stride) {
+rope(const Call* call, const float* x, const float* __restrict__ cos_sin,
+       float* out, int n, int width, int size, int stride) {
     LENGTH(0, n);
     LENGTH(1, width);
     LENGTH(2, size);
     LENGTH(3, stride);
+    begin();
     const int half = size / 2, points = blockIdx.x * 128 + threadIdx.x, row = blockIdx.y;
     if (points >= width / 2 / VEC) return;
     const int position = max(call->at + row % n - call->left_padding[row / n], 0);

@@ -4,11 +4,12 @@
 // before it has moved.
 // Bytes: 2 · R · width · 4 an entry: in a step the floor is the launch.
 extern "C" __global__ void __launch_bounds__(128)
-shift(const float* __restrict__ fresh, float* __restrict__ rows, int n, int held, int width, int stride) {
+shift(const float* fresh, float* rows, int n, int held, int width, int stride) {
     LENGTH(0, n);
     LENGTH(1, held);
     LENGTH(2, width);
     LENGTH(3, stride);
+    begin();
     const int column = blockIdx.x * 128 + threadIdx.x;
     if (column >= width / VEC) return;
     const size_t entry = blockIdx.y;

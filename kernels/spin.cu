@@ -3,6 +3,7 @@
 extern "C" __global__ void __launch_bounds__(32)
 spin(int cycles) {
     LENGTH(0, cycles);
+    begin();
     const long long start = clock64();
     for (int look = 0; look < cycles && clock64() - start < cycles; ++look) {}
 }

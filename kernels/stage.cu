@@ -7,7 +7,9 @@ extern "C" __global__ void __launch_bounds__(256)
 stage(int* slot, const int* chosen, int* call, int size, int batch) {
     LENGTH(0, size);
     LENGTH(1, batch);
+    begin();
     volatile int* from = slot; // nothing of an earlier launch's
+    const int written = from[0]; // on its way with the numbers
     for (int i = threadIdx.x; i < size; i += blockDim.x) {
         const int number = from[2 + i];
         call[i] = number < 0 ? chosen[i - (size - batch)] : number;
@@ -15,5 +17,5 @@ stage(int* slot, const int* chosen, int* call, int size, int batch) {
     __syncthreads();
     if (threadIdx.x > 0) return;
     __threadfence_system();
-    from[1] = from[0];
+    from[1] = written;
 }

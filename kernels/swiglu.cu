@@ -3,9 +3,10 @@
 // grid (rows · F / VEC / 256), 256 threads, one pack each.
 // Bytes: 3 · rows · F · 4. A few KB in a step: the floor is the launch.
 extern "C" __global__ void __launch_bounds__(256)
-swiglu(const float* __restrict__ x, float* __restrict__ out, int rows, int width) {
+swiglu(const float* x, float* out, int rows, int width) {
     LENGTH(0, rows);
     LENGTH(1, width);
+    begin();
     const int packs = width / VEC, index = blockIdx.x * 256 + threadIdx.x;
     if (index >= rows * packs) return;
     const float* row = x + (size_t)(index / packs) * 2 * width;

@@ -4,8 +4,8 @@
 // grid ((keep + n) · width / VEC / 256, batch), 256 threads, one pack each.
 // Bytes: 2 · (keep + n) · width · 4 an entry. The floor: these at the bandwidth of L2.
 extern "C" __global__ void __launch_bounds__(256)
-unroll(const Call* __restrict__ call, const float* __restrict__ past, const float* __restrict__ fresh,
-       float* __restrict__ out, int keep, int held, int n, int width, int past_stride, int stride, int layout) {
+unroll(const Call* call, const float* past, const float* fresh,
+       float* out, int keep, int held, int n, int width, int past_stride, int stride, int layout) {
     LENGTH(0, keep);
     LENGTH(1, held);
     LENGTH(2, n);
@@ -13,6 +13,7 @@ unroll(const Call* __restrict__ call, const float* __restrict__ past, const floa
     LENGTH(4, past_stride);
     LENGTH(5, stride);
     LENGTH(6, layout);
+    begin();
     const int packs = width / VEC, index = blockIdx.x * 256 + threadIdx.x;
     const int row = index / packs, column = index % packs;
     if (row >= keep + n) return;

@@ -3,12 +3,13 @@
 // Bytes: 2 · R · width · 4 an entry, and new once a row from L1. The floor: these at the bandwidth of
 // the memory.
 extern "C" __global__ void __launch_bounds__(256)
-write_onehot(const Call* __restrict__ call, const float* __restrict__ fresh, float* __restrict__ rows, int n,
+write_onehot(const Call* call, const float* fresh, float* rows, int n,
              int capacity, int width, int stride) {
     LENGTH(0, n);
     LENGTH(1, capacity);
     LENGTH(2, width);
     LENGTH(3, stride);
+    begin();
     const int packs = width / VEC, index = blockIdx.x * 256 + threadIdx.x, row = index / packs;
     if (row >= capacity) return;
     const size_t entry = blockIdx.y;

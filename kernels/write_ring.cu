@@ -2,12 +2,13 @@
 // grid (min(n, R) · width / VEC / 256, batch), 256 threads, one pack each.
 // Bytes: 2 · min(n, R) · width · 4 an entry: in a step the floor is the launch.
 extern "C" __global__ void __launch_bounds__(256)
-write_ring(const Call* __restrict__ call, const float* __restrict__ fresh, float* __restrict__ rows, int n,
+write_ring(const Call* call, const float* fresh, float* rows, int n,
            int held, int width, int stride) {
     LENGTH(0, n);
     LENGTH(1, held);
     LENGTH(2, width);
     LENGTH(3, stride);
+    begin();
     const int packs = width / VEC, index = blockIdx.x * 256 + threadIdx.x;
     const int i = index / packs + max(0, n - held);
     if (i >= n) return;

@@ -3,12 +3,13 @@
 // fit; that none is written past the end is made sure of again here, where `at` is known.
 // Bytes: 2 · n · width · 4 an entry: in a step the floor is the launch.
 extern "C" __global__ void __launch_bounds__(256)
-write_rows(const Call* __restrict__ call, const float* __restrict__ fresh, float* __restrict__ rows, int n,
+write_rows(const Call* call, const float* fresh, float* rows, int n,
            int capacity, int width, int stride) {
     LENGTH(0, n);
     LENGTH(1, capacity);
     LENGTH(2, width);
     LENGTH(3, stride);
+    begin();
     const int packs = width / VEC, index = blockIdx.x * 256 + threadIdx.x;
     const int i = index / packs, row = call->at + i;
     if (i >= n || row >= capacity) return;

@@ -140,8 +140,14 @@ impl Step {
         self.batch * S * most + self.source_bytes()
     }
 
+    /// The most kept at once when each sentence is decoded by so many beams, which share its source.
+    fn kept_by_beams(&self, beams: usize) -> usize {
+        let source = self.source_bytes();
+        beams * (self.kept_peak_bytes() - source) + source
+    }
+
     /// What a model takes, loaded for a session to this position.
-    fn loaded_bytes(&self) -> usize {
+    pub(crate) fn loaded_bytes(&self) -> usize {
         self.config.loaded_bytes(self.capacity.max(self.source))
     }
 
@@ -302,13 +308,13 @@ impl Step {
     }
 }
 
-/// That a model and a session of each of these, decoded to its last step, find room on a backend: where memory is
-/// promised and not there when it is used, no error is left to be had.
+/// That a model and a session of each of these, decoded to its last step by so many beams of each sentence, find room
+/// on a backend: where memory is promised and not there when it is used, no error is left to be had.
 ///
 /// # Errors
 /// When they need more than is free.
-pub fn check_memory<B: Backend>(b: &B, sessions: &[Step]) -> Result<()> {
-    let bytes = sessions.iter().map(|last| last.loaded_bytes() + last.kept_peak_bytes()).sum();
+pub fn check_memory<B: Backend>(b: &B, sessions: &[Step], beams: usize) -> Result<()> {
+    let bytes = sessions.iter().map(|last| last.loaded_bytes() + last.kept_by_beams(beams)).sum();
     match b.free_bytes()? {
         Some(free) if bytes as u64 > free => Err(Error::TooLarge { bytes, free }),
         _ => Ok(()),
@@ -337,6 +343,22 @@ mod tests {
     fn counted_work_is_the_closed_form_on_cuda() {
         if let Some(device) = device() {
             on_every_case(|| Cuda::new(&device, Mode::Stream).unwrap(), 9);
+        }
+    }
+
+    #[test]
+    fn beams_share_the_source_of_their_sentence() {
+        let (b, strategy, capacity, source) = (Cpu::new(1).unwrap(), Strategy::Padded, 24, 7);
+        for model in [ModelKind::EncoderDecoder, ModelKind::ConvSeq2Seq] {
+            let config = Config::named(model, ShapeName::Tiny).unwrap();
+            let loaded = AnyModel::load(&b, &config, &Weights::seeded(1)).unwrap();
+            for (batch, beams) in [(1, 1), (1, 4), (3, 2)] {
+                let session =
+                    Session::open_case(&b, &loaded, strategy, [beams * batch, batch], capacity, source);
+                let kept = session.unwrap().cache().allocated_bytes(&b);
+                let step = Step { config: config.clone(), strategy, batch, position: 9, capacity, source };
+                assert_eq!(step.kept_by_beams(beams), kept, "{model}, {batch} sentences, {beams} beams");
+            }
         }
     }
 

@@ -48,7 +48,7 @@ pub enum Error {
 }
 
 /// What to do where memory is short.
-pub(crate) const LESS_MEMORY: &str = "take a smaller --capacity or batch, or a strategy that keeps less";
+pub(crate) const LESS_MEMORY: &str = "take a smaller capacity or batch, or a strategy that keeps less";
 
 impl Error {
     /// Something wrong in a file, in words.
@@ -95,9 +95,10 @@ fn nearest(known: &[String], name: &str) -> String {
 /// Edits between the name and the part of `known` that fits it best, so that the nearest case id
 /// to `toy/paded` is one that holds `toy/padded`.
 fn distance(known: &str, name: &str) -> usize {
+    const MOST: usize = 200; // of a longer name nobody meant another
     let known: Vec<char> = known.chars().collect();
     let mut row = vec![0; known.len() + 1];
-    for (i, wanted) in name.chars().enumerate() {
+    for (i, wanted) in name.chars().take(MOST).enumerate() {
         let mut diagonal = row[0];
         row[0] = i + 1;
         for (j, &have) in known.iter().enumerate() {

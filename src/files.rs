@@ -40,15 +40,17 @@ pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`read`], and when it is no UTF-8.
 pub fn read_text(path: &Path, most: u64) -> Result<String> {
-    utf8(path, without_mark(&read(path, most)?).to_vec())
+    utf8(path, without_mark(&read(path, most)?)).map(String::from)
 }
 
-/// A text of the bytes of `name`.
+/// The bytes of `name` as a text.
 ///
 /// # Errors
-/// When they are no UTF-8.
-pub fn utf8(name: &Path, bytes: Vec<u8>) -> Result<String> {
-    String::from_utf8(bytes).map_err(|_| Error::file(name, "is not UTF-8 text"))
+/// When they are no UTF-8, naming the first that is not.
+pub fn utf8<'a>(name: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    let place =
+        |e: std::str::Utf8Error| format!("is not UTF-8 text: byte {} begins no character", e.valid_up_to());
+    std::str::from_utf8(bytes).map_err(|e| Error::file(name, place(e)))
 }
 
 /// All that a reader gives, which messages call `name`, up to `most` bytes.
@@ -132,7 +134,7 @@ pub(crate) fn write_error(path: &Path, error: io::Error) -> Error {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::file(
             path,
-            "the disk is full; what was written before is kept, so free some space and resume",
+            "the disk is full; all that was written before is kept, so free some space and resume",
         ),
         _ => Error::io(path)(error),
     }

@@ -18,7 +18,7 @@ use decode_bench::backend::{
 use decode_bench::case::ModelKind;
 use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
 use decode_bench::model::checkpoint::{self, ConfigFile, CONFIG_FILE, MODEL_FILE};
-use decode_bench::model::{AnyModel, Config, Model};
+use decode_bench::model::{AnyModel, Config, Model, Weights};
 use decode_bench::session::Session;
 use decode_bench::strategy::Strategy;
 
@@ -386,6 +386,34 @@ fn buffers_and_other_spellings_change_nothing() {
     agrees_when_stored(ModelKind::Llama, "mistral", &fields, as_is, &[]);
 }
 
+/// 40 random ways to write positions scaled by `linear` and `llama3`: the frequencies, and the model's answer under
+/// the strategies; written again as we write them, they say the same.
+#[test]
+fn transformers_agrees_on_scaled_positions() {
+    let all: Value = serde_json::from_slice(&fs::read(folder("rope.json")).unwrap()).unwrap();
+    let numbers = |value: &Value| -> Vec<f32> {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    };
+    let tokens: Vec<u32> = serde_json::from_value(all["tokens"].clone()).unwrap();
+    for case in all["cases"].as_array().unwrap() {
+        let stored = stored("llama", &case["fields"], as_is, &[]);
+        let subject = Subject::stored(ModelKind::Llama, "llama", stored.path());
+        let Config::Llama(config) = &subject.config else { unreachable!() };
+        let found: Vec<f32> = config.frequencies().into_iter().map(|x| x as f32).collect();
+        for (found, want) in found.iter().zip(numbers(&case["frequencies"])) {
+            assert!((found / want - 1.0).abs() < 1e-6, "{found} for {want} of {case}");
+        }
+        for strategy in [Strategy::Naive, Strategy::Concat, Strategy::Padded] {
+            let rows = subject.logits(strategy, std::slice::from_ref(&tokens), 5);
+            let last = rows.last().unwrap().1.clone();
+            assert_close(&[last], &[numbers(&case["logits"])], &format!("{strategy}, {}", case["fields"]));
+        }
+        let written = tempfile::tempdir().unwrap();
+        checkpoint::write(&subject.config, &Weights::seeded(1), written.path()).unwrap();
+        assert_eq!(checkpoint::open(ModelKind::Llama, written.path()).unwrap().0.config, subject.config);
+    }
+}
+
 /// transformers reads Marian's table of positions where a file has it, so that it must be the one we compute.
 #[test]
 fn stored_positions_are_those_of_the_configuration() {
@@ -476,7 +504,7 @@ fn transformers_agrees_on_what_a_configuration_says() {
 #[test]
 fn a_field_that_changes_the_model_is_refused_by_name() {
     let scaled = |kind: &str, name: &str| json!({kind: name, "factor": 4.0, "rope_theta": 1e4});
-    let kinds = ["linear", "dynamic", "yarn", "longrope", "llama3", "proportional", "axial"];
+    let kinds = ["dynamic", "yarn", "longrope", "proportional", "axial"];
     for (family, kind) in ["llama", "mistral"].into_iter().flat_map(|f| kinds.map(|kind| (f, kind))) {
         for (object, key) in
             ["rope_scaling", "rope_parameters"].iter().flat_map(|o| ["type", "rope_type"].map(|k| (*o, k)))
@@ -487,6 +515,12 @@ fn a_field_that_changes_the_model_is_refused_by_name() {
     }
     let nested = json!({"full_attention": {"rope_theta": 1e4}, "sliding_attention": {"rope_theta": 5e5}});
     let layers = |kind: &str| json!([kind, "full_attention"]);
+    let llama3 = |changed: &[(&str, Value)]| {
+        let mut rope = scaled("rope_type", "llama3");
+        let whole = [("low_freq_factor", json!(1)), ("high_freq_factor", json!(4))];
+        whole.iter().chain(changed).for_each(|(key, value)| rope[*key] = value.clone());
+        json!({"rope_scaling": rope})
+    };
     let cases = [
         ("llama", json!({"rope_parameters": nested}), "rope_parameters.full_attention"),
         ("llama", json!({"rope_scaling": "linear"}), "rope_scaling"),
@@ -496,6 +530,20 @@ fn a_field_that_changes_the_model_is_refused_by_name() {
             "rope_scaling.partial_rotary_factor",
         ),
         ("llama", json!({"rope_parameters": {"mrope_section": [1, 2]}}), "rope_parameters.mrope_section"),
+        ("llama", json!({"rope_scaling": {"type": "linear"}}), "rope_scaling.factor"),
+        (
+            "mistral",
+            json!({"rope_parameters": {"rope_type": "linear", "factor": 0}}),
+            "rope_parameters.factor",
+        ),
+        ("llama", llama3(&[("low_freq_factor", json!(4))]), "high_freq_factor"),
+        ("llama", llama3(&[("high_freq_factor", json!(null))]), "rope_scaling.high_freq_factor"),
+        (
+            "llama",
+            llama3(&[("original_max_position_embeddings", json!(0.5))]),
+            "rope_scaling.original_max_position_embeddings",
+        ),
+        ("llama", llama3(&[("mrope_section", json!([1]))]), "rope_scaling.mrope_section"),
         ("llama", json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor"),
         ("llama", json!({"rope_theta": null}), "rope_theta"),
         ("llama", json!({"sliding_window": 3}), "sliding_window"),
@@ -547,6 +595,15 @@ fn a_field_that_changes_the_model_is_refused_by_name() {
     }
 }
 
+/// The shortest configuration of a family that is one of ours.
+fn shortest(family: &str) -> Value {
+    match family {
+        // without the key the activation is `gelu`, and that is none of ours
+        "marian" => json!({"model_type": family, "activation_function": "swish"}),
+        _ => json!({"model_type": family}),
+    }
+}
+
 /// Any value of any key leaves the model as it is, is read, or is refused in a sentence that names the key.
 #[test]
 fn any_value_of_any_key_is_answered() {
@@ -580,10 +637,7 @@ fn any_value_of_any_key_is_answered() {
         let more = ["model_type", "quantization_config", "is_causal"].iter().chain(more).copied();
         for key in all[family]["defaults"].as_object().unwrap().keys().map(String::as_str).chain(more) {
             for value in &values {
-                let mut config = json!({"model_type": family, "activation_function": "swish"});
-                if family == "gpt2" {
-                    config.as_object_mut().unwrap().remove("activation_function");
-                }
+                let mut config = shortest(family);
                 config[key] = value.clone();
                 match read_config(model, &config) {
                     Ok(file) => assert!(!file.notes.iter().any(|note| note.contains(key)), "{config}"),
@@ -599,10 +653,7 @@ fn any_value_of_any_key_is_answered() {
 }
 
 fn is_refused(family: &str, fields: Value, named: &[&str]) {
-    let mut config = json!({"model_type": family, "activation_function": "swish"});
-    if family == "gpt2" {
-        config["activation_function"] = json!("gelu_new");
-    }
+    let mut config = shortest(family);
     config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let (_, model) = FAMILIES.iter().find(|(name, _)| *name == family).unwrap();
     let said = read_config(*model, &config).map(|file| file.config).expect_err(&config.to_string());
@@ -618,10 +669,7 @@ fn every_key_of_a_family_is_known() {
     for (family, model) in FAMILIES {
         let defaults = all[family]["defaults"].as_object().unwrap();
         let own = defaults.iter().map(|(key, value)| (key.as_str(), value.clone()));
-        let base = match family {
-            "marian" => json!({"model_type": family, "activation_function": "swish"}), // `gelu` is none of ours
-            _ => json!({"model_type": family}),
-        };
+        let base = shortest(family);
         let want = read_config(model, &base).unwrap().config;
         for (key, value) in own.chain(generation.clone()).filter(|(key, _)| *key != "activation_function") {
             let mut config = base.clone();
@@ -644,11 +692,13 @@ fn flax_agrees_on_attention() {
     let bias = |name: &str| golden.numbers(&format!("{name}.bias")).1;
     let names = ["query", "key", "value"];
     let qkv = Linear {
+        norm: None,
         weight: tensor(&b, [1, 3 * heads * size, width], &names.map(part).concat()),
         bias: Some(tensor(&b, [1, 1, 3 * heads * size], &names.map(bias).concat())),
     };
     let out = turned(&golden.numbers("out.kernel").1, [heads * size, width], 1);
     let out = Linear {
+        norm: None,
         weight: tensor(&b, [1, width, heads * size], &out),
         bias: Some(tensor(&b, [1, 1, width], &bias("out"))),
     };
@@ -730,7 +780,7 @@ fn attention_is_that_of_its_formula() {
             let what = format!("{layout:?}, {threads} threads");
             assert_close(&rows(&b, &attended), &golden.rows("attended"), &format!("attended, {what}"));
             let wo = turned(&golden.numbers("wo").1, [width, width], 1); // [in, out] → [out, in]
-            let wo = Linear { weight: tensor(&b, [1, width, width], &wo), bias: None };
+            let wo = Linear { norm: None, weight: tensor(&b, [1, width, width], &wo), bias: None };
             let projected = b.linear(&attended, &wo, Activation::None, None).unwrap();
             assert_close(&rows(&b, &projected), &golden.rows("projected"), &format!("projected, {what}"));
         }
@@ -823,10 +873,10 @@ fn root_mean_squares_and_gated_units_are_those_of_their_formulas() {
     let [width, hidden] = inner[..] else { panic!("{inner:?}") };
     let part = |numbers: &[f32]| turned(numbers, [width, hidden], 1);
     let both = [part(&gate), part(&golden.numbers("up").1)].concat();
-    let gate_up = Linear { weight: tensor(&b, [1, 2 * hidden, width], &both), bias: None };
+    let gate_up = Linear { norm: None, weight: tensor(&b, [1, 2 * hidden, width], &both), bias: None };
     let (down_shape, down) = golden.numbers("down");
     let down = turned(&down, [hidden, down_shape[1]], 1);
-    let down = Linear { weight: tensor(&b, [1, down_shape[1], hidden], &down), bias: None };
+    let down = Linear { norm: None, weight: tensor(&b, [1, down_shape[1], hidden], &down), bias: None };
     let layer = GatedMlp { gate_up, down };
     let y = layer.forward(&b, &tensor(&b, [1, shape[0], width], &x)).unwrap();
     assert_close(&rows(&b, &y), &golden.rows("y"), "SwiGLU");
@@ -853,6 +903,7 @@ fn the_convolution_is_that_of_its_formula() {
             .collect();
         let biases: Vec<f32> = (0..2 * c).map(|o| bias[source(o)]).collect();
         let linear = Linear {
+            norm: None,
             weight: tensor(&b, [1, 2 * c, taps * c], &weight),
             bias: Some(tensor(&b, [1, 1, 2 * c], &biases)),
         };

@@ -16,7 +16,7 @@ use super::compare::Verdict;
 use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
 
 /// Positions of one round, ascending, each with ln of the first strategy's time over the second's.
-pub type Curve = Vec<(usize, f64)>;
+pub type LogRatios = Vec<(usize, f64)>;
 
 /// Where two curves cross.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +34,8 @@ pub enum Crossing {
 }
 
 /// Finds the crossing in the curves of a run's rounds.
-pub fn crossing(rounds: &[Curve]) -> Crossing {
-    let rounds: Vec<&Curve> = rounds.iter().filter(|curve| !curve.is_empty()).collect();
+pub fn crossing(rounds: &[LogRatios]) -> Crossing {
+    let rounds: Vec<&LogRatios> = rounds.iter().filter(|curve| !curve.is_empty()).collect();
     if rounds.len() < MIN_ROUNDS {
         return Crossing::Undecided;
     }
@@ -47,7 +47,7 @@ pub fn crossing(rounds: &[Curve]) -> Crossing {
 }
 
 /// `trend` is the sign of the curves' slope: with a negative one the first strategy is faster later.
-fn where_it_crosses(rounds: &[&Curve], trend: f64) -> Crossing {
+fn where_it_crosses(rounds: &[&LogRatios], trend: f64) -> Crossing {
     let (before, after) = match trend < 0.0 {
         true => (Verdict::Slower, Verdict::Faster),
         false => (Verdict::Faster, Verdict::Slower),
@@ -73,8 +73,8 @@ fn where_it_crosses(rounds: &[&Curve], trend: f64) -> Crossing {
 
 /// Where no direction is agreed on: faster or slower in every quarter of the positions, or over all of them, or
 /// neither.
-fn level(rounds: &[&Curve]) -> Crossing {
-    let side = |part: &dyn Fn(&Curve) -> Option<f64>| {
+fn level(rounds: &[&LogRatios]) -> Crossing {
+    let side = |part: &dyn Fn(&LogRatios) -> Option<f64>| {
         sign(&rounds.iter().filter_map(|curve| part(curve)).collect::<Vec<f64>>())
     };
     let Some(overall) = side(&|curve| middle(curve)) else { return Crossing::Undecided };
@@ -94,7 +94,7 @@ fn sign(values: &[f64]) -> Option<f64> {
 }
 
 /// How much higher the curve is in the later half of its positions.
-fn trend(curve: &Curve) -> Option<f64> {
+fn trend(curve: &LogRatios) -> Option<f64> {
     let (early, late) = curve.split_at(curve.len() / 2);
     Some(middle(late)? - middle(early)?)
 }
@@ -105,7 +105,7 @@ fn middle(points: &[(usize, f64)]) -> Option<f64> {
 
 /// The first position at which the monotone fit has passed zero, on a straight line over ln position where
 /// positions in between were not measured; infinite where it never does.
-fn of_round(curve: &Curve, trend: f64) -> f64 {
+fn of_round(curve: &LogRatios, trend: f64) -> f64 {
     let falling: Vec<f64> = smoothed(curve).iter().map(|y| y * -trend).collect();
     let fit = decreasing(&falling);
     let Some(after) = fit.iter().position(|&y| y < 0.0) else { return f64::INFINITY };
@@ -116,7 +116,7 @@ fn of_round(curve: &Curve, trend: f64) -> f64 {
 
 /// A running median over so many positions, so that single outliers do not pull the fit; curves of few
 /// positions are left as they are.
-fn smoothed(curve: &Curve) -> Vec<f64> {
+fn smoothed(curve: &LogRatios) -> Vec<f64> {
     const WINDOW: usize = 9;
     let window = |i: usize| &curve[i.saturating_sub(WINDOW / 2)..(i + WINDOW / 2 + 1).min(curve.len())];
     match curve.len() < 3 * WINDOW {
@@ -144,13 +144,13 @@ mod tests {
     use super::*;
     use Verdict::{Faster, Slower};
 
-    fn curve(ratio: impl Fn(f64) -> f64) -> Curve {
+    fn curve(ratio: impl Fn(f64) -> f64) -> LogRatios {
         (1..=100).map(|t| (t, ratio(t as f64).ln())).collect()
     }
 
     #[test]
     fn the_crossing_is_where_the_fit_passes_one() {
-        let rounds: Vec<Curve> = (0..8).map(|r| curve(|t| (60.0 + f64::from(r)) / t)).collect();
+        let rounds: Vec<LogRatios> = (0..8).map(|r| curve(|t| (60.0 + f64::from(r)) / t)).collect();
         let found = crossing(&rounds);
         let Crossing::At { position, lo: Some(lo), hi: Some(hi), before, after } = found else {
             panic!("{found:?}")
@@ -182,7 +182,7 @@ mod tests {
     /// Equal in the first quarter, faster in the other three: in no round is there a slope from half to half.
     #[test]
     fn faster_over_all_positions_is_not_faster_at_each() {
-        let rounds: Vec<Curve> = (0..8u32)
+        let rounds: Vec<LogRatios> = (0..8u32)
             .map(|r| {
                 let early = if r % 2 == 0 { 1.02 } else { 0.98 };
                 let late = if r % 4 < 2 { 0.79 } else { 0.81 };
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn an_end_outside_of_what_was_measured_is_absent() {
-        let mut rounds: Vec<Curve> = (0..8).map(|r| curve(|t| (70.0 + f64::from(r)) / t)).collect();
+        let mut rounds: Vec<LogRatios> = (0..8).map(|r| curve(|t| (70.0 + f64::from(r)) / t)).collect();
         rounds.extend(vec![curve(|t| 200.0 / t); 3]);
         let found = crossing(&rounds);
         assert!(matches!(found, Crossing::At { lo: Some(_), hi: None, .. }), "{found:?}");

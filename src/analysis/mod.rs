@@ -30,7 +30,7 @@ mod versus;
 pub use citation::{citation, rows_hash, Citation, Other};
 pub use compare::{aa_band, compare, Comparison, Pairing, Verdict};
 pub use compiling::{compiling, Compiling};
-pub use crossing::{crossing, Crossing, Curve};
+pub use crossing::{crossing, Crossing, LogRatios};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
 pub(crate) use estimate::median_of;
 pub use estimate::{median, Estimate, MIN_ROUNDS};

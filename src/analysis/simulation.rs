@@ -9,7 +9,7 @@
 
 use super::compare::{compare_across, Verdict};
 use super::estimate::SplitMix;
-use super::{compare, crossing, Comparison, Crossing, Curve, Series};
+use super::{compare, crossing, Comparison, Crossing, LogRatios, Series};
 use crate::record::Round;
 
 impl SplitMix {
@@ -197,7 +197,7 @@ fn series_without_rounds_are_compared_and_say_so() {
 
 /// Whole decodes of two strategies in turn: each decode is as a whole some per cent off, its steps wander
 /// together (neighbouring positions are not independent), and every step has noise and outliers of its own.
-fn decodes(random: &mut SplitMix, rounds: usize, ratio: impl Fn(usize) -> f64) -> Vec<Curve> {
+fn decodes(random: &mut SplitMix, rounds: usize, ratio: impl Fn(usize) -> f64) -> Vec<LogRatios> {
     let one = |random: &mut SplitMix| {
         let (whole, mut wander) = (0.02 * random.normal(), 0.0);
         let mut step = |_| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::compare::{compare, Comparison};
-use super::crossing::{crossing, Crossing, Curve};
+use super::crossing::{crossing, Crossing, LogRatios};
 use super::curve::floor_ns;
 use super::estimate::Estimate;
 use super::measurements::{Analysis, Group, Measurements, Series};
@@ -195,8 +195,8 @@ fn curves(
     first: Strategy,
     second: Strategy,
     positions: &[usize],
-) -> Vec<Curve> {
-    let mut curves: BTreeMap<Round, Curve> = BTreeMap::new();
+) -> Vec<LogRatios> {
+    let mut curves: BTreeMap<Round, LogRatios> = BTreeMap::new();
     for &t in positions {
         let rounds = |strategy| found.series(&group.case(strategy, t), Metric::StepNs).map(Series::rounds);
         let (Some(of_first), Some(of_second)) = (rounds(first), rounds(second)) else { continue };

@@ -275,7 +275,7 @@ impl<B: Backend> Backend for Metered<B> {
         self.count(|work| work.read_bytes += read);
         self.0.lag(call, rows, back)
     }
-    fn last_row(&self, call: &Call<B::Input>, x: &B::Tensor) -> Result<B::Tensor> {
+    fn last_row(&self, call: &Call<B::Input>, x: B::Tensor) -> Result<B::Tensor> {
         self.0.last_row(call, x)
     }
     fn argmax(&self, x: &B::Tensor) -> Result<Vec<u32>> {

@@ -164,7 +164,7 @@ impl<T> AttentionParams<'_, T> {
 
 /// A convolution with its gated linear unit. Weight `[1, 2C, K·C]` with the tap the slower index.
 pub struct Convolution<T> {
-    /// Weight `[1, 2C, K·C]`, and its bias.
+    /// Weight `[1, 2C, K·C]`, and its bias; no norm.
     pub linear: Linear<T>,
     /// K.
     pub taps: usize,
@@ -174,8 +174,11 @@ pub struct Convolution<T> {
     pub residual: bool,
 }
 
-/// A dense layer's parameters: `weight [1, out, in]`, `bias [1, 1, out]`.
+/// A dense layer's parameters: `weight [1, out, in]`, `bias [1, 1, out]`, and the norm of its input, where there is
+/// one.
 pub struct Linear<T> {
+    /// What its rows are brought to one size by, before the product.
+    pub norm: Option<Norm<T>>,
     /// `[1, out, in]`
     pub weight: T,
     /// `[1, 1, out]`
@@ -381,7 +384,7 @@ pub trait Backend: Sized + 'static {
     ) -> Result<Self::Tensor>;
     /// Each row by itself, as [`Norm`] says.
     fn norm(&self, x: &Self::Tensor, norm: &Norm<Self::Tensor>) -> Result<Self::Tensor>;
-    /// `activation(x · weightᵀ + bias) (+ residual)`: x `[batch, n, in]`, result `[batch, n, out]`.
+    /// `activation(norm(x) · weightᵀ + bias) (+ residual)`: x `[batch, n, in]`, result `[batch, n, out]`.
     fn linear(
         &self,
         x: &Self::Tensor,
@@ -440,8 +443,8 @@ pub trait Backend: Sized + 'static {
         rows: View<'_, Self::Tensor>,
         back: usize,
     ) -> Result<Self::Tensor>;
-    /// The row that [`Call::last`] names: `[batch, 1, width]`.
-    fn last_row(&self, call: &Call<Self::Input>, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The row that [`Call::last`] names: `[batch, 1, width]`; x itself where it has no other.
+    fn last_row(&self, call: &Call<Self::Input>, x: Self::Tensor) -> Result<Self::Tensor>;
     /// Index of the largest number in each batch entry's first row; ties to the lowest index.
     fn argmax(&self, x: &Self::Tensor) -> Result<Vec<u32>>;
     /// Whether [`Self::choose`] can be asked, so that a step is queued before its token is known to the host.

@@ -118,7 +118,7 @@ pub struct Statistics {
     quiet: bool,
     /// One line a case, in criterion's words or as `cargo bench` prints those of libtest
     #[arg(long, value_name = "FORMAT", default_value = "criterion")]
-    output_format: Format,
+    output_format: OutputFormat,
     /// Colours on a terminal, always or never
     #[arg(long, short, alias = "colour", value_name = "WHEN", default_value = "auto")]
     color: ColorChoice,
@@ -194,7 +194,7 @@ pub enum Action {
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+enum OutputFormat {
     Criterion,
     Bencher,
 }
@@ -237,9 +237,9 @@ impl Statistics {
     /// The form of a case's result.
     pub fn output(&self) -> Output {
         match self.output_format {
-            Format::Bencher => Output::Bencher,
-            Format::Criterion if self.verbose => Output::Verbose,
-            Format::Criterion => {
+            OutputFormat::Bencher => Output::Bencher,
+            OutputFormat::Criterion if self.verbose => Output::Verbose,
+            OutputFormat::Criterion => {
                 Output::Brief { change: self.baseline.is_some() || self.baseline_lenient.is_some() }
             }
         }

@@ -162,10 +162,12 @@ impl Bench {
     /// All parts in their order, into one run.
     fn run(&self, start: &Path, mut criterion: impl FnMut(&mut Timing<'_>) -> Result<()>) -> Result<()> {
         let mut record = self.open()?;
-        for part in self.parts.iter().filter(|part| asked(&[**part], &self.cases, &self.starts).is_empty()) {
+        let selected = |part: &&Part| !asked(&[**part], &self.cases, &self.starts).is_empty();
+        let (parts, empty): (Vec<&Part>, Vec<&Part>) = self.parts.iter().partition(selected);
+        for part in empty {
             say(format_args!("{}", part.left_out()));
         }
-        for part in &self.parts {
+        for part in parts {
             record = record.map(Record::look_again).transpose()?;
             let record = record.as_mut();
             match part {

@@ -165,7 +165,8 @@ fn text(argument: &str) -> Result<String> {
     match argument {
         "-" => {
             let name = Path::new("standard input");
-            files::utf8(name, files::read_from(std::io::stdin().lock(), name, MOST_BYTES)?)
+            let bytes = files::read_from(std::io::stdin().lock(), name, MOST_BYTES)?;
+            files::utf8(name, &bytes).map(String::from)
         }
         text if is_quoted && !path.exists() => Ok(text.into()),
         text if !path.exists() => Err(Error::Input(format!(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use decode_bench::analysis::{citation, tabled, Citation};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{unfit, Answer, Metric, Run, Sample};
+use decode_bench::record::{unfit, Consequence, Metric, Run, Sample};
 use decode_bench::report::cite::{bibtex, sentence, table};
 
 use super::{note, print, runs_under};
@@ -123,9 +123,9 @@ fn citable(run: &Run, args: &Args) -> Result<()> {
     let refused = |what: String| Err(Error::file(&run.path, what));
     for unmet in unfit(run) {
         let dirty = run.environment.git_dirty == Some(true);
-        match (unmet.condition.name, unmet.answer) {
+        match (unmet.condition.name, unmet.consequence) {
             ("finished", _) => {} // the sentence says it
-            (_, Answer::Said | Answer::Ignored) => note(&format!("{}: {unmet}", run.name())),
+            (_, Consequence::Said | Consequence::Ignored) => note(&format!("{}: {unmet}", run.name())),
             ("uncommitted changes", _) if dirty && args.allow_dirty => {}
             ("uncommitted changes", _) if dirty => {
                 return refused("measured by a program with uncommitted changes, which nobody else has; --allow-dirty cites it, and says so".into());

@@ -10,11 +10,12 @@ use decode_bench::analysis::{
 };
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
-use decode_bench::record::{differences, Answer, Condition, Metric, Run, Unmet, Use, CONDITIONS};
+use decode_bench::record::{differences, Condition, Consequence, Metric, Run, Unmet, Use, CONDITIONS};
 use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
 
+use super::output::place;
 use super::{note, open_run, print, run_in};
 
 /// Compare strategies within a run, or the same cases across runs, machines and backends.
@@ -108,7 +109,13 @@ pub fn text(args: &Args) -> Result<String> {
     comparisons(&found, &gaps, args.format)
 }
 
+/// A run beside itself would pass every gate.
 fn opened(args: &Args) -> Result<Vec<Run>> {
+    let places: Vec<_> = args.runs.iter().map(|run| place(run)).collect();
+    if let Some(at) = (1..places.len()).find(|&at| places[at].is_some() && places[..at].contains(&places[at]))
+    {
+        return Err(Error::file(&args.runs[at], "given twice"));
+    }
     args.runs.iter().map(|run| open_run(run)).collect()
 }
 
@@ -172,9 +179,9 @@ fn conditions(args: &Args, found: &[Versus<'_>]) -> Result<Vec<String>> {
         seen.push(paths);
         let of = if args.fail_if_slower.is_some() { Use::Gate } else { Use::Compare };
         let all = differences(of, base, run);
-        let refused = all
-            .iter()
-            .filter(|what| what.answer == Answer::Refused && !allowed.contains(&what.condition.name));
+        let refused = all.iter().filter(|what| {
+            what.consequence == Consequence::Refused && !allowed.contains(&what.condition.name)
+        });
         let (words, names): (Vec<String>, Vec<String>) =
             refused.map(|what| (what.to_string(), what.condition.option())).unzip();
         let differ = |words: &[String]| {

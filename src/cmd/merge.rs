@@ -11,7 +11,7 @@ use super::{note, print, say_notes};
 
 /// Make one run out of the runs of a plan's shards.
 ///
-/// Of a shard that was begun again, the last finished attempt counts. What a merged run holds already is kept,
+/// Of a shard that was begun again, the last finished attempt counts. Rows that a merged run holds already are kept,
 /// and merging the same again changes nothing. Where something planned is missing it is listed, nothing is
 /// written, and the exit code is 1.
 #[derive(clap::Args)]

@@ -47,7 +47,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0  done
   1  done, and a difference was found
-  2  bad input, or a failure; what a run has is kept, nothing else is written";
+  2  bad input, or a failure; the samples that a run has are kept, nothing else is written";
 
 #[derive(Subcommand)]
 pub enum Verb {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use decode_bench::error::{Error, Result};
 use decode_bench::files::{folder_of, Staged};
 
-/// A file to be. Dropped without [`Output::commit`], it never was.
-pub struct Output {
+/// A file to be. Dropped without [`OutputFile::commit`], it never was.
+pub struct OutputFile {
     path: PathBuf,
     to: To,
 }
@@ -20,8 +20,8 @@ enum To {
     Device(File),
 }
 
-impl Output {
-    pub fn create(path: &Path) -> Result<Output> {
+impl OutputFile {
+    pub fn create(path: &Path) -> Result<OutputFile> {
         let to = match fs::metadata(path) {
             Ok(found) if found.is_dir() => {
                 return Err(Error::file(path, "a directory, where a file is to be written"))
@@ -31,7 +31,7 @@ impl Output {
             }
             _ => staged(path)?,
         };
-        Ok(Output { path: path.into(), to })
+        Ok(OutputFile { path: path.into(), to })
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -43,7 +43,7 @@ impl Output {
     }
 
     pub fn commit(self) -> Result<()> {
-        let Output { path, to } = self;
+        let OutputFile { path, to } = self;
         match to {
             To::Device(_) => Ok(()),
             To::Staged(file) => file.commit().map_err(|e| failed(&path, e)),
@@ -99,7 +99,7 @@ pub fn failed(path: &Path, e: io::Error) -> Error {
 
 /// One f32 tensor `logits [rows, vocab]` as a safetensors file, written row by row: all of them
 /// may be more than fits in memory.
-pub struct LogitsFile(Output);
+pub struct LogitsFile(OutputFile);
 
 impl LogitsFile {
     pub fn create(path: &Path, rows: usize, vocab: usize) -> Result<LogitsFile> {
@@ -108,7 +108,7 @@ impl LogitsFile {
         let header =
             format!(r#"{{"logits":{{"dtype":"F32","shape":[{rows},{vocab}],"data_offsets":[0,{bytes}]}}}}"#);
         let length = header.len().next_multiple_of(8); // the numbers are then aligned
-        let mut file = Output::create(path)?;
+        let mut file = OutputFile::create(path)?;
         file.write(&(length as u64).to_le_bytes())?;
         file.write(format!("{header:<length$}").as_bytes())?;
         Ok(LogitsFile(file))

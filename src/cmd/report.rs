@@ -11,7 +11,7 @@ use decode_bench::record::{Metric, Run, Sample};
 use decode_bench::report::{self, Section};
 use decode_bench::suite;
 
-use super::output::Output;
+use super::output::OutputFile;
 use super::{open_run, print, run_in};
 
 /// Print a run's tables as Markdown, or write all of it as one HTML page.
@@ -54,7 +54,7 @@ pub fn run(args: Args) -> Result<()> {
         None => print(&markdown(&run, args.section)?),
         Some(file) => {
             refuse_to_lose(file)?;
-            let mut page = Output::create(file)?;
+            let mut page = OutputFile::create(file)?;
             page.write(report::html(&run)?.as_bytes())?;
             page.commit()
         }
@@ -95,7 +95,7 @@ fn selected(args: &Args) -> Result<Run> {
     Ok(run)
 }
 
-/// What compiling costs follows from shapes, not from weights: the two runs need not have them in common.
+/// The costs of compiling follow from shapes, not from weights: the two runs need not have them in common.
 fn add_compile_times(run: &mut Run, with: Run) -> Result<()> {
     let is_compiler = |sample: &Sample| {
         matches!(sample.metric, Metric::CompileNs | Metric::Compiles | Metric::CompiledKernels)

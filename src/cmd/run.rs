@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use decode_bench::bench::{finish, shard, Common};
-use decode_bench::case::Case;
+use decode_bench::case::{BackendName, Case};
 use decode_bench::error::{Error, Result};
 use decode_bench::harmless;
 use decode_bench::measure::{Machines, Record, Settings, StopRule};
@@ -64,8 +64,7 @@ fn settings(args: &Args) -> Result<Settings> {
 fn run_all(filter: Option<&str>, settings: &Settings, machines: &Machines) -> Result<()> {
     let plan = Plan::new(filter, 1)?;
     let cases = machines.able(cases(plan.groups(1)))?;
-    let able = |group: &&CaseGroup| cases.contains(&group.cases[0]);
-    let groups: Vec<CaseGroup> = plan.groups(1).iter().filter(able).cloned().collect();
+    let groups = of_cases(plan.groups(1), &cases);
     let mut record = Record::open(settings, machines.environment(&cases))?;
     shard::measure(&groups, machines, settings, &mut record, Some(settings.gpu_limit()))?;
     finish(record, print)
@@ -76,20 +75,31 @@ fn run_shard(place: Place, args: Args, settings: &Settings, machines: &Machines)
     let groups = plan.groups(place.shard);
     let attempt = args.attempt.map_or_else(restarts, Ok)?;
     let cases = cases(groups);
-    let able = machines.able(cases.clone())?;
-    if able.len() < cases.len() {
+    if cases.iter().any(|case| case.backend != BackendName::Cpu) && machines.gpu().is_err() {
         let what =
             format!("shard {place} has cases on a GPU, and there is none; plan with a filter such as /cpu/");
         return Err(Error::Input(what));
     }
+    let groups = of_cases(groups, &machines.able(cases.clone())?);
     let mut environment = machines.environment(&cases);
     environment.sharding =
         Some(Sharding { shard: place.to_string(), attempt, plan: plan.id(), filter: args.filter });
     let mut record = Record::open(settings, environment)?;
     let path = record.writer.path().to_path_buf();
-    shard::measure(groups, machines, settings, &mut record, None)?;
+    shard::measure(&groups, machines, settings, &mut record, None)?;
     record.writer.finish()?;
     print(&format!("written to {}\n", harmless::path(&path)))
+}
+
+/// Of the groups, what is among these cases.
+fn of_cases(groups: &[CaseGroup], able: &[Case]) -> Vec<CaseGroup> {
+    let mut groups = groups.to_vec();
+    for CaseGroup { cases, decodes, .. } in &mut groups {
+        cases.retain(|case| able.contains(case));
+        decodes.retain(|decode| able.iter().any(|case| case.at(decode.position) == *decode));
+    }
+    groups.retain(|group| !group.cases.is_empty());
+    groups
 }
 
 fn cases(groups: &[CaseGroup]) -> Vec<Case> {

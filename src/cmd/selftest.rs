@@ -46,6 +46,7 @@ pub fn run(args: Args) -> Result<()> {
     check_position(&case)?;
     let settings = Settings { threads: args.threads.count(), ..Settings::default() };
     let machines = Machines::new(&settings);
+    machines.able(vec![case])?;
     if args.agreement {
         return agreement(&case, rounds, &settings, &machines);
     }

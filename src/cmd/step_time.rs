@@ -62,6 +62,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let threads = args.threads.count();
     let machines = Machines::new(&Settings { threads, ..Settings::default() });
+    machines.able(vec![case])?;
     let emulated = machines.emulated(backend);
     on_backend!(machines, backend, |b| {
         if args.pipelined && !b.pipelines() {

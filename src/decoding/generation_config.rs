@@ -1,6 +1,7 @@
 //! What a checkpoint asks of those who generate with it: `generation_config.json` or, where there is none, the same
 //! keys of `config.json`, as transformers' `generate` reads them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -13,13 +14,13 @@ use crate::files;
 use crate::model::checkpoint::CONFIG_FILE;
 
 /// The file of a checkpoint that says how to generate.
-const GENERATION_CONFIG_FILE: &str = "generation_config.json";
+pub const GENERATION_CONFIG_FILE: &str = "generation_config.json";
 
 /// The longest that is read.
 const MOST_BYTES: u64 = 1 << 20;
 
 /// The keys that are followed, and what each has without effect; `NAN` where there is nothing such. `false` counts
-/// as 0; `null`, `[]` and `{}` are without effect everywhere.
+/// as 0; `null` and `[]` are without effect everywhere, and `{}` nowhere: it is an object with its defaults.
 const FOLLOWED: &[(&str, f64)] = &[
     ("eos_token_id", f64::NAN),
     ("decoder_start_token_id", f64::NAN),
@@ -155,7 +156,8 @@ impl GenerationConfig {
     /// A file that cannot be read, a key whose value makes no sense or asks for what is not implemented.
     pub fn open(folder: &Path, of_model: &Map<String, Value>) -> Result<GenerationConfig> {
         let [beside, config] = [GENERATION_CONFIG_FILE, CONFIG_FILE].map(|file| folder.join(file));
-        let (path, fields) = match beside.exists() {
+        let is_there = fs::symlink_metadata(&beside).is_ok(); // a link that leads nowhere is an error
+        let (path, fields) = match is_there {
             true => (beside.clone(), read(&beside)?),
             false => (config, of_model.clone()),
         };
@@ -277,9 +279,8 @@ fn asks(list: &[(&str, f64)], fields: &Map<String, Value>, key: &str) -> bool {
         Value::Null => false,
         Value::Bool(flag) => f64::from(u8::from(*flag)) != *without,
         Value::Number(number) => number.as_f64() != Some(*without),
-        Value::String(_) => true,
+        Value::String(_) | Value::Object(_) => true,
         Value::Array(values) => !values.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
     }
 }
 

@@ -23,7 +23,7 @@ mod text;
 
 pub use beam::{search, Beam, BeamRule};
 pub use decoder::Decoder;
-pub use generation_config::GenerationConfig;
+pub use generation_config::{GenerationConfig, GENERATION_CONFIG_FILE};
 pub use processors::Processors;
 pub use sampler::{sample, Sampler, Support};
 pub use text::{Encoded, Text, TOKENIZER_FILE};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use serde::Deserialize;
-use tokenizers::{Encoding, Tokenizer};
+use tokenizers::{Encoding, ModelWrapper, Tokenizer};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -35,8 +35,8 @@ pub struct Encoded {
 }
 
 impl Text {
-    /// Reads a `tokenizer.json`. The padding and truncation that it may ask for are for batches of one length,
-    /// and are left out.
+    /// Reads a `tokenizer.json`. The padding and truncation that it may ask for are for batches of one length, and
+    /// dropout for training: they are left out.
     ///
     /// # Errors
     /// When it is no file, too long, or says nothing that the library can follow.
@@ -44,12 +44,22 @@ impl Text {
         let bytes = files::read(path, MOST_BYTES)?;
         let json = files::without_mark(&bytes);
         // the library panics on some of what is no JSON, and says less of the rest
-        let known: Unknown = serde_json::from_slice(json).map_err(|e| Error::file(path, e))?;
+        let known: Stated = serde_json::from_slice(json).map_err(|e| Error::file(path, e))?;
         let tokenizer = guarded(path, || {
             let mut tokenizer = Tokenizer::from_bytes(json)?;
             tokenizer.with_padding(None).with_truncation(None)?;
+            if let ModelWrapper::BPE(mut model) = tokenizer.get_model().clone() {
+                model.dropout = None;
+                tokenizer.with_model(model);
+            }
             Ok(tokenizer)
         })?;
+        // the library gives a token that the vocabulary lacks the next id, whatever the file says
+        let moved = |added: &&AddedToken| tokenizer.token_to_id(&added.content) != Some(added.id);
+        if let Some(AddedToken { id, content }) = known.added_tokens.iter().find(moved) {
+            let what = format!("the added token `{content}` cannot have id {id}: others have it, or ids before it are missing");
+            return Err(Error::file(path, what));
+        }
         let by_name = known.model.unk_token.and_then(|token| tokenizer.token_to_id(&token));
         Ok(Text { tokenizer, path: path.into(), unknown: known.model.unk_id.or(by_name) })
     }
@@ -104,6 +114,11 @@ impl Text {
         })
     }
 
+    /// Whether the file has a token of this id: a model's vocabulary may be larger.
+    pub fn has(&self, id: u32) -> bool {
+        self.tokenizer.id_to_token(id).is_some()
+    }
+
     /// Without special tokens, and without ids that the file does not know.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
         guarded(&self.path, || self.tokenizer.decode(tokens, true))
@@ -119,11 +134,19 @@ impl Text {
     }
 }
 
-/// What a file says of the unknown token: by name, or, of a unigram model, by id.
+/// What a file says of the unknown token, by name or, of a unigram model, by id; and of the tokens beside its model's.
 #[derive(Deserialize)]
-struct Unknown {
+struct Stated {
     #[serde(default)]
     model: UnknownOfModel,
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -197,6 +220,33 @@ mod tests {
                 "pad_id": 2, "pad_type_id": 0, "pad_token": "?"});
         });
         assert_eq!(text.unwrap().encode("the cat").unwrap().tokens, [0, 1]);
+    }
+
+    /// Else every call would cut words in another way.
+    #[test]
+    fn dropout_is_for_training() {
+        let text = opened(|json| {
+            let vocab = serde_json::json!({"a": 0, "b": 1, "ab": 2});
+            json["model"] =
+                serde_json::json!({"type": "BPE", "dropout": 1.0, "vocab": vocab, "merges": [["a", "b"]]});
+        });
+        assert_eq!(text.unwrap().encode("ab").unwrap().tokens, [2]);
+    }
+
+    #[test]
+    fn added_tokens_have_the_ids_that_the_file_states() {
+        let with = |id: u32| {
+            opened(|json| {
+                json["added_tokens"] = serde_json::json!([{"id": id, "content": "<s>", "single_word": false,
+                    "lstrip": false, "rstrip": false, "normalized": false, "special": true}]);
+            })
+        };
+        assert_eq!(with(3).unwrap().encode("<s> cat").unwrap().tokens, [3, 1]);
+        assert!(with(3).unwrap().has(3) && !with(3).unwrap().has(4));
+        for id in [0, 9] {
+            let error = with(id).err().unwrap().to_string();
+            assert!(error.contains(&format!("`<s>` cannot have id {id}")), "{error}");
+        }
     }
 
     #[test]

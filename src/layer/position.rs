@@ -1,5 +1,7 @@
 //! What tells positions apart, as tables that are made once.
 
+use std::f64::consts::TAU;
+
 use crate::backend::cpu::collect;
 use crate::error::Result;
 
@@ -29,17 +31,67 @@ pub fn sinusoid(form: Sinusoid, positions: usize, width: usize) -> Result<Vec<f3
     collect(positions * width, places.map(|(p, c)| number(p, c) as f32))
 }
 
-/// Rotary positions (Su et al. 2021), `[positions, size]`: the cosines of row p's angles `p·theta^(-2j/size)`
-/// and then their sines, as [`crate::backend::Backend::rope`] reads them.
-pub fn rotary(theta: f64, positions: usize, size: usize) -> Result<Vec<f32>> {
-    let half = size / 2;
-    let angle = |position: usize, j: usize| position as f64 * theta.powf(-2.0 * j as f64 / size as f64);
+/// By what rotary positions (Su et al. 2021) turn each pair of a head's `size` numbers with every position:
+/// `theta^(-2j/size)` for pair j.
+pub fn frequencies(theta: f64, size: usize) -> Vec<f64> {
+    (0..size / 2).map(|j| theta.powf(-2.0 * j as f64 / size as f64)).collect()
+}
+
+/// How a model's rotary frequencies are lowered for sequences longer than those it was first trained on, by the
+/// names that transformers gives to them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    Default,
+    /// All by one factor (Chen et al. 2023).
+    Linear {
+        /// They are divided by it.
+        factor: f64,
+    },
+    /// Llama 3.1's: waves that go round less than `low` times in the original positions are divided by the factor, those
+    /// that go round more than `high` times stay, and what is between is mixed from the two.
+    Llama3 {
+        /// As in `Linear`.
+        factor: f64,
+        /// Rounds, `low_freq_factor`.
+        low: f64,
+        /// Rounds, `high_freq_factor`; more than `low`.
+        high: f64,
+        /// `original_max_position_embeddings`.
+        original: usize,
+    },
+}
+
+impl RopeScaling {
+    /// What becomes of one of [`frequencies`].
+    pub fn scaled(self, frequency: f64) -> f64 {
+        match self {
+            RopeScaling::Default => frequency,
+            RopeScaling::Linear { factor } => frequency / factor,
+            RopeScaling::Llama3 { factor, low, high, original } => {
+                let rounds = original as f64 * frequency / TAU;
+                let kept = ((rounds - low) / (high - low)).clamp(0.0, 1.0);
+                kept * frequency + (1.0 - kept) * frequency / factor
+            }
+        }
+    }
+}
+
+/// `[positions, 2 · frequencies]`: the cosines of row p's angles, p times each frequency, and then their sines, as
+/// [`crate::backend::Backend::rope`] reads them.
+pub fn turns(frequencies: &[f64], positions: usize) -> Result<Vec<f32>> {
+    let half = frequencies.len();
     let number = |position: usize, column: usize| match column {
-        j if j < half => angle(position, j).cos(),
-        j => angle(position, j - half).sin(),
+        j if j < half => (position as f64 * frequencies[j]).cos(),
+        j => (position as f64 * frequencies[j - half]).sin(),
     };
-    let places = (0..positions).flat_map(|p| (0..size).map(move |c| (p, c)));
-    collect(positions * size, places.map(|(p, c)| number(p, c) as f32))
+    let places = (0..positions).flat_map(|p| (0..2 * half).map(move |c| (p, c)));
+    collect(positions * 2 * half, places.map(|(p, c)| number(p, c) as f32))
+}
+
+/// The same with frequencies that are not scaled, `[positions, size]`.
+pub fn rotary(theta: f64, positions: usize, size: usize) -> Result<Vec<f32>> {
+    turns(&frequencies(theta, size), positions)
 }
 
 /// Attention with linear biases (Press et al. 2022): by how much the scores of each head fall with every

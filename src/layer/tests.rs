@@ -18,6 +18,7 @@ fn numbers(count: usize, seed: usize) -> Vec<f32> {
 
 fn linear(b: &Cpu, inner: usize, out: usize, seed: usize) -> Linear<<Cpu as Backend>::Tensor> {
     Linear {
+        norm: None,
         weight: b.upload([1, out, inner], &numbers(out * inner, seed)).unwrap(),
         bias: Some(b.upload([1, 1, out], &numbers(out, seed + 1)).unwrap()),
     }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use super::{nvml, say, Settings, StopRule};
 use crate::backend::cpu::{keep_freed_memory, Cpu};
 use crate::backend::cuda::{Cuda, Device, Mode};
+use crate::backend::Backend;
 use crate::case::{BackendName, Case};
+use crate::cost::Step;
 use crate::error::{Error, Result};
 use crate::record::{Environment, Gpu};
+use crate::suite;
 
 /// Set before CUDA is touched: else the driver remembers from earlier processes what it assembled, and a
 /// time to compile means nothing.
@@ -92,20 +95,18 @@ impl Machines {
     /// # Errors
     /// When none of them can, or a GPU's cache is to be emptied for none of them.
     pub fn able(&self, mut cases: Vec<Case>) -> Result<Vec<Case>> {
-        if !cases.iter().any(|case| case.backend.is_cuda()) {
-            return match self.cold_l2 {
-                true => Err(Error::Input("--cold-l2: none of these cases runs on a GPU".into())),
-                false => Ok(cases),
-            };
+        let on_gpu = cases.iter().any(|case| case.backend.is_cuda());
+        if self.cold_l2 && !on_gpu {
+            return Err(Error::Input("--cold-l2: none of these cases runs on a GPU".into()));
         }
-        if let Err(why) = self.gpu() {
+        if let Some(Err(why)) = on_gpu.then(|| self.gpu()) {
             cases.retain(|case| !case.backend.is_cuda());
             if cases.is_empty() || self.cold_l2 {
                 return Err(Error::Device { backend: "cuda", what: why.into() });
             }
             say(format_args!("without the cases on a GPU: {why}"));
         }
-        Ok(cases)
+        with_room(cases, |backend| on_backend!(self, backend, |b| b.free_bytes()))
     }
 
     /// Where the numbers of these cases will come from.
@@ -117,12 +118,48 @@ impl Machines {
             environment.emulated = device.info.emulated;
             let mut gpu = gpu(device, self.cold_l2);
             if !device.info.emulated {
-                nvml::complete(&mut gpu);
+                match nvml::complete(&mut gpu) {
+                    Ok(unknown) if unknown.is_empty() => {}
+                    Ok(unknown) => say(format_args!("note: NVML does not say the GPU's {}", unknown.join(", "))),
+                    Err(why) => say(format_args!(
+                        "note: NVML says nothing of the GPU ({why}): its driver, clocks, power and throttling stay unknown"
+                    )),
+                }
             }
             environment.gpu = Some(gpu);
         }
         environment
     }
+}
+
+/// Those for which there are `free` bytes on their backend: for the model, the sessions of all strategies of a position,
+/// which are timed in turn, and a copy of the one whose turn it is. The others are named on standard error.
+///
+/// # Errors
+/// When there is room for none.
+fn with_room(cases: Vec<Case>, free: impl Fn(BackendName) -> Result<Option<u64>>) -> Result<Vec<Case>> {
+    let (mut able, mut without) = (Vec::new(), Vec::new());
+    for of_model in cases.chunk_by(suite::same_fixture) {
+        let free = free(of_model[0].backend)?.unwrap_or(u64::MAX);
+        for side_by_side in of_model.chunk_by(suite::side_by_side) {
+            let mut taken = Step::of(&side_by_side[0])?.loaded_bytes();
+            for case in side_by_side {
+                let kept = Step::of(case)?.kept_peak_bytes();
+                match taken + 2 * kept {
+                    bytes if bytes as u64 > free => without.push((case, Error::TooLarge { bytes, free })),
+                    _ => {
+                        taken += kept;
+                        able.push(*case);
+                    }
+                }
+            }
+        }
+    }
+    if able.is_empty() && !without.is_empty() {
+        return Err(without.swap_remove(0).1);
+    }
+    without.iter().for_each(|(case, why)| say(format_args!("without {case}: {why}")));
+    Ok(able)
 }
 
 fn gpu(device: &Device, cold_l2: bool) -> Gpu {
@@ -152,6 +189,23 @@ fn gpu(device: &Device, cold_l2: bool) -> Gpu {
 mod tests {
     use super::*;
     use crate::backend::tests::device;
+
+    /// Sessions of one position are there together, and one of them twice; those of another position are not.
+    #[test]
+    fn cases_without_room_are_left_out() {
+        let case = |id: &str| -> Case { format!("transformer-toy/{id}").parse().unwrap() };
+        let [padded, bounded, later] =
+            ["padded/cpu/b1/t64", "bounded/cpu/b1/t64", "padded/cpu/b1/t512"].map(case);
+        let step = Step::of(&padded).unwrap();
+        let (model, kept) = (step.loaded_bytes() as u64, step.allocated_bytes() as u64); // of both strategies
+        let with = |free: u64, cases: &[Case]| with_room(cases.to_vec(), |_| Ok(Some(free)));
+        assert_eq!(with(model + 2 * kept, &[padded]).unwrap(), [padded]);
+        let Err(Error::TooLarge { bytes, free }) = with(model + 2 * kept - 1, &[padded]) else { panic!() };
+        assert_eq!((bytes as u64, free), (model + 2 * kept, model + 2 * kept - 1));
+        assert_eq!(with(model + 3 * kept, &[padded, bounded, later]).unwrap(), [padded, bounded, later]);
+        assert_eq!(with(model + 3 * kept - 1, &[padded, bounded, later]).unwrap(), [padded, later]);
+        assert_eq!(with_room(vec![padded], |_| Ok(None)).unwrap(), [padded]);
+    }
 
     /// Which NVRTC of those found, and what it made, without a folder of the user's.
     #[test]

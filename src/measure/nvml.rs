@@ -10,16 +10,31 @@ use nvml_wrapper::{Device, Nvml};
 
 use crate::record::Gpu;
 
-/// Adds what it knows. What it does not know stays unknown.
-pub fn complete(gpu: &mut Gpu) {
-    let Some(nvml) = open() else { return };
+/// Adds what it knows, and returns in words what stays unknown of that and of what it is asked during a run.
+///
+/// # Errors
+/// When the library, or the device in it, cannot be had: nothing is known.
+pub fn complete(gpu: &mut Gpu) -> Result<Vec<&'static str>, NvmlError> {
+    complete_from(&open()?, gpu)
+}
+
+fn complete_from(nvml: &Nvml, gpu: &mut Gpu) -> Result<Vec<&'static str>, NvmlError> {
     gpu.driver = nvml.sys_driver_version().ok();
-    let Some(Ok(device)) = gpu.pci_bus_id.as_deref().map(|id| nvml.device_by_pci_bus_id(id)) else { return };
+    let device = nvml.device_by_pci_bus_id(gpu.pci_bus_id.as_deref().unwrap_or_default())?;
     let mhz = |clock: Result<u32, NvmlError>| clock.ok().map(u64::from);
     gpu.sm_clock_mhz = mhz(device.clock_info(Clock::SM));
     gpu.memory_clock_mhz = mhz(device.clock_info(Clock::Memory));
     gpu.sm_clock_most_mhz = mhz(device.max_clock_info(Clock::SM));
-    gpu.throttle_reasons = throttle_reasons(&nvml, &device).map(|reasons| format!("{reasons:?}"));
+    gpu.throttle_reasons = throttle_reasons(nvml, &device).map(|reasons| format!("{reasons:?}"));
+    let known = [
+        ("driver", gpu.driver.is_some()),
+        ("clock", gpu.sm_clock_mhz.is_some()),
+        ("memory clock", gpu.memory_clock_mhz.is_some()),
+        ("highest clock", gpu.sm_clock_most_mhz.is_some()),
+        ("throttling", gpu.throttle_reasons.is_some()),
+        ("power", device.power_usage().is_ok()),
+    ];
+    Ok(known.into_iter().filter_map(|(what, known)| (!known).then_some(what)).collect())
 }
 
 /// Asks whether one GPU slows itself down.
@@ -31,7 +46,7 @@ pub struct Throttling {
 impl Throttling {
     pub fn of(gpu: Option<&Gpu>) -> Option<Throttling> {
         let pci_bus_id = gpu?.pci_bus_id.clone()?;
-        Some(Throttling { nvml: open()?, pci_bus_id })
+        Some(Throttling { nvml: open().ok()?, pci_bus_id })
     }
 
     /// For heat or power, and not because it is idle or somebody set its clocks. `None` where that is unknown.
@@ -61,8 +76,8 @@ fn throttle_reasons(nvml: &Nvml, device: &Device) -> Option<ThrottleReasons> {
 }
 
 /// The library under the name that the driver installs; its link without a number is for developers.
-pub(super) fn open() -> Option<Nvml> {
-    Nvml::builder().lib_path(OsStr::new("libnvidia-ml.so.1")).init().or_else(|_| Nvml::init()).ok()
+pub(super) fn open() -> Result<Nvml, NvmlError> {
+    Nvml::builder().lib_path(OsStr::new("libnvidia-ml.so.1")).init().or_else(|_| Nvml::init())
 }
 
 #[cfg(test)]
@@ -117,6 +132,11 @@ mod tests {
                 throttle_reasons(&nvml, &device).map(|reasons| reasons.bits())
             };
             assert_eq!(found, reasons, "{defines:?}");
+            let mut gpu = Gpu { pci_bus_id: Some("0000:17:00.0".into()), ..Gpu::default() };
+            let mut unknown = complete_from(&nvml, &mut gpu).unwrap();
+            assert_eq!(unknown.contains(&"throttling"), reasons.is_none(), "{defines:?}");
+            unknown.retain(|what| *what != "throttling");
+            assert_eq!(unknown, ["clock", "memory clock", "highest clock", "power"], "the driver is known");
             let throttling = Throttling { nvml, pci_bus_id: "0000:17:00.0".into() };
             assert_eq!(throttling.now(), throttled, "{defines:?}");
         }

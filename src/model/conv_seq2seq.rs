@@ -262,7 +262,7 @@ impl<B: Backend> ConvSeq2Seq<B> {
             let c = b.add(&b.linear(&c, &layer.found, Activation::None, None)?, &h, R)?;
             x = b.add(&c, &x, R)?;
         }
-        let last = b.linear(&b.last_row(call, &x)?, &self.decoder.fc2, Activation::None, None)?;
+        let last = b.linear(&b.last_row(call, x)?, &self.decoder.fc2, Activation::None, None)?;
         b.linear(&last, &self.fc3, Activation::None, None)
     }
 }

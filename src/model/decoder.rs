@@ -1,21 +1,20 @@
 //! A decoder-only model, made of [`crate::layer`]s: what all of them have in common.
 
 use super::Model;
-use crate::backend::{Activation, Backend, Linear, Norm};
+use crate::backend::{Activation, Backend, Linear};
 use crate::cache::Cache;
 use crate::error::Result;
-use crate::layer::{Layer, Residual, Sequential};
+use crate::layer::{Layer, Sequential};
 use crate::strategy::Slot;
 
-/// `logits = head(last(blocks(table[token] + positions[position])))`.
+/// `logits = head(last(blocks(table[token] + positions[position])))`, the two products of the last row alone.
 pub(super) struct DecoderOnly<B: Backend> {
-    /// `[1, vocab, width]`, and no bias.
+    /// `[1, vocab, width]`, and no bias; the norm is that of a product with it.
     pub(super) table: Linear<B::Tensor>,
     /// `[1, max_positions, width]`
     pub(super) positions: Option<B::Tensor>,
     pub(super) blocks: Sequential<B>,
-    /// Of the last row alone; they remember nothing.
-    pub(super) last: Sequential<B>,
+    pub(super) last: Option<Linear<B::Tensor>>,
     /// `None`: the table is multiplied with as well.
     pub(super) head: Option<Linear<B::Tensor>>,
     pub(super) vocab: usize,
@@ -40,12 +39,11 @@ impl<B: Backend> Model<B> for DecoderOnly<B> {
         let call = context.call();
         let x = b.embed(call, &self.table.weight, self.positions.as_ref())?;
         let x = self.blocks.call(&mut context, &x)?;
-        let x = self.last.call(&mut context, &b.last_row(call, &x)?)?;
-        b.linear(&x, self.head.as_ref().unwrap_or(&self.table), Activation::None, None)
+        let product = |x: &B::Tensor, layer| b.linear(x, layer, Activation::None, None);
+        let mut x = b.last_row(call, x)?;
+        if let Some(last) = &self.last {
+            x = product(&x, last)?;
+        }
+        product(&x, self.head.as_ref().unwrap_or(&self.table))
     }
-}
-
-/// `x + layer(norm(x))`
-pub(super) fn normed<B: Backend>(norm: Norm<B::Tensor>, layer: impl Layer<B> + 'static) -> Box<dyn Layer<B>> {
-    Box::new(Residual(Sequential(vec![Box::new(norm), Box::new(layer)])))
 }

@@ -16,7 +16,6 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
-use super::decoder::normed;
 use super::fields::Fields;
 use super::loader::{parameters, Loader};
 use super::weights::{Parameter, Spread};
@@ -310,7 +309,7 @@ impl ModelConfig for EncoderDecoderConfig {
             decoder: Sequential(decoder),
             cross_attentions,
             norm,
-            head: Linear { weight, bias },
+            head: Linear { norm: None, weight, bias },
         }))
     }
 }
@@ -407,7 +406,7 @@ fn part<B: Backend>(
     layer: impl Layer<B> + 'static,
 ) -> Box<dyn Layer<B>> {
     match norm_first {
-        true => normed(norm, layer),
+        true => Box::new(Residual(Sequential(vec![Box::new(norm), Box::new(layer)]))),
         false => Box::new(NormedAfter { layer: Residual(layer), norm }),
     }
 }
@@ -444,7 +443,7 @@ impl<B: Backend> Model<B> for EncoderDecoder<B> {
         let mut context = cache.context(b);
         let call = context.call();
         let x = self.decoder.call(&mut context, &self.embed(b, call)?)?;
-        let mut last = b.last_row(call, &x)?;
+        let mut last = b.last_row(call, x)?;
         if let Some(norm) = &self.norm {
             last = b.norm(&last, norm)?;
         }

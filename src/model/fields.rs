@@ -240,7 +240,15 @@ impl Fields {
     }
 
     pub fn positive_or(&self, field: &str, absent: f64) -> Result<f64, String> {
-        let Some(value) = self.get(field) else { return Ok(absent) };
+        if self.has(field) {
+            self.positive(field)
+        } else {
+            Ok(absent)
+        }
+    }
+
+    pub fn positive(&self, field: &str) -> Result<f64, String> {
+        let value = self.get(field).ok_or_else(|| format!("`{}{field}` is missing", self.place))?;
         match value.as_f64().filter(|x| x.is_finite() && *x > 0.0) {
             Some(number) => Ok(number),
             None => self.wrong(field, value, "; it must be a number above zero"),

@@ -111,10 +111,10 @@ impl ModelConfig for ConvConfig {
             blocks.push(Box::new(LinearizedConvolution { convolution, channels }));
         }
         Ok(Box::new(DecoderOnly {
-            table: Linear { weight: table, bias: None },
+            table: Linear { norm: None, weight: table, bias: None },
             positions: None,
             blocks: Sequential(blocks),
-            last: Sequential(vec![Box::new(dense("fc2", [e, channels])?)]),
+            last: Some(dense("fc2", [e, channels])?.linear),
             head: Some(dense("fc3", [vocab, e])?.linear),
             vocab,
             max_positions: None,
@@ -152,6 +152,7 @@ pub(super) fn linearised<B: Backend>(
         Ok(numbers.into())
     };
     Ok(Linear {
+        norm: None,
         weight: l.upload([1, 2 * c, taps * c], stored.map(rows).transpose()?)?,
         bias: Some(l.bias(&format!("{name}.bias"), 2 * c)?),
     })

@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
-use super::decoder::{normed, DecoderOnly};
+use super::decoder::DecoderOnly;
 use super::fields::Fields;
 use super::loader::Loader;
 use super::weights::Spread;
@@ -23,7 +23,8 @@ use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Linear, Mask};
 use crate::case::ShapeName;
 use crate::error::Result;
-use crate::layer::{position, Attention, GatedMlp, Sequential};
+use crate::layer::position::{self, RopeScaling};
+use crate::layer::{Attention, GatedMlp, Layer, Residual, Sequential};
 use crate::strategy::Strategy;
 
 /// Sizes and variants of Llama and Mistral.
@@ -49,6 +50,8 @@ pub struct LlamaConfig {
     pub eps: f64,
     /// The base of the rotary wavelengths.
     pub theta: f64,
+    /// How their frequencies are lowered.
+    pub rope_scaling: RopeScaling,
     /// Whether the embedding is multiplied with at the end.
     pub tied: bool,
     /// Whether the attention's projections have biases.
@@ -57,6 +60,14 @@ pub struct LlamaConfig {
     pub mlp_bias: bool,
     /// The latest positions that are seen, where not all are.
     pub window: Option<usize>,
+}
+
+impl LlamaConfig {
+    /// Of the rotary positions, `size / 2` of them.
+    pub fn frequencies(&self) -> Vec<f64> {
+        let frequencies = position::frequencies(self.theta, self.size);
+        frequencies.into_iter().map(|frequency| self.rope_scaling.scaled(frequency)).collect()
+    }
 }
 
 /// GPT-2's, and the original's.
@@ -81,6 +92,7 @@ impl ModelConfig for LlamaConfig {
             positions,
             eps: 1e-5,
             theta: 10_000.0,
+            rope_scaling: RopeScaling::Default,
             tied: true,
             attention_bias: false,
             mlp_bias: false,
@@ -120,6 +132,8 @@ impl ModelConfig for LlamaConfig {
             json.only("attention_bias", json!(false))?;
             json.only("mlp_bias", json!(false))?;
         }
+        let positions = json.size_or("max_position_embeddings", if is_mistral { 131_072 } else { 2048 })?;
+        let (theta, rope_scaling) = rope(json, positions)?;
         Ok(LlamaConfig {
             layers: json.size_or("num_hidden_layers", 32)?,
             width,
@@ -128,9 +142,10 @@ impl ModelConfig for LlamaConfig {
             size,
             hidden: json.size_or("intermediate_size", if is_mistral { 14_336 } else { 11_008 })?,
             vocab: json.size_or("vocab_size", 32_000)?,
-            positions: json.size_or("max_position_embeddings", if is_mistral { 131_072 } else { 2048 })?,
+            positions,
             eps: json.positive_or("rms_norm_eps", 1e-6)?,
-            theta: theta(json)?,
+            theta,
+            rope_scaling,
             tied: json.flag("tie_word_embeddings")?,
             attention_bias: json.flag("attention_bias")?,
             mlp_bias: json.flag("mlp_bias")?,
@@ -147,7 +162,7 @@ impl ModelConfig for LlamaConfig {
             "pretraining_tp",
             // windows, where there are none
             "max_window_layers",
-            // what scaled positions began with, which are refused
+            // what scaled positions began with; read where they are
             "original_max_position_embeddings",
             // an older name for the positions of training, which no release reads
             "max_sequence_length",
@@ -158,6 +173,17 @@ impl ModelConfig for LlamaConfig {
         let (name, kind) = match self.window {
             None => ("LlamaForCausalLM", "llama"),
             Some(_) => ("MistralForCausalLM", "mistral"),
+        };
+        let scaling = match self.rope_scaling {
+            RopeScaling::Default => Value::Null,
+            RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
+            RopeScaling::Llama3 { factor, low, high, original } => json!({
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": low,
+                "high_freq_factor": high,
+                "original_max_position_embeddings": original,
+            }),
         };
         json!({
             "architectures": [name],
@@ -172,6 +198,7 @@ impl ModelConfig for LlamaConfig {
             "max_position_embeddings": self.positions,
             "rms_norm_eps": self.eps,
             "rope_theta": self.theta,
+            "rope_scaling": scaling,
             "hidden_act": "silu",
             "tie_word_embeddings": self.tied,
             "attention_bias": self.attention_bias,
@@ -215,43 +242,44 @@ impl ModelConfig for LlamaConfig {
         let positions = l.positions(self.positions);
         let mask = self.window.map_or(Mask::Causal, Mask::SlidingWindow);
         let eps = self.eps as f32;
-        let cos_sin = l.constant([1, positions, size], || position::rotary(self.theta, positions, size))?;
+        let cos_sin = l.constant([1, positions, size], || position::turns(&self.frequencies(), positions))?;
         let cos_sin = Rc::new(cos_sin);
-        let mut blocks = Vec::new();
+        let mut blocks: Vec<Box<dyn Layer<B>>> = Vec::new();
         for layer in 0..self.layers {
             let name = |part: &str| format!("model.layers.{layer}.{part}");
             let of = |names: &[(&str, usize)], inner, bias| {
                 let names: Vec<_> = names.iter().map(|(n, out)| (name(&format!("{n}_proj")), *out)).collect();
                 l.stacked(&names, inner, SPREAD, bias)
             };
-            let norm = l.rms_norm(&name("input_layernorm"), d, eps)?;
+            let norm = Some(l.rms_norm(&name("input_layernorm"), d, eps)?);
             let (q, kv, bias) = (heads * size, kv_heads * size, self.attention_bias);
             let qkv = of(&[("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)], d, bias)?;
+            let qkv = Linear { norm, ..qkv };
             let out = of(&[("self_attn.o", d)], q, bias)?;
             let cos_sin = Some(cos_sin.clone());
             let attention = Attention { qkv, out, heads, kv_heads, size, cos_sin, slopes: None, mask };
-            blocks.push(normed(norm, attention));
-            let norm = l.rms_norm(&name("post_attention_layernorm"), d, eps)?;
-            let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d, self.mlp_bias)?;
+            blocks.push(Box::new(Residual(attention)));
+            let norm = Some(l.rms_norm(&name("post_attention_layernorm"), d, eps)?);
+            let gate_up = Linear { norm, ..of(&[("mlp.gate", f), ("mlp.up", f)], d, self.mlp_bias)? };
             let down = of(&[("mlp.down", d)], f, self.mlp_bias)?;
-            blocks.push(normed(norm, GatedMlp { gate_up, down }));
+            blocks.push(Box::new(Residual(GatedMlp { gate_up, down })));
             l.may_hold(&name("self_attn.rotary_emb.inv_freq"));
         }
-        let last = l.rms_norm("model.norm", d, eps)?;
-        let table = |names: &[&str]| -> Result<Linear<B::Tensor>> {
-            Ok(Linear { weight: l.tied_table(names, [vocab, d], SPREAD)?, bias: None })
+        let norm = Some(l.rms_norm("model.norm", d, eps)?);
+        let table = |norm, names: &[&str]| -> Result<Linear<B::Tensor>> {
+            Ok(Linear { norm, weight: l.tied_table(names, [vocab, d], SPREAD)?, bias: None })
         };
         let (embedding, head) = ("model.embed_tokens.weight", "lm_head.weight");
         let (embedding, head) = match self.tied {
-            true => (table(&[embedding, head])?, None),
-            false => (table(&[embedding])?, Some(table(&[head])?)),
+            true => (table(norm, &[embedding, head])?, None),
+            false => (table(None, &[embedding])?, Some(table(norm, &[head])?)),
         };
         l.may_hold("model.rotary_emb.inv_freq");
         Ok(Box::new(DecoderOnly {
             table: embedding,
             positions: None,
             blocks: Sequential(blocks),
-            last: Sequential(vec![Box::new(last)]),
+            last: None,
             head,
             vocab,
             max_positions: Some(positions),
@@ -259,7 +287,7 @@ impl ModelConfig for LlamaConfig {
     }
 }
 
-/// Numbers of scaled positions, beside a kind that is not scaled.
+/// Numbers of scaled positions, which may stand beside a kind that does not read them.
 const SCALES: &[&str] = &[
     "factor",
     "original_max_position_embeddings",
@@ -275,23 +303,40 @@ const SCALES: &[&str] = &[
     "long_factor",
 ];
 
-/// The base of the wavelengths, from `rope_scaling` or `rope_parameters`, or from beside them. `rope_scaling` is
-/// the older of the two and goes before the other, unless it is empty.
-fn theta(json: &Fields) -> Result<f64, String> {
+/// The base of the wavelengths and how frequencies are scaled, from `rope_scaling` or `rope_parameters`, or from
+/// beside them. `rope_scaling` is the older of the two and goes before the other, unless it is empty.
+fn rope(json: &Fields, positions: usize) -> Result<(f64, RopeScaling), String> {
     json.only_if_set("partial_rotary_factor", json!(1.0))?;
     let beside = json.positive_or("rope_theta", 10_000.0)?;
-    let theta_of = |rope: &Fields| {
-        for kind in ["rope_type", "type"] {
-            rope.only(kind, json!("default"))?;
-        }
+    let read = |rope: &Fields| {
         rope.only_if_set("partial_rotary_factor", json!(1.0))?;
         let theta = rope.positive_or("rope_theta", beside)?;
+        let kind = rope.spelling(["rope_type", "type"]);
+        let kind =
+            if rope.has(kind) { rope.one_of(kind, &["default", "linear", "llama3"])? } else { "default" };
+        let scaling = match kind {
+            "linear" => RopeScaling::Linear { factor: rope.positive("factor")? },
+            "llama3" => llama3(json, rope, positions)?,
+            _ => RopeScaling::Default,
+        };
         rope.only_known(SCALES)?; // no kind of layer with positions of its own
-        Ok::<_, String>(theta)
+        Ok::<_, String>((theta, scaling))
     };
     let (older, newer) = (json.object("rope_scaling")?, json.object("rope_parameters")?);
-    let (by_older, by_newer) = (theta_of(&older)?, theta_of(&newer)?);
+    let (by_older, by_newer) = (read(&older)?, read(&newer)?);
     Ok(if older.is_empty() { by_newer } else { by_older })
+}
+
+/// The positions of the first training count from beside the object before those inside of it.
+fn llama3(json: &Fields, rope: &Fields, positions: usize) -> Result<RopeScaling, String> {
+    let (low, high) = (rope.positive("low_freq_factor")?, rope.positive("high_freq_factor")?);
+    if high <= low {
+        return Err(format!("high_freq_factor = {high} must be more than low_freq_factor = {low}"));
+    }
+    let original = "original_max_position_embeddings";
+    let inside = rope.size_or(original, positions)?;
+    let original = json.size_or(original, inside)?;
+    Ok(RopeScaling::Llama3 { factor: rope.positive("factor")?, low, high, original })
 }
 
 /// The latest positions that are seen: all of them in Llama, and not in Mistral unless it says `null`.

@@ -144,6 +144,7 @@ impl<'a, B: Backend> Loader<'a, B> {
     /// `name.weight` of `[out, in]`, as PyTorch's `Linear` holds it and kernels read it, and `name.bias`.
     pub fn dense(&self, name: &str, [out, inner]: [usize; 2], spread: Spread) -> Result<Linear<B::Tensor>> {
         Ok(Linear {
+            norm: None,
             weight: self.table(&format!("{name}.weight"), [out, inner], spread)?,
             bias: Some(self.bias(&format!("{name}.bias"), out)?),
         })
@@ -166,6 +167,7 @@ impl<'a, B: Backend> Loader<'a, B> {
         }
         let outs = parts.iter().map(|(_, out)| out).sum();
         Ok(Linear {
+            norm: None,
             weight: self.upload([1, outs, inner], joined(weights)?)?,
             bias: has_bias.then(|| self.upload([1, 1, outs], joined(biases)?)).transpose()?,
         })

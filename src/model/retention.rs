@@ -13,7 +13,7 @@
 
 use serde_json::{json, Value};
 
-use super::decoder::{normed, DecoderOnly};
+use super::decoder::DecoderOnly;
 use super::fields::Fields;
 use super::loader::Loader;
 use super::weights::Spread;
@@ -21,7 +21,7 @@ use super::{Model, ModelConfig, Node};
 use crate::backend::{Backend, Linear};
 use crate::case::ShapeName;
 use crate::error::Result;
-use crate::layer::{decays, GatedMlp, Retention, Sequential};
+use crate::layer::{decays, GatedMlp, Layer, Residual, Retention, Sequential};
 use crate::strategy::Strategy;
 
 /// Sizes of Llama's blocks with retention.
@@ -104,29 +104,30 @@ impl ModelConfig for RetentionConfig {
 
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
         let &RetentionConfig { layers, width: d, heads, hidden: f, vocab } = self;
-        let mut blocks = Vec::new();
+        let mut blocks: Vec<Box<dyn Layer<B>>> = Vec::new();
         for layer in 0..layers {
             let name = |part: &str| format!("layers.{layer}.{part}");
             let of = |names: &[(&str, usize)], inner| {
                 let names: Vec<_> = names.iter().map(|(part, out)| (name(part), *out)).collect();
                 l.stacked(&names, inner, SPREAD, false)
             };
-            let norm = l.rms_norm(&name("norm_1"), d, EPS)?;
+            let norm = Some(l.rms_norm(&name("norm_1"), d, EPS)?);
             let qkv = of(&[("retention.q", d), ("retention.k", d), ("retention.v", d)], d)?;
+            let qkv = Linear { norm, ..qkv };
             let out = of(&[("retention.out", d)], d)?;
             let decays = l.constant([1, 1, heads], || Ok(decays(heads)))?;
-            blocks.push(normed(norm, Retention { qkv, out, decays, heads, size: d / heads }));
-            let norm = l.rms_norm(&name("norm_2"), d, EPS)?;
-            let gate_up = of(&[("mlp.gate", f), ("mlp.up", f)], d)?;
-            blocks.push(normed(norm, GatedMlp { gate_up, down: of(&[("mlp.down", d)], f)? }));
+            blocks.push(Box::new(Residual(Retention { qkv, out, decays, heads, size: d / heads })));
+            let norm = Some(l.rms_norm(&name("norm_2"), d, EPS)?);
+            let gate_up = Linear { norm, ..of(&[("mlp.gate", f), ("mlp.up", f)], d)? };
+            blocks.push(Box::new(Residual(GatedMlp { gate_up, down: of(&[("mlp.down", d)], f)? })));
         }
-        let last = l.rms_norm("norm", d, EPS)?;
+        let norm = Some(l.rms_norm("norm", d, EPS)?);
         let weight = l.table("embed.weight", [vocab, d], SPREAD)?;
         Ok(Box::new(DecoderOnly {
-            table: Linear { weight, bias: None },
+            table: Linear { norm, weight, bias: None },
             positions: None,
             blocks: Sequential(blocks),
-            last: Sequential(vec![Box::new(last)]),
+            last: None,
             head: None,
             vocab,
             max_positions: None,

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::backend::cpu::Cpu;
 use crate::backend::{Activation, Tokens};
-use crate::layer::position::Sinusoid;
+use crate::layer::position::{RopeScaling, Sinusoid};
 use crate::session::Session;
 use crate::strategy::Strategy;
 
@@ -83,6 +83,7 @@ fn odd_llama(window: Option<usize>) -> Config {
         positions: LENGTH,
         eps: 1e-3,
         theta: 100.0,
+        rope_scaling: RopeScaling::Linear { factor: 2.5 },
         tied: false,
         attention_bias: true,
         mlp_bias: true,
@@ -221,19 +222,22 @@ proptest! {
     #[test]
     fn models_obey_the_caching_law(pieces in prop::collection::vec(1usize..6, 1..LENGTH), batch in 1usize..4, salt in 0usize..99) {
         let b = Cpu::new(1).unwrap();
+        let so_far = |at: &mut usize, piece: &usize| {
+            *at = LENGTH.min(*at + piece);
+            Some(*at)
+        };
+        let mut ends: Vec<usize> = pieces.iter().scan(0, so_far).collect();
+        ends.dedup();
         for config in odd_configs() {
             let (model, text) = (load(&b, &config), text(batch, config.vocab(), salt));
+            let want: Vec<Vec<f32>> =
+                ends.iter().map(|&end| forward(&b, &model, &slice(&text, 0..end))).collect();
             for strategy in strategies(&config) {
                 let mut session = open(&b, &model, strategy, &text, LENGTH);
                 let mut at = 0;
-                for &piece in &pieces {
-                    if at == LENGTH {
-                        break;
-                    }
-                    let end = LENGTH.min(at + piece);
+                for (&end, want) in ends.iter().zip(&want) {
                     let got = feed(&mut session, &b, &slice(&text, at..end));
-                    let want = forward(&b, &model, &slice(&text, 0..end));
-                    assert_close(&got, &want, &format!("{config:?} {strategy} batch {batch} pieces {pieces:?} at {end}"));
+                    assert_close(&got, want, &format!("{config:?} {strategy} batch {batch} pieces {pieces:?} at {end}"));
                     at = end;
                 }
             }
@@ -257,17 +261,18 @@ fn after_a_reorder_stepping_equals_recomputing_the_reordered_prefixes() {
     let b = Cpu::new(2).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(3, config.vocab(), 1));
-        for strategy in strategies(&config) {
-            for order in [vec![2, 0, 0], vec![1], vec![0, 1, 2, 2, 1]] {
+        for order in [vec![2, 0, 0], vec![1], vec![0, 1, 2, 2, 1]] {
+            let beams = Tokens(order.iter().map(|&beam| text.0[beam].clone()).collect());
+            let want: Vec<Vec<f32>> =
+                (8..12).map(|end| forward(&b, &model, &slice(&beams, 0..end))).collect();
+            for strategy in strategies(&config) {
                 let mut session = open(&b, &model, strategy, &text, LENGTH);
                 feed(&mut session, &b, &slice(&text, 0..6));
                 feed(&mut session, &b, &slice(&text, 6..7));
                 session.reorder(&order).unwrap();
-                let beams = Tokens(order.iter().map(|&beam| text.0[beam].clone()).collect());
-                for end in 8..12 {
+                for (end, want) in (8..12).zip(&want) {
                     let got = feed(&mut session, &b, &slice(&beams, end - 1..end));
-                    let want = forward(&b, &model, &slice(&beams, 0..end));
-                    assert_close(&got, &want, &format!("{config:?} {strategy} order {order:?} at {end}"));
+                    assert_close(&got, want, &format!("{config:?} {strategy} order {order:?} at {end}"));
                 }
             }
         }
@@ -280,6 +285,7 @@ fn unwritten_rows_cannot_matter() {
     let b = Cpu::new(2).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(2, config.vocab(), 6));
+        let want = forward(&b, &model, &slice(&text, 0..9));
         for (strategy, poison) in
             strategies(&config).into_iter().flat_map(|s| [1e30, f32::NAN].map(|p| (s, p)))
         {
@@ -290,7 +296,6 @@ fn unwritten_rows_cannot_matter() {
                 for end in prefill + 1..=9 {
                     got = feed(&mut session, &b, &slice(&text, end - 1..end));
                 }
-                let want = forward(&b, &model, &slice(&text, 0..9));
                 assert_close(&got, &want, &format!("{config:?} {strategy} poisoned with {poison}"));
             }
         }
@@ -348,12 +353,12 @@ fn a_batch_is_its_sentences() {
     let b = Cpu::new(2).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(3, config.vocab(), 4));
+        let alone = |s: &Vec<u32>| forward(&b, &model, &Tokens(vec![s[..8].to_vec()]));
+        let want: Vec<f32> = text.0.iter().flat_map(alone).collect();
         for strategy in strategies(&config) {
             let mut together = open(&b, &model, strategy, &text, LENGTH);
             feed(&mut together, &b, &slice(&text, 0..7));
             let got = feed(&mut together, &b, &slice(&text, 7..8));
-            let want: Vec<f32> =
-                text.0.iter().flat_map(|s| forward(&b, &model, &Tokens(vec![s[..8].to_vec()]))).collect();
             assert_close(&got, &want, &format!("{config:?} {strategy}"));
         }
     }

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use serde_json::{json, Value};
 
-use super::decoder::{normed, DecoderOnly};
+use super::decoder::DecoderOnly;
 use super::fields::Fields;
 use super::loader::Loader;
 use super::weights::Spread;
@@ -23,7 +23,7 @@ use crate::backend::cpu::zeros;
 use crate::backend::{Activation, Backend, Linear, Mask};
 use crate::case::ShapeName;
 use crate::error::Result;
-use crate::layer::{Attention, Mlp, Sequential};
+use crate::layer::{Attention, Layer, Mlp, Residual, Sequential};
 use crate::strategy::Strategy;
 
 /// Sizes of GPT-2's transformer.
@@ -155,30 +155,30 @@ impl ModelConfig for TransformerConfig {
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
         let &TransformerConfig { layers, width: d, heads, hidden: f, vocab, positions: most } = self;
         let positions = l.table("wpe.weight", [most, d], SPREAD)?;
-        let mut blocks = Vec::new();
+        let mut blocks: Vec<Box<dyn Layer<B>>> = Vec::new();
         for layer in 0..layers {
             let name = |part: &str| format!("h.{layer}.{part}");
             let norm_1 = l.norm(&name("ln_1"), d, EPS)?;
             let (kv_heads, size, mask) = (heads, d / heads, Mask::Causal);
-            let qkv = transposed(l, &name("attn.c_attn"), [d, 3 * d])?;
+            let qkv = Linear { norm: Some(norm_1), ..transposed(l, &name("attn.c_attn"), [d, 3 * d])? };
             let out = transposed(l, &name("attn.c_proj"), [d, d])?;
             let attention = Attention { qkv, out, heads, kv_heads, size, cos_sin: None, slopes: None, mask };
-            blocks.push(normed(norm_1, attention));
+            blocks.push(Box::new(Residual(attention)));
             let norm_2 = l.norm(&name("ln_2"), d, EPS)?;
-            let up = transposed(l, &name("mlp.c_fc"), [d, f])?;
+            let up = Linear { norm: Some(norm_2), ..transposed(l, &name("mlp.c_fc"), [d, f])? };
             let down = transposed(l, &name("mlp.c_proj"), [f, d])?;
-            blocks.push(normed(norm_2, Mlp { up, activation: Activation::Gelu, down }));
+            blocks.push(Box::new(Residual(Mlp { up, activation: Activation::Gelu, down })));
             for mask in ["attn.bias", "attn.masked_bias"] {
                 l.may_hold(&name(mask));
             }
         }
-        let last = l.norm("ln_f", d, EPS)?;
+        let norm = Some(l.norm("ln_f", d, EPS)?);
         let weight = l.tied_table(&["wte.weight", "lm_head.weight"], [vocab, d], SPREAD)?;
         Ok(Box::new(DecoderOnly {
-            table: Linear { weight, bias: None },
+            table: Linear { norm, weight, bias: None },
             positions: Some(positions),
             blocks: Sequential(blocks),
-            last: Sequential(vec![Box::new(last)]),
+            last: None,
             head: None,
             vocab,
             max_positions: Some(most),
@@ -201,6 +201,7 @@ fn transposed<B: Backend>(
         Ok(turned.into())
     };
     Ok(Linear {
+        norm: None,
         weight: l.upload([1, out, inner], stored.map(turned).transpose()?)?,
         bias: Some(l.bias(&format!("{name}.bias"), out)?),
     })

@@ -15,7 +15,7 @@ use crate::units::Quantity;
 const DECODES: [u32; 2] = [1, 1000];
 
 /// A strategy's rows, and a time.
-type Point = (usize, Estimate);
+type Timed = (usize, Estimate);
 
 /// `None` if the run compiled nothing of this group.
 ///
@@ -32,7 +32,7 @@ pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
     if compiled.is_empty() {
         return Ok(None);
     }
-    let points = compiled.iter().map(|&(_, rows, total)| (rows, total)).collect::<Vec<Point>>();
+    let points = compiled.iter().map(|&(_, rows, total)| (rows, total)).collect::<Vec<Timed>>();
     let mut curves = vec![curve("compile", Style::aside(0), &points)];
     let (mut notes, mut crossings) = (notes(source.run, group, &points), Vec::new());
     let mut caption = provenance(&source.run.environment);
@@ -65,13 +65,13 @@ pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
 }
 
 /// Whole decodes of the same tokens, on the CPU.
-fn decoded(steps: &Run, compiled: &[(Case, usize, Estimate)]) -> Result<Vec<Point>> {
+fn decoded(steps: &Run, compiled: &[(Case, usize, Estimate)]) -> Result<Vec<Timed>> {
     let found = Measurements::of(steps, Protocol::Decode);
     let decode = |&(case, rows, _): &(Case, usize, Estimate)| {
         let on_cpu = Case { backend: BackendName::Cpu, ..case };
         Some((rows, found.median(&on_cpu, Metric::DecodeNs)?))
     };
-    let decoded: Vec<Point> = compiled.iter().filter_map(decode).collect();
+    let decoded: Vec<Timed> = compiled.iter().filter_map(decode).collect();
     match (decoded.is_empty(), compiled.first()) {
         (true, Some((case, ..))) => {
             let Case { model, shape, batch, position, .. } = case;
@@ -85,8 +85,8 @@ fn decoded(steps: &Run, compiled: &[(Case, usize, Estimate)]) -> Result<Vec<Poin
     }
 }
 
-fn curve(name: &str, style: Style, points: &[Point]) -> Curve {
-    let dot = |&(rows, Estimate { value: y, lo, hi, .. }): &Point| Dot { x: rows as f64, y, lo, hi };
+fn curve(name: &str, style: Style, points: &[Timed]) -> Curve {
+    let dot = |&(rows, Estimate { value: y, lo, hi, .. }): &Timed| Dot { x: rows as f64, y, lo, hi };
     Curve {
         names: vec![name.into()],
         details: Vec::new(),
@@ -114,7 +114,7 @@ fn least(sums: &[Dot], decodes: u32) -> Option<Crossed> {
     Some(Crossed { names: vec![name], text, lo: x, position: x, hi: x, y: Some(y) })
 }
 
-fn notes(run: &Run, group: Group, points: &[Point]) -> Vec<String> {
+fn notes(run: &Run, group: Group, points: &[Timed]) -> Vec<String> {
     let nvrtc = run.environment.gpu.as_ref().and_then(|gpu| gpu.nvrtc.clone());
     let nvrtc = nvrtc.unwrap_or_else(|| "of unknown version".into());
     let alone = if group.backend.is_cuda() { "" } else { "No GPU took part. " };

@@ -7,7 +7,7 @@ use std::fmt;
 
 use super::provenance::optimised;
 use super::{Environment, Gpu, Run, Sample};
-use Answer::{Ignored as I, Refused as R, Said as S};
+use Consequence::{Ignored as I, Refused as R, Said as S};
 
 /// What numbers are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Use {
 
 /// What is done where a condition is not met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Answer {
+pub enum Consequence {
     /// Nothing.
     Ignored,
     /// The numbers are used, and it is said.
@@ -62,9 +62,7 @@ pub struct Condition {
     /// As messages say it.
     pub name: &'static str,
     /// In the order of [`Use`].
-    answers: [Answer; 5],
-    /// The reason in a few words.
-    pub why: &'static str,
+    consequences: [Consequence; 5],
     /// `None`: unknown.
     value: fn(Origin<'_>) -> Option<String>,
     /// Whether two known values are the same.
@@ -77,68 +75,61 @@ pub struct Condition {
 #[rustfmt::skip]
 pub const CONDITIONS: &[Condition] = &[
     //                           resume merge compare gate cite
-    row("revision",             [R, R, I, I, R], "another program; cmp compares two on purpose",
+    row("revision",             [R, R, I, I, R], // another program; cmp compares two on purpose
         |o| o.environment.git_revision.clone()),
-    row("uncommitted changes",  [R, R, I, I, R], "nobody else has them; cmp has a column", changes)
+    row("uncommitted changes",  [R, R, I, I, R], changes) // nobody else has them; cmp has a column
         .same_if(|a, b| a == b && a != SOME).fit_if(|v| v == NONE),
-    row("checkout",             [I, I, I, S, R], "it may contradict what the build says of its revision",
+    row("checkout",             [I, I, I, S, R], // it may contradict what the build says of its revision
         |o| Some(o.environment.doubtful_revision().map_or(AGREES, |_| "in doubt").into())).fit_if(|v| v == AGREES),
-    row("tool version",         [R, R, S, S, I], "another program", |o| Some(o.environment.tool_version.clone())),
-    row("profile",              [R, R, S, R, R], "a build that is not optimised says nothing",
+    row("tool version",         [R, R, S, S, I], |o| Some(o.environment.tool_version.clone())),
+    row("profile",              [R, R, S, R, R], // a build that is not optimised says nothing
         |o| o.environment.profile.clone()).fit_if(optimised),
-    row("compiler",             [R, R, S, R, I], "other machine code", |o| o.environment.rustc.clone()),
-    row("target",               [R, R, S, R, I], "other machine code", |o| o.environment.target.clone()),
-    row("target features",      [R, R, S, R, I], "other machine code",
-        |o| Some(listed(&o.environment.target_features))),
-    row("allocator",            [R, R, S, R, I], "concat asks it at every step", |o| o.environment.allocator.clone()),
-    row("CPU",                  [R, R, S, R, S], "another machine", |o| o.environment.cpu_model.clone()),
-    row("CPU features",         [R, R, S, R, I], "kernels choose by them",
-        |o| Some(listed(&o.environment.cpu_features))),
-    row("cores",                [R, R, S, R, I], "another machine, or another share of it",
-        |o| Some(o.environment.physical_cores?.to_string())),
-    row("hardware threads",     [R, R, S, R, I], "another machine, or another share of it",
-        |o| Some(o.environment.logical_cores?.to_string())),
-    row("caches",               [R, R, S, R, I], "another machine", caches),
-    row("memory",               [R, R, S, R, I], "another machine", |o| mebibytes(o.environment.memory_bytes))
-        .same_if(nearly),
-    row("kernel",               [R, R, S, R, I], "it schedules threads and hands out pages",
+    row("compiler",             [R, R, S, R, I], |o| o.environment.rustc.clone()),
+    row("target",               [R, R, S, R, I], |o| o.environment.target.clone()),
+    row("target features",      [R, R, S, R, I], |o| Some(listed(&o.environment.target_features))),
+    row("allocator",            [R, R, S, R, I], |o| o.environment.allocator.clone()), // concat asks it at every step
+    row("CPU",                  [R, R, S, R, S], |o| o.environment.cpu_model.clone()),
+    row("CPU features",         [R, R, S, R, I], |o| Some(listed(&o.environment.cpu_features))), // kernels choose by them
+    row("cores",                [R, R, S, R, I], |o| Some(o.environment.physical_cores?.to_string())),
+    row("hardware threads",     [R, R, S, R, I], |o| Some(o.environment.logical_cores?.to_string())),
+    row("caches",               [R, R, S, R, I], caches),
+    row("memory",               [R, R, S, R, I], |o| mebibytes(o.environment.memory_bytes)).same_if(nearly),
+    row("kernel",               [R, R, S, R, I], // it schedules threads and hands out pages
         |o| o.environment.kernel.clone()),
-    row("virtual machine",      [R, R, S, R, I], "a hypervisor takes its share",
+    row("virtual machine",      [R, R, S, R, I], // a hypervisor takes its share
         |o| o.environment.virtualised.map(yes_or_no)),
-    row("huge pages",           [R, R, S, R, I], "they decide what a large read costs",
+    row("huge pages",           [R, R, S, R, I], // they decide what a large read costs
         |o| or_none(o.environment.transparent_hugepages.clone())),
-    row("governor",             [R, R, S, R, I], "it sets the clock", |o| or_none(o.environment.frequency_governor.clone())),
-    row("threads",              [R, R, S, R, I], "other work for each", |o| Some(o.environment.threads.to_string())),
-    row("seed",                 [R, R, R, R, I], "other weights", |o| Some(o.environment.seed.to_string())),
-    row("emulated device",      [R, R, R, R, R], "its times say nothing", |o| Some(yes_or_no(o.environment.emulated)))
-        .fit_if(|v| v == "no"),
-    row("GPU",                  [R, R, S, R, I], "another machine", |o| of_gpu(o, |gpu| gpu.name.clone())),
-    row("GPU driver",           [R, R, S, R, I], "it launches and assembles kernels", driver),
-    row("GPU memory",           [R, R, S, R, I], "another machine, or a part of one",
+    row("governor",             [R, R, S, R, I], |o| or_none(o.environment.frequency_governor.clone())), // it sets the clock
+    row("threads",              [R, R, S, R, I], |o| Some(o.environment.threads.to_string())),
+    row("seed",                 [R, R, R, R, I], |o| Some(o.environment.seed.to_string())),
+    row("emulated device",      [R, R, R, R, R], // its times say nothing
+        |o| Some(yes_or_no(o.environment.emulated))).fit_if(|v| v == "no"),
+    row("GPU",                  [R, R, S, R, I], |o| of_gpu(o, |gpu| gpu.name.clone())),
+    row("GPU driver",           [R, R, S, R, I], driver), // it launches and assembles kernels
+    row("GPU memory",           [R, R, S, R, I],
         |o| of_gpu(o, |gpu| mebibytes(gpu.memory_bytes))).same_if(nearly),
-    row("GPU multiprocessors",  [R, R, S, R, I], "another machine, or a part of one",
-        |o| of_gpu(o, |gpu| Some(gpu.multiprocessors?.to_string()))),
-    row("GPU ECC",              [R, R, S, R, I], "it costs bandwidth", |o| of_gpu(o, |gpu| gpu.ecc.map(yes_or_no))),
-    row("GPU L2",               [R, R, S, R, I], "steps begin with it warm or cold", |o| of_gpu(o, |gpu| gpu.l2.clone())),
-    row("GPU target",           [R, R, S, R, I], "other machine code", |o| of_gpu(o, |gpu| gpu.kernel_target.clone())),
-    row("NVRTC",                [R, R, S, R, I], "other machine code", |o| of_compiler(o, |gpu| gpu.nvrtc.clone())),
-    row("NVRTC options",        [R, R, S, R, I], "other machine code", |o| of_compiler(o, |gpu| Some(listed(&gpu.nvrtc_options)))),
-    row("NVRTC cache disabled", [R, R, S, R, I], "what is remembered is not compiled",
+    row("GPU multiprocessors",  [R, R, S, R, I], |o| of_gpu(o, |gpu| Some(gpu.multiprocessors?.to_string()))),
+    row("GPU ECC",              [R, R, S, R, I], |o| of_gpu(o, |gpu| gpu.ecc.map(yes_or_no))), // it costs bandwidth
+    row("GPU L2",               [R, R, S, R, I], |o| of_gpu(o, |gpu| gpu.l2.clone())), // steps begin with it warm or cold
+    row("GPU target",           [R, R, S, R, I], |o| of_gpu(o, |gpu| gpu.kernel_target.clone())),
+    row("NVRTC",                [R, R, S, R, I], |o| of_compiler(o, |gpu| gpu.nvrtc.clone())),
+    row("NVRTC options",        [R, R, S, R, I], |o| of_compiler(o, |gpu| Some(listed(&gpu.nvrtc_options)))),
+    row("NVRTC cache disabled", [R, R, S, R, I], // what is remembered is not compiled
         |o| of_compiler(o, |gpu| gpu.nvrtc_cache_disabled.map(yes_or_no))),
-    row("driver cache disabled",[R, R, S, R, I], "what is remembered is not assembled",
+    row("driver cache disabled",[R, R, S, R, I], // what is remembered is not assembled
         |o| of_gpu(o, |gpu| gpu.driver_cache_disabled.map(yes_or_no))),
-    row("throttled samples",    [I, S, S, S, S], "the GPU was slower than it can be", throttled).fit_if(|v| v == NONE),
-    row("finished",             [I, I, S, S, S], "what is not there yet may change a figure",
+    row("throttled samples",    [I, S, S, S, S], throttled).fit_if(|v| v == NONE), // the GPU was slower than it can be
+    row("finished",             [I, I, S, S, S], // what is not there yet may change a figure
         |o| Some(yes_or_no(o.environment.finished_utc.is_some()))).fit_if(|v| v == "yes"),
 ];
 
 const fn row(
     name: &'static str,
-    answers: [Answer; 5],
-    why: &'static str,
+    consequences: [Consequence; 5],
     value: fn(Origin<'_>) -> Option<String>,
 ) -> Condition {
-    Condition { name, answers, why, value, same: |a, b| a == b, fit: |_| true }
+    Condition { name, consequences, value, same: |a, b| a == b, fit: |_| true }
 }
 
 impl Condition {
@@ -151,8 +142,8 @@ impl Condition {
     }
 
     /// What is done where it is not met.
-    pub fn answer(&self, of: Use) -> Answer {
-        self.answers[of as usize]
+    pub fn consequence(&self, of: Use) -> Consequence {
+        self.consequences[of as usize]
     }
 
     /// As an option names it: `uncommitted-changes`.
@@ -167,7 +158,7 @@ pub struct Unmet {
     /// Which.
     pub condition: &'static Condition,
     /// What is done about it.
-    pub answer: Answer,
+    pub consequence: Consequence,
     /// `CPU: one, now another`; of a single run `profile: debug, opt-level 0`.
     said: String,
 }
@@ -200,17 +191,18 @@ pub fn unfit<'a>(origin: impl Into<Origin<'a>>) -> Vec<Unmet> {
 
 /// Of the conditions that a use does not ignore, those of which there is something to say.
 fn unmet(of: Use, said: impl Fn(&Condition) -> Option<String>) -> Vec<Unmet> {
-    let asked = CONDITIONS.iter().filter(|condition| condition.answer(of) > Answer::Ignored);
+    let asked = CONDITIONS.iter().filter(|condition| condition.consequence(of) > Consequence::Ignored);
     let unmet = |condition: &'static Condition| {
-        said(condition).map(|said| Unmet { condition, answer: condition.answer(of), said })
+        said(condition).map(|said| Unmet { condition, consequence: condition.consequence(of), said })
     };
     asked.filter_map(unmet).collect()
 }
 
 /// Those that are refused, and those that are only said, each in words.
 pub fn refused_and_said(unmet: &[Unmet]) -> [Vec<String>; 2] {
-    [Answer::Refused, Answer::Said]
-        .map(|answer| unmet.iter().filter(|unmet| unmet.answer == answer).map(Unmet::to_string).collect())
+    [Consequence::Refused, Consequence::Said].map(|consequence| {
+        unmet.iter().filter(|unmet| unmet.consequence == consequence).map(Unmet::to_string).collect()
+    })
 }
 
 const NONE: &str = "none";

@@ -264,12 +264,12 @@ pub struct Merged {
     /// What the plan was made of; `null`: the default suite.
     pub filter: Option<String>,
     /// All that were looked at, also those of which another attempt was taken.
-    pub parts: Vec<Part>,
+    pub parts: Vec<MergedRun>,
 }
 
 /// One run that was merged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct MergedRun {
     /// The name its folder was made with; the column `run` of the merged samples.
     pub run: String,
     /// `2/8`: the second of eight.

@@ -31,10 +31,10 @@ mod writer;
 
 pub use checkout::Checkout;
 pub use conditions::{
-    differences, refused_and_said, unfit, Answer, Condition, Origin, Unmet, Use, CONDITIONS,
+    differences, refused_and_said, unfit, Condition, Consequence, Origin, Unmet, Use, CONDITIONS,
 };
 pub(crate) use environment::STEP_WINDOW;
-pub use environment::{Bandwidth, Environment, Gpu, MemoryLevel, Merged, Part, PeakFlops, Sharding};
+pub use environment::{Bandwidth, Environment, Gpu, MemoryLevel, Merged, MergedRun, PeakFlops, Sharding};
 pub use import::{import, Imported};
 pub use machine::{physical_cores, CpuCache};
 pub use metric::{Metric, Unit};

@@ -4,7 +4,7 @@ use crate::analysis::{Answer, Finding, Prediction, Question};
 use crate::record::Protocol;
 use crate::units::{interval, Quantity};
 
-/// `padded beats concat from position 182 [128, 192] on (model: 172, measured 1.06 × that).`
+/// `padded beats concat from position 182 [128, 192] on (predicted: 172, measured 1.06 × that).`
 pub fn sentence(finding: &Finding) -> String {
     let said = match finding.question {
         Question::BeatsFrom { first, second } => beats(finding, &first.to_string(), &second.to_string()),
@@ -65,11 +65,15 @@ fn show(finding: &Finding, x: f64) -> String {
 fn predicted(finding: &Finding) -> String {
     match (finding.predicted, finding.measured_over_predicted) {
         (None, _) => String::new(),
-        (Some(Prediction::Always), _) => " (model: from the first position on)".into(),
-        (Some(Prediction::Never), _) => " (model: never)".into(),
-        (Some(Prediction::At { value }), None) => format!(" (model: {})", show(finding, value)),
+        (Some(Prediction::Always), _) => " (predicted: from the first position on)".into(),
+        (Some(Prediction::Never), _) => " (predicted: never)".into(),
+        (Some(Prediction::At { value }), None) => format!(" (predicted: {})", show(finding, value)),
         (Some(Prediction::At { value }), Some(ratio)) => {
-            format!(" (model: {}, measured {} that)", show(finding, value), Quantity::Multiple.show(ratio))
+            format!(
+                " (predicted: {}, measured {} that)",
+                show(finding, value),
+                Quantity::Multiple.show(ratio)
+            )
         }
     }
 }

@@ -17,7 +17,7 @@ fn the_table_says_what_was_measured_and_on_what() {
         "| position | strategy | step | n |",
         " × faster [",
         "padded beats concat from position ",
-        " (model: 172, measured ",
+        " (predicted: 172, measured ",
         "concat beats naive wherever it was measured, positions 1 to 512",
         "- chunked-64 is faster than concat ",
     ] {

@@ -14,8 +14,8 @@ use crate::analysis::MIN_ROUNDS;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{
-    differences, refused_and_said, Bandwidth, Environment, EqualityRow, LedgerRow, Merged, MergedSample,
-    Metric, Origin, Part, Round, Run, Sample, Use,
+    differences, refused_and_said, Bandwidth, Environment, EqualityRow, LedgerRow, Merged, MergedRun,
+    MergedSample, Metric, Origin, Round, Run, Sample, Use,
 };
 use crate::strategy::Strategy;
 use crate::suite;
@@ -50,7 +50,7 @@ fn unit(case: &Case, round: Round) -> UnitOfWork {
 
 /// The rows of a unit in one run.
 struct Found<'a> {
-    part: &'a Part,
+    part: &'a MergedRun,
     samples: Vec<&'a Sample>,
     run: &'a Run,
     /// Which of the runs: one may be given twice.
@@ -61,7 +61,7 @@ impl Found<'_> {
     /// The larger, the better. The name decides between attempts of one number, so that the order in which
     /// runs are given does not.
     fn rank(&self) -> impl Ord + '_ {
-        let Part { run, attempt, started_utc, finished_utc, .. } = self.part;
+        let MergedRun { run, attempt, started_utc, finished_utc, .. } = self.part;
         let finished = finished_utc.is_some();
         let samples = if finished { 0 } else { self.samples.len() };
         (finished, samples, *attempt, started_utc, run)
@@ -118,11 +118,11 @@ pub fn merge(runs: &[Run]) -> Result<Merge> {
 }
 
 /// The parts that a run holds: itself, or those it was merged from.
-fn parts(run: &Run) -> Result<Vec<Part>> {
+fn parts(run: &Run) -> Result<Vec<MergedRun>> {
     let Environment { sharding, merged, started_utc, finished_utc, .. } = &run.environment;
     match (sharding, merged) {
         (_, Some(merged)) => Ok(merged.parts.clone()),
-        (Some(sharding), None) => Ok(vec![Part {
+        (Some(sharding), None) => Ok(vec![MergedRun {
             run: run.environment.folder_name(),
             shard: sharding.shard.clone(),
             attempt: sharding.attempt,
@@ -137,7 +137,7 @@ fn parts(run: &Run) -> Result<Vec<Part>> {
 }
 
 /// For each sample the part it is from.
-fn origins<'a>(run: &Run, parts: &'a [Part]) -> Result<Vec<&'a Part>> {
+fn origins<'a>(run: &Run, parts: &'a [MergedRun]) -> Result<Vec<&'a MergedRun>> {
     if run.environment.merged.is_none() {
         return Ok(vec![&parts[0]; run.samples.len()]);
     }
@@ -187,7 +187,7 @@ fn plan_of(run: &Run) -> (&str, Option<&str>) {
 }
 
 /// The plan that all are parts of, made anew, and what is written down about the merge.
-fn plan(runs: &[Run], mut parts: Vec<Part>) -> Result<(Plan, Merged)> {
+fn plan(runs: &[Run], mut parts: Vec<MergedRun>) -> Result<(Plan, Merged)> {
     let bad = |what: String| Error::file(&runs[0].path, what);
     let any = parts.first().ok_or_else(|| bad("merged from no part".into()))?;
     let of: Place = any.shard.parse().map_err(bad)?;
@@ -199,7 +199,8 @@ fn plan(runs: &[Run], mut parts: Vec<Part>) -> Result<(Plan, Merged)> {
     }
     // a part that was seen unfinished before and is finished now is finished
     parts.sort_by(|a, b| {
-        let key = |part: &Part| (part.started_utc.clone(), part.run.clone(), part.finished_utc.is_none());
+        let key =
+            |part: &MergedRun| (part.started_utc.clone(), part.run.clone(), part.finished_utc.is_none());
         key(a).cmp(&key(b))
     });
     parts.dedup_by(|a, b| a.run == b.run);

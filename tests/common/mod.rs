@@ -20,6 +20,13 @@ pub fn program() -> PathBuf {
     built.unwrap_or(&folder).join(format!("decode-bench{}", std::env::consts::EXE_SUFFIX))
 }
 
+/// The verbs that the program's `--help` lists.
+pub fn verbs(help: &str) -> Vec<&str> {
+    let verbs =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help").collect()
+}
+
 /// Numbers of 31 bits that look random and are the same every time.
 pub fn random(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -17,10 +17,11 @@ import make_flax
 import make_generate
 import make_gpt2
 import make_llama
+import make_rope
 import make_seq2seq
 
 SCRIPTS = [
-    make_gpt2, make_llama, make_seq2seq, make_beams, make_generate, make_flax, make_derived, make_configs,
+    make_gpt2, make_llama, make_seq2seq, make_beams, make_generate, make_rope, make_flax, make_derived, make_configs,
 ]  # fmt: skip
 for script in SCRIPTS:
     script.main()

@@ -160,6 +160,8 @@ impl Backend for Cpu {
         activation: Activation,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
+        let normed = layer.norm.as_ref().map(|norm| self.norm(x, norm)).transpose()?;
+        let x = normed.as_ref().unwrap_or(x);
         self.launch();
         let ([batch, rows, _], [_, width, _]) = (x.shape(), layer.weight.shape());
         let mut out = self.scratch.tensor([batch, rows, width])?;
@@ -324,9 +326,12 @@ impl Backend for Cpu {
         Ok(out)
     }
 
-    fn last_row(&self, call: &Call<()>, x: &Tensor) -> Result<Tensor> {
+    fn last_row(&self, call: &Call<()>, x: Tensor) -> Result<Tensor> {
+        let [batch, n, width] = x.shape();
+        if n == 1 {
+            return Ok(x);
+        }
         self.launch();
-        let [batch, _, width] = x.shape();
         let mut out = self.scratch.tensor([batch, 1, width])?;
         out.rows_mut().assign(&x.view().index_axis(Axis(1), call.last));
         Ok(out)

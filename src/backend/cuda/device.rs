@@ -169,6 +169,12 @@ impl DeviceInfo {
         describe(&context)
     }
 
+    /// Whether a kernel may start while the one ahead of it still runs: since Hopper, and in recordings since CUDA
+    /// 12.3.
+    pub(super) fn overlaps(&self) -> bool {
+        self.compute_capability >= (9, 0) && self.driver >= CudaVersion { major: 12, minor: 3 }
+    }
+
     /// What an NVRTC must make for the device: its machine code; an emulator knows PTX alone.
     pub fn need(&self) -> Need {
         Need {

@@ -112,10 +112,7 @@ functions!(
     cuModuleLoadData(*mut sys::CUmodule, *const c_void);
     cuModuleGetFunction(*mut sys::CUfunction, sys::CUmodule, *const c_char);
     cuModuleUnload(sys::CUmodule);
-    cuLaunchKernel(
-        sys::CUfunction, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, sys::CUstream,
-        *mut *mut c_void, *mut *mut c_void
-    );
+    cuLaunchKernelEx(*const sys::CUlaunchConfig, sys::CUfunction, *mut *mut c_void, *mut *mut c_void);
 );
 
 fn functions() -> Result<&'static Functions> {
@@ -210,6 +207,9 @@ impl Drop for Function {
 
 /// Queues a kernel. The context of the stream is current on this thread.
 ///
+/// `overlaps`: it starts while the kernel ahead of it in the stream still runs, and waits for that one's end itself,
+/// as `begin` of `kernels/common.cuh` does (programmatic dependent launch).
+///
 /// # Safety
 /// The arguments are as many pointers as the kernel has parameters, each to a live one of its type, and the
 /// kernel stays within the memory that they name.
@@ -217,13 +217,30 @@ pub unsafe fn launch(
     function: &Function,
     [x, y, z]: [u32; 3],
     threads: u32,
-    stream: sys::CUstream,
+    (stream, overlaps): (sys::CUstream, bool),
     arguments: &mut [*mut c_void],
 ) -> Result<(), Code> {
-    let cu_launch_kernel = started()?.cuLaunchKernel;
-    let (handle, arguments) = (function.handle, arguments.as_mut_ptr());
-    // SAFETY: the caller's promise; function and stream are live, and there are no extra options.
-    done(unsafe { cu_launch_kernel(handle, x, y, z, threads, 1, 1, 0, stream, arguments, null_mut()) })
+    let mut attribute = sys::CUlaunchAttribute {
+        id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+        pad: [0; 4],
+        value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+    };
+    let config = sys::CUlaunchConfig {
+        gridDimX: x,
+        gridDimY: y,
+        gridDimZ: z,
+        blockDimX: threads,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: 0,
+        hStream: stream,
+        attrs: &mut attribute,
+        numAttrs: u32::from(overlaps),
+    };
+    let launch = started()?.cuLaunchKernelEx;
+    // SAFETY: the caller's promise; function and stream are live, the attribute lives during the call, and there
+    // are no extra options.
+    done(unsafe { launch(&config, function.handle, arguments.as_mut_ptr(), null_mut()) })
 }
 
 #[cfg(test)]

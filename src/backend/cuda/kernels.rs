@@ -31,6 +31,7 @@ kernels!(
     Embed => "embed",
     Norm => "norm_rows",
     LinearOne => "linear_one",
+    LinearNormed => "linear_normed",
     Linear => "linear",
     LinearCombine => "linear_combine",
     Swiglu => "swiglu",

@@ -80,6 +80,8 @@ pub struct Cuda {
     flusher: Option<Flusher>,
     head_start: HeadStart,
     slots: Rc<PinnedSlots>,
+    /// How many blocks of each head of attention are done: zeros between kernels. Made when first asked for.
+    done: RefCell<Option<Tensor>>,
 }
 
 /// A [`Call`]'s numbers on the device, and what was recorded of the steps that read them there.
@@ -157,6 +159,7 @@ impl Cuda {
             flusher: None,
             head_start: HeadStart::default(),
             slots,
+            done: RefCell::default(),
         }
     }
 
@@ -271,6 +274,16 @@ impl Cuda {
         Ok(function)
     }
 
+    /// Where attention counts the blocks that are done, of as many heads as are ever shared out.
+    fn done(&self) -> Result<Pointer> {
+        let done = &mut *self.done.borrow_mut();
+        let done = match done {
+            Some(done) => done,
+            None => done.insert(weights(&self.stream, [1, 1, ENOUGH_BLOCKS], &[0.0; ENOUGH_BLOCKS])?),
+        };
+        Ok(done.start())
+    }
+
     /// A product of many rows: x, weight, bias, residual, out; rows, inner, outs, activation.
     fn linear_many(
         &self,
@@ -278,7 +291,7 @@ impl Cuda {
         vec: usize,
         [rows, inner, outs, activation]: [usize; 4],
     ) -> Result<()> {
-        let [across, down] = [outs, rows].map(|length| length.div_ceil(64));
+        let (across, down) = (outs.div_ceil(128), rows.div_ceil(64)); // tiles of kernels/linear.cu
         let (part, splits) = parts(across * down, inner);
         let partial = match splits {
             1 => None,
@@ -286,7 +299,7 @@ impl Cuda {
         };
         let partial = Tensor::or_null(partial.as_ref());
         self.launch(
-            Launch::new(Kernel::Linear, vec, [across, down, splits], 256),
+            Launch::new(Kernel::Linear, vec, [across, down, splits], 128),
             [x, weight, bias, residual, partial, out],
             [rows, inner, outs, activation, part],
         )?;
@@ -457,6 +470,10 @@ const FEW_ROWS: usize = 8;
 /// Numbers in a row of weights up to which one warp makes an output, as in `kernels/linear_one.cu`.
 const WARP_INNER: usize = 768;
 
+/// Outputs up to which each works out the norm of its input again: of more, as of a vocabulary, that costs more than
+/// a launch.
+const MOST_NORMED: usize = 8192;
+
 impl Backend for Cuda {
     type Tensor = Tensor;
     type Input = Input;
@@ -617,10 +634,25 @@ impl Backend for Cuda {
     ) -> Result<Tensor> {
         let ([batch, n, inner], [_, outs, _]) = (x.shape(), layer.weight.shape());
         let (rows, activation) = (batch * n, activation_code(activation));
-        let out = self.scratch([batch, n, outs])?;
         let (bias, residual) = (Tensor::or_null(layer.bias.as_ref()), Tensor::or_null(residual));
-        let vec = vec_of([inner]);
-        let pointers = [x.start(), layer.weight.start(), bias, residual, out.start()];
+        let (vec, weight) = (vec_of([inner]), layer.weight.start());
+        let normed = match &layer.norm {
+            Some(norm) if rows <= FEW_ROWS && inner <= WARP_INNER && outs <= MOST_NORMED => {
+                let out = self.scratch([batch, n, outs])?;
+                let (gain, shift) = (norm.gain.start(), Tensor::or_null(norm.bias.as_ref()));
+                self.launch(
+                    Launch::new(Kernel::LinearNormed, vec, [outs.div_ceil(4), 1, 1], 128),
+                    [x.start(), gain, shift, weight, bias, residual, out.start()],
+                    [rows, inner, outs, activation, as_length(norm.eps)],
+                )?;
+                return Ok(out);
+            }
+            Some(norm) => Some(self.norm(x, norm)?),
+            None => None,
+        };
+        let x = normed.as_ref().unwrap_or(x);
+        let out = self.scratch([batch, n, outs])?;
+        let pointers = [x.start(), weight, bias, residual, out.start()];
         if rows > FEW_ROWS {
             self.linear_many(pointers, vec, [rows, inner, outs, activation])?;
             return Ok(out);
@@ -703,19 +735,26 @@ impl Backend for Cuda {
         let (k, v, layout) = (k.rows, v.rows, code(k.layout));
         let (group, share) = (heads / kv_heads, batch / entries);
         let (window, scale) = (window_code(mask), as_length(scale));
-        let (kernel, grid) = match tiled {
-            true => (Kernel::AttentionMany, [tiles * splits, heads, batch]),
-            false => (Kernel::Attention, [splits, heads, queries]),
-        };
+        let [q, k, v] = [q, k, v].map(|columns| columns.start());
+        let (call, out_at) = (self.numbers(call)?, out.start());
+        let lengths =
+            [n, heads, group, share, rows, span, splits, q_stride, k_stride, v_stride, layout, window, scale];
+        if !tiled {
+            let launch =
+                Launch { head, ..Launch::new(Kernel::Attention, vec, [splits, heads, queries], 128) };
+            let done = if splits > 1 { self.done()? } else { 0 };
+            self.launch(launch, [call, q, k, v, slopes, partial, done, out_at], lengths)?;
+            return Ok(out);
+        }
         self.launch(
-            Launch { head, ..Launch::new(kernel, vec, grid, 128) },
-            [self.numbers(call)?, q.start(), k.start(), v.start(), slopes, partial, out.start()],
-            [n, heads, group, share, rows, span, splits, q_stride, k_stride, v_stride, layout, window, scale],
+            Launch { head, ..Launch::new(Kernel::AttentionMany, vec, [tiles * splits, heads, batch], 128) },
+            [call, q, k, v, slopes, partial, out_at],
+            lengths,
         )?;
         if splits > 1 {
             self.launch(
                 Launch { head, ..Launch::new(Kernel::AttentionCombine, 1, [heads, queries, 1], 128) },
-                [partial, out.start()],
+                [partial, out_at],
                 [heads, splits],
             )?;
         }
@@ -780,8 +819,11 @@ impl Backend for Cuda {
         Ok(out)
     }
 
-    fn last_row(&self, call: &Call<Input>, x: &Tensor) -> Result<Tensor> {
+    fn last_row(&self, call: &Call<Input>, x: Tensor) -> Result<Tensor> {
         let [batch, n, width] = x.shape();
+        if n == 1 {
+            return Ok(x);
+        }
         let out = self.scratch([batch, 1, width])?;
         self.launch(
             Launch::elementwise(Kernel::LastRow, vec_of([width]), width, batch),

@@ -16,7 +16,11 @@ use crate::backend::CaptureTimes;
 use crate::error::Result;
 
 pub enum Stream {
-    Device(Arc<CudaStream>),
+    Device {
+        stream: Arc<CudaStream>,
+        /// Whether kernels may start while the one ahead still runs.
+        overlaps: bool,
+    },
     Plan,
 }
 
@@ -61,12 +65,12 @@ const MOST_BLOCKS: usize = 65_535;
 impl Stream {
     pub fn new(device: &Device) -> Result<Stream> {
         let stream = device.context.new_stream().map_err(|e| broken("make a stream", e))?;
-        Ok(Stream::Device(stream))
+        Ok(Stream::Device { stream, overlaps: device.info.overlaps() })
     }
 
     /// The stream with its context current on this thread.
     fn open(&self) -> Result<Option<&Arc<CudaStream>>> {
-        let Stream::Device(stream) = self else { return Ok(None) };
+        let Stream::Device { stream, .. } = self else { return Ok(None) };
         stream.context().bind_to_thread().map_err(|e| broken("use the device", e))?;
         Ok(Some(stream))
     }
@@ -160,7 +164,7 @@ impl Stream {
         pointers: &[Pointer],
         lengths: &[i32],
     ) -> Result<()> {
-        let Some(stream) = self.open()? else { return Ok(()) };
+        let (Some(stream), &Stream::Device { overlaps, .. }) = (self.open()?, self) else { return Ok(()) };
         assert!(
             pointers.len() + lengths.len() <= MOST_ARGUMENTS,
             "a kernel has more arguments than there is room for"
@@ -173,8 +177,9 @@ impl Stream {
         }
         let blocks = grid.checked()?;
         // SAFETY: the caller's promise; the driver reads the arguments during the call.
-        let launched =
-            unsafe { driver::launch(kernel, blocks, grid.threads, stream.cu_stream(), &mut arguments) };
+        let launched = unsafe {
+            driver::launch(kernel, blocks, grid.threads, (stream.cu_stream(), overlaps), &mut arguments)
+        };
         launched.map_err(|e| broken("launch a kernel", e))
     }
 

@@ -6,7 +6,7 @@ use crate::backend::cpu::Cpu;
 use crate::backend::tests::device;
 use crate::backend::Tokens;
 use crate::case::{BackendName, ModelKind, ShapeName};
-use crate::layer::position::{alibi, rotary, Sinusoid};
+use crate::layer::position::{alibi, rotary, RopeScaling, Sinusoid};
 use crate::layer::{
     decays, laws, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention, Sequential,
 };
@@ -54,6 +54,7 @@ fn other_configs() -> Vec<Config> {
         positions: CAPACITY,
         eps: 1e-5,
         theta: 100.0,
+        rope_scaling: RopeScaling::Default,
         tied: true,
         attention_bias: false,
         mlp_bias: false,
@@ -246,7 +247,7 @@ fn a_layer_of_layers_obeys_the_laws() {
         b.upload(shape, &(0..shape.iter().product()).map(number).collect::<Vec<_>>()).unwrap()
     };
     let width = 8;
-    let linear = |inner, out, seed| Linear { weight: numbers([1, out, inner], seed), bias: None };
+    let linear = |inner, out, seed| Linear { norm: None, weight: numbers([1, out, inner], seed), bias: None };
     let attention = |kv_heads: usize, mask, seed| Attention {
         qkv: linear(width, (2 + 2 * kv_heads) * 4, seed),
         out: linear(8, width, seed + 1),

@@ -25,23 +25,25 @@ pub fn norm<B: Backend>(b: &B) {
     for (width, rows, eps) in [(5, 1, 1e-5), (36, 3, 1e-6), (36, 2, 40.0), (301, 2, 1e-5), (1100, 1, 1e-5)] {
         let x = Numbers::random([2, rows, width], 3);
         let (gain, bias) = (Numbers::random([1, 1, width], 4), Numbers::random([1, 1, width], 5));
-        let mean = |e: usize, r: usize, f: &dyn Fn(f64) -> f64| {
-            (0..width).map(|c| f(x.at(e, r, c))).sum::<f64>() / width as f64
-        };
-        let want = Numbers::filled(x.shape, |e, r, c| {
-            let centre = mean(e, r, &|x| x);
-            let deviation = (mean(e, r, &|x| (x - centre) * (x - centre)) + eps).sqrt();
-            (x.at(e, r, c) - centre) / deviation * gain.at(0, 0, c) + bias.at(0, 0, c)
-        });
+        let want = normed(&x, eps, &gain, Some(&bias));
         let norm = Norm { gain: gain.upload(b), bias: Some(bias.upload(b)), eps: eps as f32 };
         assert_close(b, &b.norm(&x.upload(b), &norm).unwrap(), &want, &format!("norm {width} {eps}"));
-        let want = Numbers::filled(x.shape, |e, r, c| {
-            x.at(e, r, c) / (mean(e, r, &|x| x * x) + eps).sqrt() * gain.at(0, 0, c)
-        });
+        let want = normed(&x, eps, &gain, None);
         let norm = Norm { bias: None, ..norm };
         let what = format!("norm by the root mean square {width} {eps}");
         assert_close(b, &b.norm(&x.upload(b), &norm).unwrap(), &want, &what);
     }
+}
+
+/// Without a bias by the root mean square.
+fn normed(x: &Numbers, eps: f64, gain: &Numbers, bias: Option<&Numbers>) -> Numbers {
+    let [_, _, width] = x.shape;
+    Numbers::filled(x.shape, |e, r, c| {
+        let mean = |f: &dyn Fn(f64) -> f64| (0..width).map(|c| f(x.at(e, r, c))).sum::<f64>() / width as f64;
+        let centre = bias.map_or(0.0, |_| mean(&|x| x));
+        let deviation = (mean(&|x| (x - centre) * (x - centre)) + eps).sqrt();
+        (x.at(e, r, c) - centre) / deviation * gain.at(0, 0, c) + bias.map_or(0.0, |bias| bias.at(0, 0, c))
+    })
 }
 
 fn gelu(x: f64) -> f64 {
@@ -65,7 +67,7 @@ pub fn linear<B: Backend>(b: &B) {
         let (x, weight) = (Numbers::random([batch, n, inner], 6), Numbers::random([1, outs, inner], 7));
         let (bias, residual) = (Numbers::random([1, 1, outs], 8), Numbers::random([batch, n, outs], 9));
         let what = format!("linear {batch} {n} {inner} {outs}");
-        let layer = Linear { weight: weight.upload(b), bias: Some(bias.upload(b)) };
+        let layer = Linear { norm: None, weight: weight.upload(b), bias: Some(bias.upload(b)) };
         let (x_there, residual_there) = (x.upload(b), residual.upload(b));
         let got = b.linear(&x_there, &layer, Activation::Gelu, Some(&residual_there)).unwrap();
         let sum = product(&x, &weight, Some(&bias));
@@ -74,6 +76,14 @@ pub fn linear<B: Backend>(b: &B) {
         let layer = Linear { bias: None, ..layer };
         let got = b.linear(&x_there, &layer, Activation::None, None).unwrap();
         assert_close(b, &got, &product(&x, &weight, None), &format!("{what}, no bias"));
+        let (gain, shift) = (Numbers::random([1, 1, inner], 10), Numbers::random([1, 1, inner], 11));
+        for centred in [true, false] {
+            let norm = Norm { gain: gain.upload(b), bias: centred.then(|| shift.upload(b)), eps: 1e-5 };
+            let want = product(&normed(&x, 1e-5, &gain, centred.then_some(&shift)), &weight, Some(&bias));
+            let layer = Linear { norm: Some(norm), weight: weight.upload(b), bias: Some(bias.upload(b)) };
+            let got = b.linear(&x_there, &layer, Activation::None, None).unwrap();
+            assert_close(b, &got, &want, &format!("{what}, normed, centred: {centred}"));
+        }
     }
 }
 
@@ -85,7 +95,7 @@ fn silu(x: f64) -> f64 {
 pub fn activations<B: Backend>(b: &B) {
     for (n, inner, outs) in [(1, 8, 6), (3, 5, 7), (40, 12, 9)] {
         let (x, weight) = (Numbers::moderate([1, n, inner], 31), Numbers::moderate([1, outs, inner], 32));
-        let (x_there, layer) = (x.upload(b), Linear { weight: weight.upload(b), bias: None });
+        let (x_there, layer) = (x.upload(b), Linear { norm: None, weight: weight.upload(b), bias: None });
         let sum = product(&x, &weight, None);
         type Curve = fn(f64) -> f64;
         let activations: [(Activation, Curve); 4] = [
@@ -149,10 +159,10 @@ pub fn rope<B: Backend>(b: &B) {
 }
 
 pub fn last_row<B: Backend>(b: &B) {
-    for (width, batch, n, last) in [(5, 3, 4, 2), (1032, 2, 1, 0)] {
+    for (width, batch, n, last) in [(5, 3, 4, 2), (1032, 2, 3, 1), (8, 2, 1, 0)] {
         let x = Numbers::random([batch, n, width], 16);
         let want = Numbers::filled([batch, 1, width], |e, _, c| x.at(e, last, c));
-        assert_moved(b, &b.last_row(&call(b, batch, n, 0, last), &x.upload(b)).unwrap(), &want, "last_row");
+        assert_moved(b, &b.last_row(&call(b, batch, n, 0, last), x.upload(b)).unwrap(), &want, "last_row");
     }
 }
 

@@ -91,7 +91,7 @@ fn convolve<B: Backend>(b: &B, case: Convolved) {
     });
     // a window cut from a sequence that is longer than it; before its begin there is nothing
     let held = laid_out(&padded(&x, left_padding, f64::NAN), layout, rows, at + n - 1, f64::NAN).upload(b);
-    let linear = Linear { weight: weight.upload(b), bias: bias.map(|bias| bias.upload(b)) };
+    let linear = Linear { norm: None, weight: weight.upload(b), bias: bias.map(|bias| bias.upload(b)) };
     let convolution = Convolution { linear, taps, ahead, residual };
     let view = View { rows: columns(&held, 0, channels), layout };
     let got = b.conv_glu(&call_from(b, left_padding, n, at), view, &convolution).unwrap();

@@ -31,10 +31,10 @@ pub struct Flags {
         conflicts_with_all = ["sampler", "temperature", "top_k", "top_p", "sampling_seed"])]
     beam: Option<usize>,
     /// Scores and end of a beam search [default: the checkpoint's `early_stopping`, or fairseq]
-    #[arg(long, value_enum, value_name = "NAME", requires = "beam")]
+    #[arg(long, value_enum, value_name = "NAME", requires = "beam", conflicts_with = "sampler")]
     beam_rule: Option<RuleName>,
     /// Exponent A of the length in the beam rule's score [default: the checkpoint's or 1, flax 0.6]
-    #[arg(long, value_name = "A", allow_hyphen_values = true, requires = "beam")]
+    #[arg(long, value_name = "A", allow_hyphen_values = true, requires = "beam", conflicts_with = "sampler")]
     length_penalty: Option<f64>,
     /// Token ids that end a continuation, as 1,2 [default: the checkpoint's]
     #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
@@ -46,7 +46,7 @@ pub struct Flags {
     #[arg(long, value_name = "IDS", allow_hyphen_values = true)]
     prefix: Option<Ids>,
     /// Take nothing from generation_config.json, nor from config.json in its place
-    #[arg(long, requires = "checkpoint")]
+    #[arg(long, conflicts_with = "shape")]
     pub ignore_generation_config: bool,
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use decode_bench::error::{Error, Result};
-use decode_bench::files;
+use decode_bench::files::{self, utf8};
 
 use crate::cmd::parse::Ids;
 
@@ -40,6 +40,13 @@ impl<T: FromStr<Err: Display>> FromStr for Given<T> {
 impl<T: Clone> Given<T> {
     pub fn is_input(&self) -> bool {
         matches!(self, Given::Input)
+    }
+
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Given::File(path) => Some(path),
+            Given::Here(_) | Given::Input => None,
+        }
     }
 
     fn read(&self, of_bytes: impl FnOnce(&Path, &[u8]) -> Result<T>) -> Result<T> {
@@ -91,10 +98,4 @@ impl Given<String> {
             Ok(text.to_string())
         })
     }
-}
-
-fn utf8<'a>(name: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    std::str::from_utf8(bytes).map_err(|e| {
-        Error::file(name, format!("no UTF-8 text: byte {} is none of a letter", e.valid_up_to()))
-    })
 }

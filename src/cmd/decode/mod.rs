@@ -17,7 +17,8 @@ use decode_bench::bench::Threads;
 use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::cost::{check_memory, Step};
 use decode_bench::decoding::{
-    sample, search, Decoder, GenerationConfig, Hypothesis, Limits, Text, TOKENIZER_FILE,
+    sample, search, Decoder, GenerationConfig, Hypothesis, Limits, Text, GENERATION_CONFIG_FILE,
+    TOKENIZER_FILE,
 };
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::{Machines, Settings};
@@ -172,12 +173,12 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     let last = |(config, _): &Unloaded| Step {
         config: config.clone(),
         strategy: args.strategy,
-        batch: prompts.0.len() * choosing.beams(),
+        batch: prompts.0.len(),
         position: capacity,
         capacity,
         source: source_rows,
     };
-    check_memory(&b, &models.iter().map(last).collect::<Vec<_>>())?;
+    check_memory(&b, &models.iter().map(last).collect::<Vec<_>>(), choosing.beams())?;
     let positions = capacity.max(source_rows);
     let load = |(config, weights): &Unloaded| AnyModel::load_for(&b, config, weights, positions);
     let loaded = models.iter().map(load).collect::<Result<Vec<_>>>()?;
@@ -196,6 +197,11 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
         None => Ok(()),
     })?;
 
+    let generated = || hypotheses.iter().flatten().flat_map(|hypothesis| &hypothesis.tokens);
+    let without = text.as_ref().map_or(0, |text| generated().filter(|id| !text.has(**id)).count());
+    if without > 0 {
+        note(&format!("the tokenizer has no text for {without} of the generated tokens"));
+    }
     if let (Some(folder), Some((config, weights))) = (&args.weights_out, models.pop()) {
         checkpoint::write(&config, &weights, folder)?;
     }
@@ -386,7 +392,7 @@ fn capacity(args: &Args, prompts: &Tokens, models: &[Unloaded]) -> Result<usize>
     }
 }
 
-/// Outputs can be written, and neither over each other nor over the files of the model.
+/// Outputs can be written, and neither over each other nor over a file that is read.
 fn check_outputs(args: &Args, prompts: &Tokens, limits: &Limits) -> Result<()> {
     let plain = args.choosing.is_plain(limits) && args.ensemble.is_empty() && prompts.0.len() == 1;
     if args.logits.is_some() && !plain {
@@ -394,24 +400,36 @@ fn check_outputs(args: &Args, prompts: &Tokens, limits: &Limits) -> Result<()> {
             "--logits writes what each token was the largest of: it goes with one model, one --prompt and neither a sampler, a beam, --eos, --prefix nor a checkpoint that asks for such (--ignore-generation-config)".into(),
         ));
     }
-    let files = |folder: &PathBuf| [CONFIG_FILE, MODEL_FILE].map(|file| folder.join(file));
+    let weights =
+        args.weights_out.iter().flat_map(|folder| [CONFIG_FILE, MODEL_FILE].map(|file| folder.join(file)));
     if let Some(folder) = &args.weights_out {
         check_folder(folder)?;
-        let is_folder = |file: &PathBuf| file.is_dir();
-        if let Some(file) = files(folder).into_iter().find(is_folder) {
+        if let Some(file) = weights.clone().find(|file| file.is_dir()) {
             return Err(Error::file(file, "a directory, where a file is to be written"));
         }
-        if args.checkpoint.as_ref().is_some_and(|checkpoint| same(checkpoint, folder)) {
-            return Err(Error::file(folder, "--weights-out would replace the checkpoint it is made from"));
-        }
     }
-    let mut taken = args.checkpoint.iter().chain(&args.weights_out).flat_map(files);
-    match &args.logits {
-        Some(logits) if taken.any(|file| same(&file, logits)) => {
-            Err(Error::file(logits, "--logits would replace a file of the model"))
+    let written = weights.map(|file| ("--weights-out", file));
+    let written = written.chain(args.logits.iter().map(|file| ("--logits", file.clone())));
+    let mut taken = inputs(args);
+    for (option, file) in written {
+        if taken.iter().any(|taken| same(taken, &file)) {
+            return Err(Error::file(file, format!("{option} would replace a file that is read or written")));
         }
-        _ => Ok(()),
+        taken.push(file);
     }
+    Ok(())
+}
+
+/// The files that are read, if they are there.
+fn inputs(args: &Args) -> Vec<PathBuf> {
+    const OF_CHECKPOINT: [&str; 4] = [CONFIG_FILE, MODEL_FILE, GENERATION_CONFIG_FILE, TOKENIZER_FILE];
+    let checkpoints = args.checkpoint.iter().chain(&args.ensemble);
+    let given = args.prompt.iter().chain(&args.source).filter_map(Given::file);
+    let given = given.chain(args.text.iter().filter_map(Given::file));
+    checkpoints
+        .flat_map(|folder| OF_CHECKPOINT.map(|file| folder.join(file)))
+        .chain(args.tokenizer.iter().chain(&args.prompt_file).chain(given).cloned())
+        .collect()
 }
 
 fn same(one: &Path, other: &Path) -> bool {

@@ -19,7 +19,7 @@ fn the_page_has_what_the_report_has() {
     }
     for wanted in [
         "padded beats concat from position ",
-        "(model: ",
+        "(predicted: ",
         "Synthetic(R) Processor",
         "2 threads used",
         "revision 0123456789ab",

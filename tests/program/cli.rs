@@ -1,8 +1,6 @@
 //! The command line as a user runs it: what it prints, what it refuses and how, and that a refusal
 //! leaves everything as it was.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,6 +14,8 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{json, Value};
 use tempfile::{tempdir, TempDir};
+
+use crate::common;
 
 fn program(args: &[&str]) -> Command {
     let mut command = Command::new(common::program());
@@ -597,6 +597,7 @@ fn what_cannot_be_followed_is_refused_or_named() {
     for (asks, named) in [
         (json!({"guidance_scale": 1.5}), "guidance_scale = 1.5 is not implemented"),
         (json!({"stop_strings": ["."]}), "stop_strings"),
+        (json!({"watermarking_config": {}}), "watermarking_config = {} is not implemented"),
         (json!({"sequence_bias": [[[1], -1.0]]}), "sequence_bias"),
         (json!({"encoder_no_repeat_ngram_size": 3}), "encoder_no_repeat_ngram_size"),
         (json!({"exponential_decay_length_penalty": [5, 1.1]}), "exponential_decay_length_penalty"),
@@ -616,6 +617,17 @@ fn what_cannot_be_followed_is_refused_or_named() {
         let line =
             format!("decode --model transformer --strategy padded --prompt 1 --steps 3 --checkpoint {path}");
         refused(&words(&line), &[named]);
+    }
+    #[cfg(unix)]
+    {
+        let folder = asking("gpt2", &json!({}));
+        let file = folder.path().join("generation_config.json");
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("nowhere", &file).unwrap();
+        let path = folder.path().to_str().unwrap();
+        let line =
+            format!("decode --model transformer --strategy padded --prompt 1 --steps 3 --checkpoint {path}");
+        refused(&words(&line), &["generation_config.json"]);
     }
     // said and without effect
     for (asks, named) in [
@@ -684,7 +696,10 @@ fn prompts_come_from_arguments_files_and_standard_input() {
     }
     fs::write(folder.path().join("latin"), b"caf\xe9").unwrap();
     let latin = folder.path().join("latin").display().to_string();
-    golden_refused(&format!("--steps 5 {tokenizer} --text @{latin}"), &["latin", "no UTF-8 text", "byte 3"]);
+    golden_refused(
+        &format!("--steps 5 {tokenizer} --text @{latin}"),
+        &["latin", "is not UTF-8 text", "byte 3"],
+    );
 }
 
 /// A tokenizer made of the tests' own by `change`.
@@ -802,6 +817,25 @@ fn a_checkpoint_is_not_written_over_itself() {
     refused(&words(&format!("{line} --weights-out {dotted}")), &["--weights-out", "replace"]);
     refused(&words(&format!("{line} --logits {dotted}/model.safetensors")), &["--logits", "replace"]);
     assert_eq!(contents(folder.path()), before);
+    // nor over anything else that is read
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::copy(common::root().join("tests/text/tokenizer.json"), at("other.json")).unwrap();
+    fs::write(at("ids"), "1 2").unwrap();
+    let before = contents(folder.path());
+    let line = line.replace("--prompt 1", "");
+    for more in [
+        "--prompt 1 --logits P/generation_config.json",
+        "--prompt 1 --logits P/tokenizer.json",
+        "--prompt 1 --tokenizer P/other.json --logits P/other.json",
+        "--prompt-file P/ids --logits P/ids",
+        "--prompt @P/ids --logits P/ids",
+        "--prompt 1 --weights-out P/new --logits P/new/config.json",
+    ] {
+        let line = format!("{line} {}", more.replace('P', path));
+        let args: Vec<&str> = line.split_whitespace().collect();
+        refused(&args, &["--logits", "replace"]);
+        assert_eq!(contents(folder.path()), before, "{more}");
+    }
 }
 
 #[test]
@@ -1311,10 +1345,10 @@ fn what_the_system_does_not_give_is_one_line() {
     let line = format!("decode --model llama --checkpoint {folder} --strategy padded --steps 2 --prompt 1,2");
     refused_within(500_000, &format!("{line} --threads 64"), &["64 threads are wanted", "--threads"]);
     let million = format!("{line} --threads 1 --capacity 1048576");
-    refused_within(200_000, &million, &["bytes of memory were asked for", "--capacity"]);
+    refused_within(200_000, &million, &["bytes of memory were asked for", "a smaller capacity"]);
     // more than any machine has, which is seen before anything is asked for
     let many = format!("{million} --beam 90 {}", "--prompt 1,2 ".repeat(2000));
-    refused(&words(&many), &["bytes of memory, and", "are free", "--capacity"]);
+    refused(&words(&many), &["bytes of memory, and", "are free", "a smaller capacity"]);
 }
 
 /// Loading needs the weights once, and of the file never more than a tensor.
@@ -1530,13 +1564,6 @@ fn a_last_line_cut_off_is_left_out_and_said() {
     assert!(said.starts_with("note: ") && said.contains(": samples.csv: line 31 "), "{said}");
 }
 
-/// The verbs that `--help` lists.
-fn verbs(help: &str) -> Vec<&str> {
-    let verbs =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    verbs.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help").collect()
-}
-
 /// A table without a line for what was added would stay unnoticed.
 #[test]
 fn tables_of_the_documentation_are_complete() {
@@ -1559,7 +1586,7 @@ fn tables_of_the_documentation_are_complete() {
         }
         assert!(row(&commands, model.name()).is_some(), "docs/COMMANDS.md has no row for {model}");
     }
-    for verb in verbs(&help) {
+    for verb in common::verbs(&help) {
         let example = [" ", "`"].iter().any(|end| commands.contains(&format!("decode-bench {verb}{end}")));
         assert!(example, "docs/COMMANDS.md has no example of {verb}");
     }
@@ -1569,7 +1596,7 @@ fn tables_of_the_documentation_are_complete() {
 fn help_has_an_example_for_every_verb_and_the_exit_codes() {
     let help = printed(&["--help"]);
     assert!(help.contains("Exit codes:") && help.contains("  1  "));
-    let verbs = verbs(&help);
+    let verbs = common::verbs(&help);
     assert!(verbs.contains(&"decode") && verbs.contains(&"report"));
     for verb in verbs {
         let help = printed(&[verb, "--help"]);

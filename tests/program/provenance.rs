@@ -1,14 +1,15 @@
 //! Which sources a number comes from: those that the program was built from, whatever the checkout has become.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{known_environment, CHANGES};
-use decode_bench::record::{differences, unfit, Answer, Checkout, Environment, Run, Unmet, Use, CONDITIONS};
+use decode_bench::record::{
+    differences, unfit, Checkout, Consequence, Environment, Run, Unmet, Use, CONDITIONS,
+};
 use tempfile::{tempdir, TempDir};
+
+use crate::common::{self, known_environment, CHANGES};
 
 const CASE: &str = "transformer-tiny/concat/cpu/b1/t8";
 
@@ -246,15 +247,15 @@ fn a_program_that_was_carried_elsewhere_is_known_by_its_stamp() {
 
 const USES: [Use; 4] = [Use::Resume, Use::Merge, Use::Compare, Use::Gate];
 
-/// Names and answers of what the table does not ignore.
-fn named(found: &[Unmet]) -> Vec<(&'static str, Answer)> {
-    found.iter().map(|unmet| (unmet.condition.name, unmet.answer)).collect()
+/// Names and consequences of what the table does not ignore.
+fn named(found: &[Unmet]) -> Vec<(&'static str, Consequence)> {
+    found.iter().map(|unmet| (unmet.condition.name, unmet.consequence)).collect()
 }
 
-fn expected(conditions: &[&str], of: Use) -> Vec<(&'static str, Answer)> {
+fn expected(conditions: &[&str], of: Use) -> Vec<(&'static str, Consequence)> {
     let those = CONDITIONS.iter().filter(|condition| conditions.contains(&condition.name));
-    let answers = those.map(|condition| (condition.name, condition.answer(of)));
-    answers.filter(|(_, answer)| *answer > Answer::Ignored).collect()
+    let consequences = those.map(|condition| (condition.name, condition.consequence(of)));
+    consequences.filter(|(_, consequence)| *consequence > Consequence::Ignored).collect()
 }
 
 #[test]
@@ -361,8 +362,9 @@ fn what_a_figure_must_not_come_from_is_named() {
     for change in &CHANGES {
         let wanted = ["revision", "uncommitted changes", "checkout", "profile", "emulated device"];
         let found = named(&unfit(&change.applied(&known)));
-        let refused =
-            found.iter().any(|(name, answer)| *name == change.condition && *answer == Answer::Refused);
+        let refused = found
+            .iter()
+            .any(|(name, consequence)| *name == change.condition && *consequence == Consequence::Refused);
         assert_eq!(
             refused,
             wanted.contains(&change.condition) && change.condition != "revision",
@@ -372,7 +374,7 @@ fn what_a_figure_must_not_come_from_is_named() {
         if change.may_be_unknown {
             let found = named(&unfit(&change.forgotten(&known)));
             assert_eq!(
-                found.contains(&(change.condition, Answer::Refused)),
+                found.contains(&(change.condition, Consequence::Refused)),
                 wanted.contains(&change.condition)
             );
         }

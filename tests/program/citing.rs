@@ -1,8 +1,6 @@
 //! `cmp`, `cite` and `check` as a user runs them: what follows from files, and what files from elsewhere
 //! cannot do.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -15,6 +13,8 @@ use decode_bench::report::cite::{bibtex, sentence, table};
 use decode_bench::units::Quantity;
 use regex::Regex;
 use tempfile::{tempdir, TempDir};
+
+use crate::common;
 
 const PADDED: &str = "transformer-toy/padded/cpu/b1/t256";
 const CONCAT: &str = "transformer-toy/concat/cpu/b1/t256";
@@ -125,6 +125,7 @@ fn what_cannot_be_compared_is_refused() {
     refused(&["cmp", text(&one), text(&format)], &["transformer-toy", "11052032 and 5526016 bytes"]);
     refused(&["cmp", text(&one), text(&emulated)], &["emulated in software"]);
     refused(&["cmp", text(&one), "--by", "run"], &["only one was given"]);
+    refused(&["cmp", text(&one), text(&one), "--fail-if-slower", "5%"], &["given twice"]);
     refused(&["cmp", text(&one), "--base", "paded"], &["unknown strategy `paded`", "`padded`"]);
     refused(&["cmp", text(&one), "--base", "bounded"], &["nothing to compare"]);
     refused(&["cmp", text(&one), "--filter", "onehot"], &["no case matches `onehot`"]);

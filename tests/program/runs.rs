@@ -1,15 +1,14 @@
 //! A run from its first sample to its figures, as a user makes one; and what is left of it when it
 //! is killed.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::CHANGES;
-use decode_bench::record::{differences, Answer, Environment, Metric, Run, Use, CONDITIONS};
+use decode_bench::record::{differences, Consequence, Environment, Metric, Run, Use, CONDITIONS};
+
+use crate::common::{self, CHANGES};
 
 const CASES: &str = "transformer-tiny/(naive|concat|padded)/cpu/b1/t16";
 
@@ -155,7 +154,9 @@ fn a_run_of_other_conditions_is_not_resumed() {
         assert!(said.contains(&format!("{name}: ")) && said.lines().count() == 1, "{name}: {said}");
         assert_eq!(fs::read_to_string(folder.join("environment.json")).unwrap(), text, "{name}");
     };
-    let asked = |name| CONDITIONS.iter().any(|c| c.name == name && c.answer(Use::Resume) == Answer::Refused);
+    let asked = |name| {
+        CONDITIONS.iter().any(|c| c.name == name && c.consequence(Use::Resume) == Consequence::Refused)
+    };
     for change in CHANGES.iter().filter(|change| asked(change.condition) && !change.is_of_gpu()) {
         let differs = change.applied(&begun);
         if !differences(Use::Resume, &differs, &begun).is_empty() {

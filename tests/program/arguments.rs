@@ -1,13 +1,13 @@
 //! Arguments that are refused, before anything is made.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::tempdir;
+
+use crate::common;
 
 fn output(here: &Path, args: &[&OsStr]) -> Output {
     Command::new(common::program()).args(args).current_dir(here).output().unwrap()
@@ -50,6 +50,16 @@ fn options_that_change_nothing_or_contradict_each_other_are_refused_before_a_fol
 }
 
 #[test]
+fn options_of_another_way_to_decode_are_refused() {
+    let decode = "decode --model transformer --shape tiny --strategy padded --prompt 1 --steps 2 --threads 1";
+    let refused_with = |more: &str, named: &[&str]| refused(&words(&format!("{decode} {more}")), named);
+    refused_with("--ignore-generation-config", &["--ignore-generation-config", "--shape"]);
+    refused_with("--length-penalty 1", &["--beam"]);
+    refused_with("--sampler greedy --length-penalty 1", &["--length-penalty", "--sampler"]);
+    refused_with("--sampler top-k --top-k 2 --beam-rule flax", &["--beam-rule", "--sampler"]);
+}
+
+#[test]
 fn every_verb_has_help_and_a_version() {
     let here = tempdir().unwrap();
     let print = |line: &str| {
@@ -58,10 +68,7 @@ fn every_verb_has_help_and_a_version() {
         String::from_utf8(output.stdout).unwrap()
     };
     let help = print("--help");
-    let verbs =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let verbs: Vec<&str> = verbs.filter_map(|line| line.split_whitespace().next()).collect();
-    for verb in verbs.iter().filter(|verb| **verb != "help").chain(&["startup"]) {
+    for verb in common::verbs(&help).iter().chain(&["startup"]) {
         assert!(print(&format!("{verb} --help")).contains("Usage: decode-bench"), "{verb}");
         assert_eq!(
             print(&format!("{verb} --version")).trim(),

@@ -1,8 +1,6 @@
 //! What is left when a signal ends the program, when a write fails, and when nobody reads what it prints.
 #![cfg(unix)]
 
-mod common;
-
 use std::fs;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -11,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use decode_bench::record::Run;
 use tempfile::tempdir;
+
+use crate::common;
 
 const TRACE: &str = "trace --filter ^transformer-tiny/(naive|concat)/cpu/b1/t16$ --tokens 24 --threads 1";
 

@@ -1,14 +1,13 @@
 //! `cmp` between runs as a gate: nothing that one side lacks, and no condition that differs, passes without a word.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
-use common::{known_environment, Change, CHANGES};
-use decode_bench::record::{Answer, Environment, Use, CONDITIONS};
+use decode_bench::record::{Consequence, Environment, Use, CONDITIONS};
 use tempfile::tempdir;
+
+use crate::common::{self, known_environment, Change, CHANGES};
 
 const CONCAT: &str = "transformer-toy/concat/cpu/b1/t256";
 const PADDED: &str = "transformer-toy/padded/cpu/b1/t256";
@@ -153,14 +152,15 @@ fn differing(results: &Path, changes: &[&Change]) {
     let rows = rounds(CONCAT, 400_000);
     let [before, after] = [("before", known_environment()), ("after", environment)]
         .map(|(name, environment)| run(results, name, &environment, &rows));
-    let of = |of, answer| {
-        let named = |name: &&str| CONDITIONS.iter().any(|c| c.name == *name && c.answer(of) == answer);
+    let of = |of, consequence| {
+        let named =
+            |name: &&str| CONDITIONS.iter().any(|c| c.name == *name && c.consequence(of) == consequence);
         changes.iter().map(|change| change.condition).filter(named).collect::<Vec<_>>()
     };
-    let refused = of(Use::Gate, Answer::Refused);
+    let refused = of(Use::Gate, Consequence::Refused);
     let (code, table, said) = cmp(&before, &after, &GATE);
     assert_eq!((code, table.is_empty()), if refused.is_empty() { (0, false) } else { (2, true) }, "{said}");
-    for name in refused.iter().chain(of(Use::Gate, Answer::Said).iter().filter(|_| refused.is_empty())) {
+    for name in refused.iter().chain(of(Use::Gate, Consequence::Said).iter().filter(|_| refused.is_empty())) {
         assert!(said.contains(&format!("{name}: ")), "{name}: {said}");
     }
     if let Some((_, names)) = said.split_once("--allow-different ") {
@@ -169,11 +169,11 @@ fn differing(results: &Path, changes: &[&Change]) {
         assert!(code == 0 && refused.iter().all(|name| said.contains(&format!("{name}: "))), "{said}");
     }
     let (code, table, said) = cmp(&before, &after, &[]);
-    match of(Use::Compare, Answer::Refused).is_empty() {
+    match of(Use::Compare, Consequence::Refused).is_empty() {
         true => assert_eq!(code, 0, "{said}"),
         false => return assert_eq!(code, 2, "{said}"),
     }
-    for name in of(Use::Compare, Answer::Said) {
+    for name in of(Use::Compare, Consequence::Said) {
         assert!(
             said.contains(&format!("{name}: ")) && table.contains(&format!("{name}: ")),
             "{name}: {said}\n{table}"

@@ -1,12 +1,12 @@
 //! A suite measured in shards, each by a process of its own, and merged into one run.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use decode_bench::record::{Metric, Run};
+
+use crate::common;
 
 const FILTER: &str = "transformer-tiny/(naive|concat|padded)/cpu/b1";
 
