@@ -307,7 +307,7 @@ const DRIVER: &str = "
     int cuModuleLoadData(void) { return 4242; }
     int cuModuleGetFunction(void) { return 4242; }
     int cuModuleUnload(void) { return 4242; }
-    int cuLaunchKernel(void) { return 4242; }
+    int cuLaunchKernelEx(void) { return 4242; }
     ";
 
 #[test]
