@@ -22,6 +22,7 @@ use super::linearized_conv::{dense, linearised};
 use super::loader::{parameters, Loader};
 use super::weights::{Parameter, Spread};
 use super::{Model, ModelConfig, Node};
+use crate::backend::cpu::room;
 use crate::backend::{
     whole, Activation, AttentionParams, Backend, Call, Convolution, Layout, Linear, Mask, View,
 };
@@ -166,13 +167,13 @@ impl ModelConfig for ConvSeq2SeqConfig {
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
         let &ConvSeq2SeqConfig { channels, embed: e, out_embed, vocab, .. } = self;
         let encoder = Side::load(l, self, "encoder", e)?;
-        let mut encoder_convolutions = Vec::new();
+        let mut encoder_convolutions = room(self.encoder_taps.len())?;
         for (layer, &taps) in self.encoder_taps.iter().enumerate() {
             let linear = linearised(l, &format!("encoder.convolutions.{layer}"), channels, taps)?;
             encoder_convolutions.push(Convolution { linear, taps, ahead: taps / 2, residual: true });
         }
         let decoder = Side::load(l, self, "decoder", out_embed)?;
-        let mut layers = Vec::new();
+        let mut layers = room(self.decoder_taps.len())?;
         for (layer, &taps) in self.decoder_taps.iter().enumerate() {
             let linear = linearised(l, &format!("decoder.convolutions.{layer}"), channels, taps)?;
             let convolution = Convolution { linear, taps, ahead: 0, residual: false };
