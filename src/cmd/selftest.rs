@@ -46,10 +46,10 @@ pub fn run(args: Args) -> Result<()> {
     check_position(&case)?;
     let settings = Settings { threads: args.threads.count(), ..Settings::default() };
     let machines = Machines::new(&settings);
-    machines.able(vec![case])?;
     if args.agreement {
         return agreement(&case, rounds, &settings, &machines);
     }
+    machines.able(vec![case])?;
     let mut different = 0;
     on_backend!(machines, case.backend, |b| {
         let fixture = Fixture::load(b, case.model, case.shape, settings.seed)?;
@@ -86,6 +86,7 @@ fn agreement(case: &Case, rounds: u32, settings: &Settings, machines: &Machines)
         );
         return Err(Error::Input(what));
     }
+    let cases = machines.able(cases)?;
     let mut apart = Vec::new();
     on_backend!(machines, case.backend, |b| {
         let fixture = Fixture::load(b, case.model, case.shape, settings.seed)?;
