@@ -3,7 +3,7 @@
 //!
 //! A step depends on the steps before it: they left its rows in the caches of the processors that will read them, in
 //! pages that were touched, with both threads awake. So where a whole decode takes too long, its end is timed after a
-//! [lead](LEAD) of untimed steps. `selftest --agreement` measures whether that is long enough.
+//! lead of untimed steps. `selftest --agreement` measures whether that is long enough.
 
 use std::time::Duration;
 

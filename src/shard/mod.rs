@@ -27,7 +27,7 @@ const MOST_SHARDS: usize = 10_000;
 pub struct CaseGroup {
     /// They differ in nothing but the strategy.
     pub cases: Vec<Case>,
-    /// What is decoded along with them, at the last position: see [`suite::decodes`].
+    /// What is decoded along with them, at the last position: see `suite::decodes`.
     pub decodes: Vec<Case>,
     /// About how long it takes, in operations at full speed.
     pub cost: u64,
