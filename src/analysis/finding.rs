@@ -464,11 +464,14 @@ mod tests {
 
     #[test]
     fn findings_say_what_contradicts_them() {
-        let results = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-        let folders = std::fs::read_dir(results).unwrap().map(|entry| entry.unwrap().path());
-        let runs: Vec<Run> = folders.filter_map(|folder| Run::open(&folder).ok()).collect();
-        assert!(runs.len() > 10, "the committed runs");
-        runs.iter().for_each(hold_together);
+        // cargo says where the package is; carried elsewhere, the tests have no committed runs with them
+        if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") {
+            let results = std::path::Path::new(&package).join("results");
+            let folders = std::fs::read_dir(results).unwrap().map(|entry| entry.unwrap().path());
+            let runs: Vec<Run> = folders.filter_map(|folder| Run::open(&folder).ok()).collect();
+            assert!(runs.len() > 10, "the committed runs");
+            runs.iter().for_each(hold_together);
+        }
         (1..=20).for_each(|seed| hold_together(&synthetic::decoded(6 + 6 * (seed as u32 % 2), seed)));
         hold_together(&synthetic::run(12));
     }
