@@ -87,6 +87,13 @@ __device__ inline Pack silu_of(Pack a) { return make_float4(silu_of(a.x), silu_o
 __device__ inline Pack load(const float* row, int i) { return reinterpret_cast<const Pack*>(row)[i]; }
 __device__ inline void store(float* row, int i, Pack x) { reinterpret_cast<Pack*>(row)[i] = x; }
 
+// Of a row of `packs` the packs from `first` on, every `step`-th; zeros behind the last.
+template <int N>
+__device__ inline void fetch(Pack (&to)[N], const float* row, int first, int step, int packs) {
+#pragma unroll
+    for (int a = 0; a < N; a++) to[a] = first + a * step < packs ? load(row, first + a * step) : zeros();
+}
+
 __device__ inline float warp_sum(float x) {
     for (int mask = 16; mask > 0; mask /= 2) x += __shfl_xor_sync(FULL, x, mask);
     return x;

@@ -9,12 +9,6 @@
 // Bytes: outs · inner · 4 of weights. The floor of a step: these bytes at the bandwidth of the memory.
 #define PACKS (768 / 32 / VEC) // in a lane
 
-// The packs of a lane, zeros behind the last.
-__device__ inline void fetch(Pack (&to)[PACKS], const float* from, int lane, int packs) {
-#pragma unroll
-    for (int a = 0; a < PACKS; a++) to[a] = lane + 32 * a < packs ? load(from, lane + 32 * a) : zeros();
-}
-
 extern "C" __global__ void __launch_bounds__(128)
 linear_normed(const float* x, const float* __restrict__ gain, const float* __restrict__ shift,
               const float* __restrict__ weight, const float* __restrict__ bias, const float* residual, float* out,
@@ -28,14 +22,14 @@ linear_normed(const float* x, const float* __restrict__ gain, const float* __res
     const bool writes = lane < rows && o < outs; // lane r writes row r
     const size_t at = (size_t)lane * outs + o;
     Pack w[PACKS], other[PACKS];
-    fetch(w, weight + (size_t)min(o, outs - 1) * inner, lane, packs);
+    fetch(w, weight + (size_t)min(o, outs - 1) * inner, lane, 32, packs);
     float constant = 0.f;
     if (shift) {
-        fetch(other, shift, lane, packs);
+        fetch(other, shift, lane, 32, packs);
 #pragma unroll
         for (int a = 0; a < PACKS; a++) constant = dot(w[a], other[a], constant);
     }
-    fetch(other, gain, lane, packs);
+    fetch(other, gain, lane, 32, packs);
 #pragma unroll
     for (int a = 0; a < PACKS; a++) w[a] = w[a] * other[a];
     constant = warp_sum(constant) + (writes && bias ? bias[o] : 0.f);
@@ -45,7 +39,7 @@ linear_normed(const float* x, const float* __restrict__ gain, const float* __res
     float mine = 0.f;
 #pragma unroll 1
     for (int r = 0; r < rows; r++) {
-        fetch(other, x + (size_t)r * inner, lane, packs);
+        fetch(other, x + (size_t)r * inner, lane, 32, packs);
         float mean = 0.f;
         if (shift) {
 #pragma unroll

@@ -9,15 +9,6 @@
 #define WARP_INNER 768
 #define AHEAD 6
 
-// Of a row's weights the packs from `base` on, every `threads`-th; zeros behind the last.
-__device__ inline void fetch(Pack (&weights)[AHEAD], const float* w, int base, int threads, int packs) {
-#pragma unroll
-    for (int a = 0; a < AHEAD; a++) {
-        const int k = base + a * threads;
-        weights[a] = k < packs ? load(w, k) : zeros();
-    }
-}
-
 extern "C" __global__ void __launch_bounds__(128)
 linear_one(const float* x, const float* __restrict__ weight, const float* __restrict__ bias, const float* residual,
            float* out, int rows, int inner, int outs, int activation) {

@@ -291,7 +291,7 @@ impl Cuda {
         vec: usize,
         [rows, inner, outs, activation]: [usize; 4],
     ) -> Result<()> {
-        let (across, down) = (outs.div_ceil(128), rows.div_ceil(64)); // tiles of kernels/linear.cu
+        let [across, down] = [outs, rows].map(|length| length.div_ceil(64));
         let (part, splits) = parts(across * down, inner);
         let partial = match splits {
             1 => None,
@@ -299,7 +299,7 @@ impl Cuda {
         };
         let partial = Tensor::or_null(partial.as_ref());
         self.launch(
-            Launch::new(Kernel::Linear, vec, [across, down, splits], 128),
+            Launch::new(Kernel::Linear, vec, [across, down, splits], 256),
             [x, weight, bias, residual, partial, out],
             [rows, inner, outs, activation, part],
         )?;
