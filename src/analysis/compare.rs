@@ -1,6 +1,8 @@
 //! Two cases against each other, and one against itself.
 
-use super::estimate::{bootstrap_ratio, median, median_of, Estimate, MIN_ROUNDS};
+use super::estimate::{
+    bootstrap_ratio, median, median_of, median_with, pooled_ratio, simultaneous, Estimate, MIN_ROUNDS,
+};
 use super::measurements::Series;
 use crate::record::Protocol;
 
@@ -12,6 +14,19 @@ pub enum Pairing {
     /// Not at all, because fewer than [`MIN_ROUNDS`] rounds are shared, and there are more samples than
     /// that outside of them: drift is part of the ratio.
     Unpaired,
+    /// Each run is one value, and what runs of a side differ by is what the sides have to exceed.
+    Runs,
+}
+
+impl Pairing {
+    /// Behind a ratio in a table; [`Pairing::Rounds`] needs none.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Pairing::Rounds => "",
+            Pairing::Unpaired => " †",
+            Pairing::Runs => " ‡",
+        }
+    }
 }
 
 /// What a comparison says of the first of two.
@@ -50,6 +65,19 @@ pub struct Comparison {
     pub verdict: Verdict,
 }
 
+impl Comparison {
+    /// Whether the samples could have shown a difference: enough rounds or runs, or a count, which is exact.
+    pub fn is_judged(&self) -> bool {
+        self.aa_band.is_some()
+            && (self.ratio.n >= MIN_ROUNDS || self.is_exact() || self.pairing == Pairing::Runs)
+    }
+
+    /// Whether it is one of counts, which do not scatter.
+    pub fn is_exact(&self) -> bool {
+        self.ratio.confidence == 1.0
+    }
+}
+
 /// Compares `a` with `b`. In rounds, the ratio is the median of the rounds' ratios: unlike the
 /// ratio of the medians, it does not see a machine that slows down for half of the run. Where
 /// rounds are not shared it is the ratio of the medians, and [`Pairing::Unpaired`] says so.
@@ -64,6 +92,38 @@ pub(crate) fn compare_across(a: &Series, b: &Series) -> Option<Comparison> {
     judged(a, b, unpaired_ratio(a, b)?, Pairing::Unpaired)
 }
 
+/// Compares the medians of some runs with those of others, as one of several comparisons that are judged together: each
+/// interval is so much wider that all of them hold the truth in 95 % of cases. `None` for one run a side.
+pub(super) fn compare_runs(a: &[f64], b: &[f64], together: usize) -> Option<Comparison> {
+    let ratio = pooled_ratio(a, b, simultaneous(together))?;
+    let verdict = side_of_one(&ratio);
+    Some(Comparison { ratio, pairing: Pairing::Runs, aa_band: Some(ratio.hi / ratio.value), verdict })
+}
+
+/// Compares `a` with `b` in the rounds that both have, as one of several comparisons that are judged together. Rounds are
+/// independent tries, so the interval alone decides, and equals are called different in 5 % of all such sets at most.
+/// `None` where that needs more rounds than there are, as [`rounds_for`] says.
+pub fn compare_together(a: &Series, b: &Series, together: usize) -> Option<Comparison> {
+    let ratio = median_with(&log_ratios(a, b), simultaneous(together))?.map(f64::exp);
+    let verdict = side_of_one(&ratio);
+    let found = Comparison { ratio, pairing: Pairing::Rounds, aa_band: Some(1.0), verdict };
+    (ratio.n >= rounds_for(together)).then_some(found)
+}
+
+/// The fewest rounds in which so many comparisons can be judged together: all of them on one side of 1 must be as
+/// improbable as the interval is wrong.
+pub fn rounds_for(together: usize) -> usize {
+    (2.0 / (1.0 - simultaneous(together))).log2().ceil() as usize
+}
+
+fn side_of_one(ratio: &Estimate) -> Verdict {
+    match ratio {
+        Estimate { hi, .. } if *hi < 1.0 => Verdict::Faster,
+        Estimate { lo, .. } if *lo > 1.0 => Verdict::Slower,
+        _ => Verdict::NotDistinguishable,
+    }
+}
+
 fn judged(a: &Series, b: &Series, ratio: Estimate, pairing: Pairing) -> Option<Comparison> {
     let aa_band = aa_band(a).and_then(|of_a| Some(of_a.max(aa_band(b)?)));
     let verdict = verdict(&ratio, aa_band);
@@ -71,14 +131,19 @@ fn judged(a: &Series, b: &Series, ratio: Estimate, pairing: Pairing) -> Option<C
 }
 
 fn ratio(a: &Series, b: &Series) -> Option<(Estimate, Pairing)> {
-    let of_b = b.rounds();
-    let shared = a.rounds().into_iter().filter_map(|(round, a)| Some((a / of_b.get(&round)?).ln()));
-    let logs: Vec<f64> = shared.filter(|log| log.is_finite()).collect();
+    let logs = log_ratios(a, b);
     let all = MIN_ROUNDS.min(a.independent().len()).min(b.independent().len());
     if !logs.is_empty() && logs.len() >= all {
         return Some((median(&logs)?.map(f64::exp), Pairing::Rounds));
     }
     Some((unpaired_ratio(a, b)?, Pairing::Unpaired))
+}
+
+/// One for each round that both have.
+fn log_ratios(a: &Series, b: &Series) -> Vec<f64> {
+    let of_b = b.rounds();
+    let shared = a.rounds().into_iter().filter_map(|(round, a)| Some((a / of_b.get(&round)?).ln()));
+    shared.filter(|log| log.is_finite()).collect()
 }
 
 fn unpaired_ratio(a: &Series, b: &Series) -> Option<Estimate> {
@@ -88,10 +153,11 @@ fn unpaired_ratio(a: &Series, b: &Series) -> Option<Estimate> {
 
 /// Different only if the whole interval is on one side of 1 and the ratio is outside the band.
 fn verdict(ratio: &Estimate, aa_band: Option<f64>) -> Verdict {
-    match aa_band {
-        Some(band) if ratio.n >= MIN_ROUNDS && ratio.hi < 1.0 && ratio.value < 1.0 / band => Verdict::Faster,
-        Some(band) if ratio.n >= MIN_ROUNDS && ratio.lo > 1.0 && ratio.value > band => Verdict::Slower,
-        _ => Verdict::NotDistinguishable,
+    let Some(band) = aa_band.filter(|_| ratio.n >= MIN_ROUNDS) else { return Verdict::NotDistinguishable };
+    match side_of_one(ratio) {
+        Verdict::Faster if ratio.value >= 1.0 / band => Verdict::NotDistinguishable,
+        Verdict::Slower if ratio.value <= band => Verdict::NotDistinguishable,
+        verdict => verdict,
     }
 }
 

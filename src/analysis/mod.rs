@@ -8,7 +8,7 @@
 //! - [`compiling`] sums what a decode's shapes cost a compiler;
 //! - [`reordering`] sets what a beam search's reorders cost beside its steps;
 //! - [`findings`] answers the project's questions, each with its prediction;
-//! - [`against`] compares cases within a run and across runs;
+//! - [`against`] compares cases within a run and across runs, [`Sides`] several runs with several;
 //! - [`citation`] names the rows behind a figure by their hash;
 //! - [`provenance`] says where the numbers come from;
 //! - [`summary`] puts them together, one [`Summary`] per [`Group`], for tables to print.
@@ -24,11 +24,12 @@ mod measurements;
 mod prediction;
 pub(crate) mod provenance;
 mod reordering;
+mod sides;
 mod summary;
 mod versus;
 
 pub use citation::{citation, rows_hash, Citation, Other};
-pub use compare::{aa_band, compare, Comparison, Pairing, Verdict};
+pub use compare::{aa_band, compare, compare_together, rounds_for, Comparison, Pairing, Verdict};
 pub use compiling::{compiling, Compiling};
 pub use crossing::{crossing, Crossing, LogRatios};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
@@ -38,6 +39,7 @@ pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{rows, tabled, window, Analysis, Group, Measurements, Series};
 pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
+pub use sides::Sides;
 pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};
 pub use versus::{against, gaps, weights_differ, Base, Gap, Measured, Side, Versus, Wanting};
 

@@ -7,9 +7,9 @@
 //!
 //! `cargo test --lib simulation -- --nocapture` prints how often each interval held the truth.
 
-use super::compare::{compare_across, Verdict};
+use super::compare::{compare_across, compare_runs, Verdict};
 use super::estimate::SplitMix;
-use super::{compare, crossing, Comparison, Crossing, LogRatios, Series};
+use super::{compare, compare_together, crossing, rounds_for, Comparison, Crossing, LogRatios, Series};
 use crate::record::Round;
 
 impl SplitMix {
@@ -260,5 +260,81 @@ fn a_crossing_that_is_not_there_is_seldom_claimed() {
             // two standard deviations of what chance adds to the promise
             assert!(share <= promised + 2.0 * (promised / RUNS as f64).sqrt(), "{what}, {rounds}: {share}");
         }
+    }
+}
+
+/// One value a run of each of several cases: the machine is at another speed in each run, the same for all of its cases,
+/// and each case finds another place in memory.
+fn medians_of_runs(random: &mut SplitMix, runs: usize, truth: &[f64]) -> Vec<Vec<f64>> {
+    let mut cases = vec![Vec::new(); truth.len()];
+    for _ in 0..runs {
+        let machine = 0.01 * random.heavy();
+        for (case, truth) in cases.iter_mut().zip(truth) {
+            case.push(truth * (machine + 0.01 * random.normal()).exp());
+        }
+    }
+    cases
+}
+
+/// `cmp --base A,B,C --new D,E,F --fail-if-slower 0%` on runs of one build, and on a build that is slower in one case.
+#[test]
+fn a_gate_on_several_runs_neither_cries_wolf_nor_sleeps() {
+    let mut random = SplitMix(51);
+    for (runs, cases) in [(2, 1), (2, 12), (3, 1), (3, 12), (3, 60), (6, 12)] {
+        let mut failed = |truth: &[f64]| {
+            let [new, base] =
+                [truth, &vec![1.0; cases]].map(|truth| medians_of_runs(&mut random, runs, truth));
+            let verdicts = new.iter().zip(&base).map(|(a, b)| compare_runs(a, b, cases).unwrap().verdict);
+            verdicts.filter(|verdict| *verdict == Verdict::Slower).count() > 0
+        };
+        let mut share = |truth: &[f64]| (0..RUNS).filter(|_| failed(truth)).count() as f64 / RUNS as f64;
+        let equal = share(&vec![1.0; cases]);
+        let slower = share(&[vec![1.3], vec![1.0; cases - 1]].concat());
+        println!(
+            "{cases} cases, {runs} runs a side: equals fail in {:.1} %, 30 % in one case is seen in {:.1} %",
+            equal * 100.0,
+            slower * 100.0
+        );
+        assert!(equal <= 0.05, "{cases} cases, {runs} runs: {equal}");
+        assert!(slower >= 0.9 || runs == 2, "{cases} cases, {runs} runs: {slower}");
+    }
+}
+
+/// `bench-ab`: two builds in turn, every round in processes of its own, which are some per cent apart as a whole.
+#[test]
+fn two_builds_in_turn_are_told_apart() {
+    let mut random = SplitMix(52);
+    for cases in [1, 6, 24] {
+        let rounds = rounds_for(cases).max(12) as u32;
+        let mut share = |truth: f64, wanted: Verdict| {
+            let mut seen = |_: &usize| {
+                let machine = random.drifting(rounds);
+                let mut one = |_| {
+                    let mut process = |truth: f64| {
+                        let ns = |(round, speed): (u32, &f64)| {
+                            let apart = (0.01 * random.normal()).exp();
+                            (Round::Interleaved(round), truth * speed * apart * 1e6)
+                        };
+                        Series { samples: (1..).zip(&machine).map(ns).collect() }
+                    };
+                    let [new, base] = [truth, 1.0].map(&mut process);
+                    compare_together(&new, &base, cases).unwrap().verdict
+                };
+                let verdicts: Vec<Verdict> = (0..cases).map(&mut one).collect();
+                match wanted {
+                    Verdict::NotDistinguishable => verdicts.iter().any(|&verdict| verdict != wanted),
+                    _ => verdicts[0] == wanted,
+                }
+            };
+            (0..RUNS).filter(&mut seen).count() as f64 / RUNS as f64
+        };
+        let equal = share(1.0, Verdict::NotDistinguishable);
+        let slower = share(1.05, Verdict::Slower);
+        println!(
+            "{cases} cases in {rounds} rounds: equals differ in {:.1} %, 5 % is seen in {:.1} %",
+            equal * 100.0,
+            slower * 100.0
+        );
+        assert!(equal <= 0.05 + 0.01 && slower >= 0.9, "{cases} cases: {equal} {slower}");
     }
 }

@@ -39,37 +39,48 @@ pub struct Versus<'a> {
 /// One side of a comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured<'a> {
-    /// That its rows are in.
-    pub run: &'a Run,
+    /// That its rows are in: one, or those that stand for a side.
+    pub runs: &'a [Run],
     /// That its rows are of.
     pub case: Case,
-    /// One repetition, in the metric's unit.
+    /// One repetition, in the metric's unit; of several runs, the median of their medians.
     pub value: Estimate,
     /// Of a step's time.
     pub floor_multiple: Option<f64>,
 }
 
+impl<'a> Versus<'a> {
+    /// Each two runs whose conditions should be the same: every other one with the base's first.
+    pub fn runs(&self) -> impl Iterator<Item = (&'a Run, &'a Run)> {
+        let (new, base) = (self.one.runs, self.base.runs);
+        new.iter().chain(&base[1..]).map(move |run| (run, &base[0]))
+    }
+}
+
+impl<'a> Measured<'a> {
+    pub(super) fn new(runs: &'a [Run], case: Case, metric: Metric, value: Estimate) -> Measured<'a> {
+        let floor = floor_ns(&runs[0].environment, &case).filter(|_| metric == Metric::StepNs);
+        Measured { runs, case, value, floor_multiple: floor.map(|floor| value.value / floor) }
+    }
+}
+
+/// Of what is sampled in both ways, first the one and then the other: a comparison takes what both sides have.
+pub(super) const PREFERRED: [Protocol; 2] = [Protocol::Interleaved, Protocol::Decode];
+
 /// Every case that has this metric, and whose base has it too, by run and case. Steps from copies of a
 /// session are only compared with such steps, steps of whole decodes with steps of whole decodes.
 pub fn against<'a>(runs: &'a [Run], base: Base, metric: Metric) -> Vec<Versus<'a>> {
-    let kinds = [Protocol::Interleaved, Protocol::Decode];
-    let found: Vec<_> = runs.iter().map(|run| kinds.map(|prefer| Measurements::of(run, prefer))).collect();
+    let found: Vec<_> =
+        runs.iter().map(|run| PREFERRED.map(|prefer| Measurements::of(run, prefer))).collect();
     let series = |(run, case): (usize, Case), kind: usize| found[run][kind].series(&case, metric);
     let has = |&place: &(usize, Case)| series(place, 0).is_some();
     let measured = |(run, case): (usize, Case), series: &Series| {
-        let value = series.median()?;
-        let floor = floor_ns(&runs[run].environment, &case).filter(|_| metric == Metric::StepNs);
-        Some(Measured {
-            run: &runs[run],
-            case,
-            value,
-            floor_multiple: floor.map(|floor| value.value / floor),
-        })
+        Some(Measured::new(&runs[run..=run], case, metric, series.median()?))
     };
     let one = |place: (usize, Case)| {
         let other = of_base(base, place, runs.len()).into_iter().find(has)?;
         let both = |kind: usize| Some((series(place, kind)?, series(other, kind)?));
-        let (a, b) = (0..kinds.len()).filter_map(both).find(|(a, b)| a.protocol() == b.protocol())?;
+        let (a, b) = (0..PREFERRED.len()).filter_map(both).find(|(a, b)| a.protocol() == b.protocol())?;
         Some(Versus {
             metric,
             one: measured(place, a)?,
@@ -122,24 +133,10 @@ pub enum Wanting {
 pub fn gaps<'a>(runs: &'a [Run], base: Base, metric: Metric, compared: &[Versus<'a>]) -> Vec<Gap<'a>> {
     let found: Vec<_> = runs.iter().map(|run| Measurements::of(run, Protocol::Interleaved)).collect();
     let known: Vec<BTreeSet<Case>> = found.iter().map(|found| found.known(metric).collect()).collect();
-    let side = |(run, case): (usize, Case)| {
-        let (run, found) = (&runs[run], &found[run]);
-        let unequal =
-            || run.equality.iter().filter(|row| row.case == case).find_map(|row| row.error.as_deref());
-        let other = || run.samples.iter().filter(|s| s.case == case).find_map(|s| s.error.as_deref());
-        let series = found.series(&case, metric);
-        let value = match found.error(&case, metric).or_else(unequal) {
-            Some(error) => Err(Wanting::Failed(error.into())),
-            None => series.and_then(Series::median).ok_or_else(|| match other() {
-                Some(error) => Wanting::Failed(error.into()),
-                None => Wanting::Missing,
-            }),
-        };
-        Side { run, case, found: value, protocol: series.map(Series::protocol) }
-    };
+    let side = |(run, case): (usize, Case)| side(&runs[run], &found[run], case, metric);
     let has = |&(run, case): &(usize, Case)| known[run].contains(&case);
     let compared: BTreeSet<(*const Run, Case)> =
-        compared.iter().map(|v| (std::ptr::from_ref(v.one.run), v.one.case)).collect();
+        compared.iter().map(|v| (v.one.runs.as_ptr(), v.one.case)).collect();
     let gap = |place: (usize, Case)| {
         let places = of_base(base, place, runs.len());
         let other = places.iter().copied().find(has).or(places.first().copied())?;
@@ -161,6 +158,21 @@ pub fn gaps<'a>(runs: &'a [Run], base: Base, metric: Metric, compared: &[Versus<
     places.filter_map(gap).collect()
 }
 
+/// What a run has of a case.
+pub(super) fn side<'a>(run: &'a Run, found: &Measurements, case: Case, metric: Metric) -> Side<'a> {
+    let unequal = || run.equality.iter().filter(|row| row.case == case).find_map(|row| row.error.as_deref());
+    let other = || run.samples.iter().filter(|s| s.case == case).find_map(|s| s.error.as_deref());
+    let series = found.series(&case, metric);
+    let value = match found.error(&case, metric).or_else(unequal) {
+        Some(error) => Err(Wanting::Failed(error.into())),
+        None => series.and_then(Series::median).ok_or_else(|| match other() {
+            Some(error) => Wanting::Failed(error.into()),
+            None => Wanting::Missing,
+        }),
+    };
+    Side { run, case, found: value, protocol: series.map(Series::protocol) }
+}
+
 /// Where the base may be, the best place first; nowhere for a base itself.
 fn of_base(base: Base, (run, case): (usize, Case), runs: usize) -> Vec<(usize, Case)> {
     match base {
@@ -174,7 +186,7 @@ fn of_base(base: Base, (run, case): (usize, Case), runs: usize) -> Vec<(usize, C
     }
 }
 
-fn compared(a: &Series, b: &Series, metric: Metric, same_run: bool) -> Option<Comparison> {
+pub(super) fn compared(a: &Series, b: &Series, metric: Metric, same_run: bool) -> Option<Comparison> {
     if let (Some(a), Some(b), true) = (a.constant(), b.constant(), metric.unit() != Unit::Nanoseconds) {
         return counted(a, b);
     }
@@ -186,7 +198,7 @@ fn compared(a: &Series, b: &Series, metric: Metric, same_run: bool) -> Option<Co
 }
 
 /// What is counted and not sampled needs no statistics.
-fn counted(a: f64, b: f64) -> Option<Comparison> {
+pub(super) fn counted(a: f64, b: f64) -> Option<Comparison> {
     let ratio = if a == b { 1.0 } else { a / b };
     let verdict = match ratio {
         r if r < 1.0 => Verdict::Faster,

@@ -1,12 +1,13 @@
 //! `cmp`: cases against each other, within a run or across runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use decode_bench::analysis::{
-    against, gaps, tabled, weights_differ, Base, Gap, Verdict, Versus, Wanting, MIN_ROUNDS,
+    against, gaps, tabled, weights_differ, Base, Gap, Pairing, Sides, Verdict, Versus, Wanting, MIN_ROUNDS,
 };
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
@@ -20,24 +21,29 @@ use super::{note, open_run, print, run_in};
 
 /// Compare strategies within a run, or the same cases across runs, machines and backends.
 ///
-/// Within a run, ratios are formed in each round and compared with the A/A band; between runs they are ratios of
-/// medians (†), compared with the wider of both runs' bands. Cases without a counterpart, and conditions in which
-/// runs differ, are named; --fail-if-slower fails for them.
+/// Within a run, ratios are formed in each round and compared with the A/A band; between two runs they are ratios of
+/// medians (†), compared with the wider of both runs' bands. With several runs a side (--base and --new) each run is one
+/// value, and the scatter between the runs of a side is what the sides have to exceed (‡). Cases without a counterpart,
+/// and conditions in which runs differ, are named; --fail-if-slower fails for them.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   decode-bench cmp results/2026-01-31T12-00-00Z-my-machine --filter '/b1/t512'
-  decode-bench cmp results/before results/after --fail-if-slower 5%")]
+  decode-bench cmp --base results/a1,results/a2,results/a3 --new results/b1,results/b2,results/b3 --fail-if-slower 5%")]
 pub struct Args {
     /// Run folders; the others are compared with the first
-    #[arg(required = true)]
+    #[arg(required_unless_present = "new")]
     runs: Vec<PathBuf>,
+    /// Run folders of one side, separated by commas; --base has those of the other
+    #[arg(long, value_name = "RUN,...", value_delimiter = ',', requires = "base", conflicts_with_all = ["runs", "by"])]
+    new: Vec<PathBuf>,
     /// The property in which two cases differ [default: strategy for one run, run for several]
     #[arg(long, value_enum)]
     by: Option<By>,
-    /// The strategy or backend that others are compared with [default: concat, cpu]
-    #[arg(long, value_name = "NAME")]
-    base: Option<String>,
+    /// The strategy or backend that others are compared with [default: concat, cpu]; with --new, run folders separated
+    /// by commas
+    #[arg(long, value_name = "NAME|RUN,...", value_delimiter = ',')]
+    base: Vec<OsString>,
     /// Metric to compare
     #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
     metric: Metric,
@@ -57,6 +63,10 @@ pub struct Args {
     /// Judge although cases are missing, failed or have too few rounds on one side
     #[arg(long, requires = "fail_if_slower")]
     allow_missing: bool,
+    /// Judge times although each side is one run. Two runs of one build differ by more than the rounds within them show:
+    /// such a gate may fail for half of them
+    #[arg(long, requires = "fail_if_slower")]
+    allow_one_run: bool,
     /// Compare although the runs differ in these conditions, as messages name them
     #[arg(long, value_name = "CONDITION", value_delimiter = ',')]
     allow_different: Vec<String>,
@@ -79,7 +89,12 @@ enum Sort {
 impl Args {
     /// The same with the runs of their names in this folder, if one is given.
     pub fn of_runs_in(self, folder: Option<&Path>) -> Args {
-        Args { runs: self.runs.into_iter().map(|run| run_in(folder, run)).collect(), ..self }
+        let placed = |runs: Vec<PathBuf>| runs.into_iter().map(|run| run_in(folder, run)).collect();
+        let base = match self.new.is_empty() {
+            true => self.base,
+            false => self.base.into_iter().map(|run| run_in(folder, run.into()).into()).collect(),
+        };
+        Args { runs: placed(self.runs), new: placed(self.new), base, ..self }
     }
 }
 
@@ -109,14 +124,16 @@ pub fn text(args: &Args) -> Result<String> {
     comparisons(&found, &gaps, args.format)
 }
 
-/// A run beside itself would pass every gate.
+/// Those of the base first. A run beside itself would pass every gate.
 fn opened(args: &Args) -> Result<Vec<Run>> {
-    let places: Vec<_> = args.runs.iter().map(|run| place(run)).collect();
+    let base = args.base.iter().filter(|_| args.has_sides()).map(PathBuf::from);
+    let folders: Vec<PathBuf> = base.chain(args.runs.iter().chain(&args.new).cloned()).collect();
+    let places: Vec<_> = folders.iter().map(|run| place(run)).collect();
     if let Some(at) = (1..places.len()).find(|&at| places[at].is_some() && places[..at].contains(&places[at]))
     {
-        return Err(Error::file(&args.runs[at], "given twice"));
+        return Err(Error::file(&folders[at], "given twice"));
     }
-    args.runs.iter().map(|run| open_run(run)).collect()
+    folders.iter().map(|run| open_run(run)).collect()
 }
 
 struct Compared<'a> {
@@ -126,30 +143,25 @@ struct Compared<'a> {
 
 fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Compared<'a>> {
     same_weights(runs)?;
-    let base = base(args)?;
-    let mut found = against(runs, base, args.metric);
-    let mut gaps = gaps(runs, base, args.metric, &found);
-    if found.is_empty() {
-        let what = format!("nothing to compare: no case has {} on both sides", args.metric);
-        return Err(Error::Input(what));
-    }
-    if let Some(filter) = &args.filter {
-        let wanted = suite::matcher(filter)?;
-        let cases = found.iter().map(|versus| versus.one.case).chain(gaps.iter().map(|gap| gap.one.case));
-        let known = cases.map(|case| case.to_string()).collect();
-        found.retain(|versus| wanted(&versus.one.case));
-        gaps.retain(|gap| wanted(&gap.one.case));
-        if found.is_empty() && gaps.is_empty() {
-            return Err(Error::NoMatch { filter: filter.clone(), known });
-        }
-    }
-    let ratio = |versus: &Versus<'_>| versus.comparison.map_or(f64::INFINITY, |c| c.ratio.value);
     let tabled: BTreeSet<Case> = runs.iter().flat_map(tabled).collect();
-    let shown = |case: &Case| tabled.contains(case);
-    if args.metric == Metric::StepNs && !args.every_step && found.iter().any(|v| shown(&v.one.case)) {
-        found.retain(|versus| shown(&versus.one.case));
-        gaps.retain(|gap| shown(&gap.one.case));
-    }
+    let (mut found, gaps) = match args.has_sides() {
+        true => {
+            let (base, new) = runs.split_at(args.base.len());
+            let sides = Sides::of(base, new, args.metric);
+            let selected = selected(args, &tabled, sides.cases(), sides.gaps())?;
+            (sides.compare(&selected.cases), selected.gaps)
+        }
+        false => {
+            let base = base(args)?;
+            let mut found = against(runs, base, args.metric);
+            let gaps = gaps(runs, base, args.metric, &found);
+            let cases = found.iter().map(|versus| versus.one.case).collect();
+            let selected = selected(args, &tabled, cases, gaps)?;
+            found.retain(|versus| selected.cases.contains(&versus.one.case));
+            (found, selected.gaps)
+        }
+    };
+    let ratio = |versus: &Versus<'_>| versus.comparison.map_or(f64::INFINITY, |c| c.ratio.value);
     match args.sort {
         Sort::Case => found.sort_by_key(|versus| versus.one.case),
         Sort::Ratio => found.sort_by(|a, b| ratio(a).total_cmp(&ratio(b))),
@@ -158,7 +170,45 @@ fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Compared<'a>> {
     Ok(Compared { found, gaps })
 }
 
+/// The cases that are shown.
+struct Selected<'a> {
+    cases: BTreeSet<Case>,
+    gaps: Vec<Gap<'a>>,
+}
+
+fn selected<'a>(
+    args: &Args,
+    tabled: &BTreeSet<Case>,
+    mut cases: BTreeSet<Case>,
+    mut gaps: Vec<Gap<'a>>,
+) -> Result<Selected<'a>> {
+    if cases.is_empty() {
+        let what = format!("nothing to compare: no case has {} on both sides", args.metric);
+        return Err(Error::Input(what));
+    }
+    if let Some(filter) = &args.filter {
+        let wanted = suite::matcher(filter)?;
+        let all = cases.iter().copied().chain(gaps.iter().map(|gap| gap.one.case));
+        let known = all.map(|case| case.to_string()).collect();
+        cases.retain(|case| wanted(case));
+        gaps.retain(|gap| wanted(&gap.one.case));
+        if cases.is_empty() && gaps.is_empty() {
+            return Err(Error::NoMatch { filter: filter.clone(), known });
+        }
+    }
+    if args.metric == Metric::StepNs && !args.every_step && !tabled.is_disjoint(&cases) {
+        cases.retain(|case| tabled.contains(case));
+        gaps.retain(|gap| tabled.contains(&gap.one.case));
+    }
+    Ok(Selected { cases, gaps })
+}
+
 impl Args {
+    /// Whether the runs are those of two sides.
+    fn has_sides(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     fn fails_on_gaps(&self) -> bool {
         self.fail_if_slower.is_some() && !self.allow_missing
     }
@@ -171,7 +221,7 @@ impl Args {
 fn conditions(args: &Args, found: &[Versus<'_>]) -> Result<Vec<String>> {
     let allowed = args.allow_different.iter().map(|name| condition(name)).collect::<Result<Vec<_>>>()?;
     let (mut notes, mut seen) = (Vec::new(), Vec::new());
-    for (run, base) in found.iter().map(|versus| (versus.one.run, versus.base.run)) {
+    for (run, base) in found.iter().flat_map(Versus::runs) {
         let paths = (&run.path, &base.path);
         if std::ptr::eq(run, base) || seen.contains(&paths) {
             continue;
@@ -254,13 +304,22 @@ fn same_weights(runs: &[Run]) -> Result<()> {
 
 fn base(args: &Args) -> Result<Base> {
     let usual = if args.runs.len() > 1 { By::Run } else { By::Strategy };
-    match (args.by.unwrap_or(usual), args.base.as_deref()) {
+    let name = match &args.base[..] {
+        [] => None,
+        [name] => Some(name.to_string_lossy()),
+        _ => {
+            return Err(Error::Input(
+                "--base names one strategy or backend; run folders go with --new".into(),
+            ))
+        }
+    };
+    match (args.by.unwrap_or(usual), name.as_deref()) {
         (By::Strategy, name) => {
             name.unwrap_or("concat").parse().map(|strategy: Strategy| Base::Strategy(strategy))
         }
         (By::Backend, name) => Ok(Base::Backend(name.unwrap_or("cpu").parse()?)),
         (By::Run, Some(name)) => Err(Error::Input(format!(
-            "--base {name}: across runs, the first run is what others are compared with"
+            "--base {name}: across runs, the first run is what others are compared with; several a side go with --new"
         ))),
         (By::Run, None) if args.runs.len() < 2 => {
             Err(Error::Input("--by run compares runs, and only one was given".into()))
@@ -270,11 +329,7 @@ fn base(args: &Args) -> Result<Base> {
 }
 
 fn fail_if_slower(args: &Args, found: &[Versus<'_>], gaps: &[Gap<'_>], limit: f64) -> Result<()> {
-    let judged = |versus: &&Versus<'_>| {
-        versus
-            .comparison
-            .is_some_and(|c| c.aa_band.is_some() && (c.ratio.n >= MIN_ROUNDS || c.ratio.confidence == 1.0))
-    };
+    let judged = |versus: &&Versus<'_>| versus.comparison.is_some_and(|c| c.is_judged());
     let silent: Vec<String> =
         found.iter().filter(|versus| !judged(versus)).map(|versus| versus.one.case.to_string()).collect();
     if silent.len() == found.len() && (gaps.is_empty() || args.allow_missing) {
@@ -282,12 +337,13 @@ fn fail_if_slower(args: &Args, found: &[Versus<'_>], gaps: &[Gap<'_>], limit: f6
             "nothing can be said to be slower or not: no comparison has {MIN_ROUNDS} rounds, or samples, on both sides"
         )));
     }
-    if found.iter().any(|versus| !std::ptr::eq(versus.one.run, versus.base.run)) {
-        note(
-            "each side is one run: runs of one machine differ by more than the rounds within them show, so that a \
-             case may be called slower and is not; measure several runs of each side, and believe what is slower in \
-             every pair",
-        );
+    let of_moments = |versus: &&Versus<'_>| {
+        let one_run = versus.runs().any(|(run, base)| !std::ptr::eq(run, base));
+        one_run && versus.comparison.is_some_and(|c| c.pairing == Pairing::Unpaired && !c.is_exact())
+    };
+    let one_run = found.iter().any(|versus| of_moments(&versus));
+    if one_run && args.allow_one_run {
+        note("each side is one run: runs of one build differ by more than the rounds within them show, so that a case may be called slower and is not");
     }
     let slower = found.iter().filter_map(|versus| {
         let c = versus.comparison.filter(|c| c.verdict == Verdict::Slower && c.ratio.lo > 1.0 + limit)?;
@@ -310,13 +366,21 @@ fn fail_if_slower(args: &Args, found: &[Versus<'_>], gaps: &[Gap<'_>], limit: f6
     } else if let Some(few) = few {
         note(&few);
     }
+    if one_run && !args.allow_one_run && (gaps.is_empty() || args.allow_missing) {
+        return Err(Error::Input(
+            "one run a side is not judged, since two runs of one build differ by more than the rounds within them show; \
+             measure three of each in turn and compare them with --base A1,A2,A3 --new B1,B2,B3, or measure both builds with \
+             bench-ab; --allow-one-run judges all the same"
+                .into(),
+        ));
+    }
     match failed.is_empty() {
         true => Ok(()),
         false => Err(Error::Differs(failed.join("; "))),
     }
 }
 
-fn percent(text: &str) -> Result<f64, String> {
+pub(super) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
     let number = number.filter(|number| number.is_finite() && *number >= 0.0);
     number.map(|number| number / 100.0).ok_or_else(|| "a percentage is wanted, as 5%".into())

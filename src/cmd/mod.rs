@@ -1,6 +1,7 @@
 //! The command line: one file per verb, each with its `Args` and its `run`. A verb is added by a
 //! line in [`Verb`] and one in [`Verb::run`].
 
+mod bench_ab;
 mod ceilings;
 mod check;
 mod cite;
@@ -70,6 +71,7 @@ pub enum Verb {
     Selftest(selftest::Args),
     Completions(completions::Args),
     StepTime(step_time::Args),
+    BenchAb(bench_ab::Args),
     Startup(startup::Args),
 }
 
@@ -95,6 +97,7 @@ impl Verb {
             Verb::Selftest(args) => selftest::run(args),
             Verb::Completions(args) => completions::run(args),
             Verb::StepTime(args) => step_time::run(args),
+            Verb::BenchAb(args) => bench_ab::run(args),
             Verb::Startup(args) => startup::run(args),
         }
     }

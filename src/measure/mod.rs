@@ -5,6 +5,7 @@
 //! pass over another backend ([`exact`]); so is the check of the logits that comes first ([`equality`]).
 
 mod budget;
+pub mod builds;
 pub mod ceilings;
 mod clocks;
 pub mod compile;

@@ -1,5 +1,7 @@
 //! Comparisons as a table, as Markdown, as CSV, as JSON: the same rows each time, rounded in the first two.
 
+use std::collections::BTreeSet;
+
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -32,12 +34,8 @@ pub fn comparisons(found: &[Versus<'_>], gaps: &[Gap<'_>], format: Format) -> Re
     match format {
         Format::Table => Ok(cells(found, gaps, &pairs).aligned() + &differences(&pairs, "  ", "")),
         Format::Markdown => Ok(cells(found, gaps, &pairs).markdown() + &differences(&pairs, "\n", "`")),
-        Format::Csv => csv(rows()),
-        Format::Json => {
-            let rows: Vec<Row> = rows().collect();
-            let json = serde_json::to_string_pretty(&rows).map_err(|e| Error::Input(e.to_string()))?;
-            Ok(json + "\n")
-        }
+        Format::Csv => csv(rows().map(Row::harmless)),
+        Format::Json => json(rows()),
     }
 }
 
@@ -55,10 +53,9 @@ impl Pair<'_> {
     }
 }
 
-/// Each two runs once: all samples of both are looked at.
+/// Each two runs once, for all samples of both are looked at. Of several a side, each with the base's first.
 fn pairs<'a>(found: &[Versus<'a>], gaps: &[Gap<'a>]) -> Vec<Pair<'a>> {
-    let compared = found.iter().map(|v| (v.one.run, v.base.run));
-    let all = compared.chain(gaps.iter().map(|gap| (gap.one.run, gap.base.run)));
+    let all = found.iter().flat_map(Versus::runs).chain(gaps.iter().map(|gap| (gap.one.run, gap.base.run)));
     let mut pairs: Vec<Pair<'a>> = Vec::new();
     for (run, base) in all.filter(|(run, base)| !std::ptr::eq(*run, *base)) {
         if !pairs.iter().any(|pair| pair.is(run, base)) {
@@ -132,10 +129,12 @@ struct Row {
 fn row(found: &Versus<'_>, pairs: &[Pair<'_>]) -> Row {
     let Versus { metric, one, base, comparison, .. } = found;
     let ratio = comparison.map(|c| c.ratio);
-    let (one_side, base_side) =
-        ((one.run, &one.case, Some(one.value)), (base.run, &base.case, Some(base.value)));
-    let sides = sides(*metric, one_side, base_side, pairs);
+    let side = |side: &Measured<'_>| {
+        (origin(side.runs), side.runs[0].environment.threads, side.case, Some(side.value))
+    };
+    let differences = found.runs().filter_map(|(run, base)| differing_of(pairs, run, base));
     Row {
+        differences: differences.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; "),
         floor_multiple: one.floor_multiple,
         base_floor_multiple: base.floor_multiple,
         ratio: ratio.map(|ratio| ratio.value),
@@ -145,47 +144,56 @@ fn row(found: &Versus<'_>, pairs: &[Pair<'_>]) -> Row {
         paired: comparison.map(|c| c.pairing == Pairing::Rounds),
         aa_band: comparison.and_then(|c| c.aa_band),
         verdict: comparison.map(|c| verdict(*metric, c.verdict)),
-        ..sides
+        ..sides(*metric, side(one), side(base))
     }
 }
 
 fn gap(Gap { metric, one, base }: &Gap<'_>, pairs: &[Pair<'_>]) -> Row {
     let value = |side: &Side<'_>| side.found.as_ref().ok().copied();
     let wanting = |side: &Side<'_>| side.found.as_ref().err().map(wanting).unwrap_or_default();
-    let sides = sides(*metric, (one.run, &one.case, value(one)), (base.run, &base.case, value(base)), pairs);
-    Row { wanting: wanting(one), base_wanting: wanting(base), ..sides }
+    let known = |side: &Side<'_>| {
+        (origin(std::slice::from_ref(side.run)), side.run.environment.threads, side.case, value(side))
+    };
+    Row {
+        wanting: wanting(one),
+        base_wanting: wanting(base),
+        differences: differing_of(pairs, one.run, base.run).unwrap_or_default().into(),
+        ..sides(*metric, known(one), known(base))
+    }
 }
 
+/// Conditions in which two runs differ.
+fn differing_of<'a>(pairs: &'a [Pair<'_>], run: &Run, base: &Run) -> Option<&'a str> {
+    pairs.iter().find(|pair| pair.is(run, base)).map(|pair| pair.differing.as_str()).filter(|d| !d.is_empty())
+}
+
+/// Origin, threads, case and value.
+type Known = ([String; 3], u64, Case, Option<Estimate>);
+
 /// What is known of both sides without comparing them.
-fn sides(
-    metric: Metric,
-    (run, case, value): (&Run, &Case, Option<Estimate>),
-    (base_run, base_case, base): (&Run, &Case, Option<Estimate>),
-    pairs: &[Pair<'_>],
-) -> Row {
-    let (environment, base_environment) = (&run.environment, &base_run.environment);
-    let pair = pairs.iter().find(|pair| pair.is(run, base_run));
+fn sides(metric: Metric, one: Known, base: Known) -> Row {
+    let ([run, hardware, revision], threads, case, value) = one;
+    let ([base_run, base_hardware, base_revision], base_threads, base_case, base) = base;
     Row {
         case: case.to_string(),
         metric: metric.name(),
-        run: harmless::name(&run.name()),
-        hardware: hardware(environment),
-        threads: environment.threads,
-        revision: revision(environment),
+        run,
+        hardware,
+        threads,
+        revision,
         value: value.map(|value| value.value),
         lo: value.map(|value| value.lo),
         hi: value.map(|value| value.hi),
         n: value.map(|value| value.n),
         base_case: base_case.to_string(),
-        base_run: harmless::name(&base_run.name()),
-        base_hardware: hardware(base_environment),
-        base_threads: base_environment.threads,
-        base_revision: revision(base_environment),
+        base_run,
+        base_hardware,
+        base_threads,
+        base_revision,
         base_value: base.map(|base| base.value),
         base_lo: base.map(|base| base.lo),
         base_hi: base.map(|base| base.hi),
         base_n: base.map(|base| base.n),
-        differences: pair.map(|pair| pair.differing.clone()).unwrap_or_default(),
         ..Row::default()
     }
 }
@@ -199,26 +207,38 @@ fn wanting(wanting: &Wanting) -> String {
     }
 }
 
-fn csv(rows: impl Iterator<Item = Row>) -> Result<String> {
-    let failed = |e: String| Error::Input(format!("the comparison cannot be written as CSV: {e}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for mut row in rows {
+impl Row {
+    fn harmless(mut self) -> Row {
         let texts = [
-            &mut row.run,
-            &mut row.hardware,
-            &mut row.revision,
-            &mut row.base_run,
-            &mut row.base_hardware,
-            &mut row.base_revision,
-            &mut row.wanting,
-            &mut row.base_wanting,
-            &mut row.differences,
+            &mut self.run,
+            &mut self.hardware,
+            &mut self.revision,
+            &mut self.base_run,
+            &mut self.base_hardware,
+            &mut self.base_revision,
+            &mut self.wanting,
+            &mut self.base_wanting,
+            &mut self.differences,
         ];
         texts.into_iter().for_each(|text| *text = harmless::spreadsheet_cell(text));
+        self
+    }
+}
+
+pub(super) fn csv(rows: impl Iterator<Item = impl Serialize>) -> Result<String> {
+    let failed = |e: String| Error::Input(format!("the comparison cannot be written as CSV: {e}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
         writer.serialize(row).map_err(|e| failed(e.to_string()))?;
     }
     let bytes = writer.into_inner().map_err(|e| failed(e.to_string()))?;
     String::from_utf8(bytes).map_err(|e| failed(e.to_string()))
+}
+
+pub(super) fn json(rows: impl Iterator<Item = impl Serialize>) -> Result<String> {
+    let rows: Vec<_> = rows.collect();
+    let json = serde_json::to_string_pretty(&rows).map_err(|e| Error::Input(e.to_string()))?;
+    Ok(json + "\n")
 }
 
 fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>], pairs: &[Pair<'_>]) -> TextTable {
@@ -252,13 +272,11 @@ fn human(found: &Versus<'_>) -> Vec<String> {
         let floor = m.floor_multiple.map(|x| Quantity::Tokens.show(x)).unwrap_or_default();
         [m.case.to_string(), Quantity::of(metric.unit()).show_estimate(m.value), m.value.n.to_string(), floor]
     };
-    let ratio = comparison.map(|c| {
-        let mark = if c.pairing == Pairing::Unpaired { " †" } else { "" };
-        format!("{}{mark}", Quantity::Tokens.show_estimate(c.ratio))
-    });
+    let ratio =
+        comparison.map(|c| format!("{}{}", Quantity::Tokens.show_estimate(c.ratio), c.pairing.mark()));
     let verdict = comparison.map(|c| verdict(*metric, c.verdict).to_string());
     let judged = [ratio.unwrap_or_default(), verdict.unwrap_or_default()];
-    [&side(one)[..], &side(base), &judged, &origin(one.run), &origin(base.run)].concat()
+    [&side(one)[..], &side(base), &judged, &origin(one.runs), &origin(base.runs)].concat()
 }
 
 fn human_gap(Gap { metric, one, base }: &Gap<'_>) -> Vec<String> {
@@ -270,9 +288,20 @@ fn human_gap(Gap { metric, one, base }: &Gap<'_>) -> Vec<String> {
         [side.case.to_string(), value, n, String::new()]
     };
     let judged = [String::new(), "not compared".into()];
-    [&side(one)[..], &side(base), &judged, &origin(one.run), &origin(base.run)].concat()
+    let origin = |side: &Side<'_>| origin(std::slice::from_ref(side.run));
+    [&side(one)[..], &side(base), &judged, &origin(one), &origin(base)].concat()
 }
 
-fn origin(run: &Run) -> [String; 3] {
-    [harmless::name(&run.name()), hardware(&run.environment), revision(&run.environment)]
+/// Name, hardware and revision; of several runs all that there are.
+fn origin(runs: &[Run]) -> [String; 3] {
+    let joined = |of: &dyn Fn(&Run) -> String, between: &str| {
+        let mut all: Vec<String> = Vec::new();
+        runs.iter().map(of).for_each(|text| all.extend(Some(text).filter(|text| !all.contains(text))));
+        all.join(between)
+    };
+    [
+        joined(&|run| harmless::name(&run.name()), ", "),
+        joined(&|run| hardware(&run.environment), " and "),
+        joined(&|run| revision(&run.environment), " and "),
+    ]
 }

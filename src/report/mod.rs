@@ -3,6 +3,7 @@
 
 pub mod blocks;
 mod brief;
+pub mod builds;
 mod cells;
 pub mod check;
 pub mod cite;
@@ -21,7 +22,7 @@ use cells::TextTable;
 
 use crate::analysis::{
     findings, is_headline, provenance, summary, Analysis, Arithmetic, Comparison, Crossing, CrossingLine,
-    Estimate, Finding, Pairing, Summary, SummaryRow, Verdict,
+    Estimate, Finding, Summary, SummaryRow, Verdict,
 };
 use crate::error::{Error, Result};
 use crate::harmless;
@@ -169,7 +170,7 @@ fn row(line: &SummaryRow) -> Vec<String> {
 
 /// `12.3 × faster [11.2, 13.8]`: how many of these steps the other's step lasts, or the other way round.
 pub(crate) fn comparison(found: &Comparison) -> String {
-    let mark = if found.pairing == Pairing::Unpaired { " †" } else { "" };
+    let mark = found.pairing.mark();
     let inverse = found.ratio.inverse();
     let said = |word: &str, ratio: Estimate| {
         let [value, lo, hi] = [ratio.value, ratio.lo, ratio.hi].map(plain);

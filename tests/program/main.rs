@@ -10,3 +10,4 @@ mod interrupts;
 mod provenance;
 mod runs;
 mod sharding;
+mod two_builds;
