@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
 use crate::case::{BackendName, Case, ModelKind, ShapeName};
@@ -114,7 +115,7 @@ fn of_tables<T: Copy>(run: &Run, all: ByCase<T>) -> ByCase<T> {
         let rounds: BTreeSet<Round> =
             last.iter().map(|&(round, _)| round).filter(|r| r.is_decode()).collect();
         let before = match metric {
-            Metric::StepNs => case.position + 1 - window(&case, most)..case.position,
+            Metric::StepNs => *window(&case, most).start()..case.position,
             _ => 0..0,
         };
         let before = before.filter_map(|position| chosen.get(&(case.at(position), metric))).flatten();
@@ -124,13 +125,14 @@ fn of_tables<T: Copy>(run: &Run, all: ByCase<T>) -> ByCase<T> {
     chosen.iter().map(windowed).collect()
 }
 
-/// How many steps of a decode are the figure of its last: few enough for all of them to do the same work within some
-/// per cent. Without a cache a step's work grows with the position, and it is long enough to be timed by itself.
-pub fn window(case: &Case, most: usize) -> usize {
-    match case.strategy.remembers() {
+/// The positions whose steps are the figure of a decode's last: few enough for all of them to do the same work within
+/// some per cent. Without a cache a step's work grows with the position, and it is long enough to be timed by itself.
+pub fn window(case: &Case, most: usize) -> RangeInclusive<usize> {
+    let steps = match case.strategy.remembers() {
         true => most.min(case.position / 8).max(1),
         false => 1,
-    }
+    };
+    case.position + 1 - steps..=case.position
 }
 
 /// The rows behind each case and metric of a run's tables: those that its figures are computed from.

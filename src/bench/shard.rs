@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::memory::{count, COUNTED};
-use super::step::{in_turn, prefills, whole_decodes, DECODES, STEPS};
+use super::step::{in_turn, leave_out_unequal, prefills, whole_decodes, DECODES, STEPS};
 use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::Result;
@@ -61,8 +61,7 @@ fn time<B: Backend>(
     let mut decodes = group.decodes.clone();
     let timed = budget.spend(&group.cases, STEPS, |left| {
         let equal = gate(fixture, &group.cases, Some(record))?;
-        let differs = |case: &Case| group.cases.iter().any(|c| c.at(1) == case.at(1) && !equal.contains(c));
-        decodes.retain(|case| !differs(case));
+        leave_out_unequal(&mut decodes, &group.cases, &equal);
         in_turn(fixture, &equal, &stop.within(left), record)?;
         prefills(fixture, &equal, record)
     });

@@ -78,8 +78,7 @@ fn steps_of<B: Backend>(
         let timed = budget.spend(group, STEPS, |left| {
             let stop = bench.settings.stop.within(left);
             let equal = steps_of_group(fixture, bench, group, &stop, record.as_deref_mut(), criterion)?;
-            let differs = |case: &Case| group.iter().any(|c| c.at(1) == case.at(1) && !equal.contains(c));
-            sound.retain(|case| !differs(case));
+            leave_out_unequal(&mut sound, group, &equal);
             Ok(())
         });
         bench.failed(group, Metric::StepNs, timed.unwrap_or(Ok(())), record.as_deref_mut())?;
@@ -304,19 +303,25 @@ fn rounds_of(run: &Run, case: &Case) -> Series {
 /// Whether the sample is one of those behind the case's figure in the tables.
 fn is_of(sample: &Sample, case: &Case) -> bool {
     let Sample { case: at, metric, round, .. } = sample;
-    let first = match case.backend.is_cuda() {
-        true => case.position,
-        false => case.position + 1 - analysis::window(case, STEP_WINDOW),
+    let window = match case.backend.is_cuda() {
+        true => case.position..=case.position,
+        false => analysis::window(case, STEP_WINDOW),
     };
     *metric == Metric::StepNs
         && round.is_decode() != case.backend.is_cuda()
         && *round != Round::Single
         && at.at(1) == case.at(1)
-        && (first..=case.position).contains(&at.position)
+        && window.contains(&at.position)
 }
 
 fn timed(sample: &Sample) -> Option<(Round, f64)> {
     Some((sample.round, sample.per_iteration()?))
+}
+
+/// Takes out of what is decoded the strategies whose logits differ at a position of the group.
+pub(super) fn leave_out_unequal(decodes: &mut Vec<Case>, group: &[Case], equal: &[Case]) {
+    let differs = |case: &Case| group.iter().any(|c| c.at(1) == case.at(1) && !equal.contains(c));
+    decodes.retain(|case| !differs(case));
 }
 
 /// Every step of a whole decode, of one sentence under each strategy.

@@ -83,7 +83,7 @@ fn copies<B: Backend>(fixture: &Fixture<B>, found: &mut [Ways], round: u32) -> R
     for Ways { case, copy, .. } in found {
         let prefilled = fixture.prefilled(case)?;
         prefilled.warm_up()?;
-        for _ in 0..window(case, STEP_WINDOW) {
+        for _ in window(case, STEP_WINDOW) {
             add(copy, round, &[(case.position, prefilled.time_steps(1)?)], case);
         }
     }
@@ -92,7 +92,7 @@ fn copies<B: Backend>(fixture: &Fixture<B>, found: &mut [Ways], round: u32) -> R
 
 /// Of the steps of a decode, those that are the case's figure.
 fn add(series: &mut Series, round: u32, steps: &[(usize, Duration)], case: &Case) {
-    let first = case.position + 1 - window(case, STEP_WINDOW);
-    let mine = steps.iter().filter(|(position, _)| (first..=case.position).contains(position));
+    let window = window(case, STEP_WINDOW);
+    let mine = steps.iter().filter(|(position, _)| window.contains(position));
     series.samples.extend(mine.map(|(_, elapsed)| (Round::Decode(round), elapsed.as_nanos() as f64)));
 }

@@ -40,7 +40,7 @@ impl<'a, B: Backend> Decode<'a, B> {
 
     /// The steps that are the case's [figure](window).
     pub fn end(fixture: &'a Fixture<B>, case: Case) -> Result<Decode<'a, B>> {
-        let from = case.position + 1 - window(&case, STEP_WINDOW);
+        let from = *window(&case, STEP_WINDOW).start();
         let lead = if case.strategy.remembers() { LEAD } else { 1 };
         let before = from.saturating_sub(lead + 1);
         let prefilled = (before > 0).then(|| -> Result<_> {
