@@ -21,6 +21,7 @@ pub mod line;
 mod memory;
 mod reorder;
 pub mod shard;
+mod spent;
 mod startup;
 mod step;
 
@@ -35,6 +36,7 @@ pub use common::{threads, Common, Destination, Threads};
 pub use finish::finish;
 use memory::memory;
 use reorder::reorders;
+use spent::Spent;
 use startup::startup;
 use step::steps;
 
@@ -60,6 +62,7 @@ struct Bench {
     warm_up: Duration,
     /// How long the samples of a case last together, if the harness is not to decide.
     measurement: Option<Duration>,
+    spent: Spent,
 }
 
 /// The whole bench program. `start` is the program that cold starts start. `criterion` makes criterion ready, to
@@ -156,7 +159,17 @@ impl Bench {
             starts.retain(|case| able.contains(case));
         }
         let (warm_up, measurement) = (args.warm_up_time(), args.measurement_time());
-        Ok(Bench { settings, machines, action, parts, cases, starts, warm_up, measurement })
+        Ok(Bench {
+            settings,
+            machines,
+            action,
+            parts,
+            cases,
+            starts,
+            warm_up,
+            measurement,
+            spent: Spent::default(),
+        })
     }
 
     /// All parts in their order, into one run.
@@ -171,13 +184,17 @@ impl Bench {
             record = record.map(Record::look_again).transpose()?;
             let record = record.as_mut();
             match part {
-                Part::Memory => memory(self, record),
-                Part::Reorder => reorders(self, record),
-                Part::Startup => startup(self, start, record, &mut criterion),
+                Part::Memory => self.spent.on("work and memory", || memory(self, record)),
+                Part::Reorder => self.spent.on("reorders", || reorders(self, record)),
+                Part::Startup => {
+                    self.spent.on("cold starts", || startup(self, start, record, &mut criterion))
+                }
                 Part::Step => steps(self, record, &mut criterion),
             }?;
         }
-        record.map_or(Ok(()), |record| finish(record, print))
+        let Some(record) = record else { return Ok(()) };
+        say(&self.spent);
+        finish(record, print)
     }
 
     /// The ids of what is to be done.

@@ -51,6 +51,8 @@ pub(super) fn steps(
 pub(super) const STEPS: &str = "steps";
 pub(super) const DECODES: &str = "whole decodes";
 
+const CEILINGS: &str = "ceilings";
+
 /// The steps of one model on one backend, between two measurements of what bounds them: the machine
 /// changes meanwhile.
 fn steps_of<B: Backend>(
@@ -62,7 +64,7 @@ fn steps_of<B: Backend>(
     criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
 ) -> Result<()> {
     if let Some(record) = record.as_deref_mut() {
-        ceilings::measure(record, &cases[0], &bench.machines)?;
+        bench.spent.on(CEILINGS, || ceilings::measure(record, &cases[0], &bench.machines))?;
     }
     let mut sound = cases.to_vec();
     for group in cases.chunk_by(suite::side_by_side) {
@@ -84,8 +86,10 @@ fn steps_of<B: Backend>(
         bench.failed(group, Metric::StepNs, timed.unwrap_or(Ok(())), record.as_deref_mut())?;
     }
     if let Some(record) = record {
-        whole_decodes(fixture, &sound, &bench.settings.stop, record, budget)?;
-        ceilings::measure(record, &cases[0], &bench.machines)?;
+        bench
+            .spent
+            .on("decodes in turn", || whole_decodes(fixture, &sound, &bench.settings.stop, record, budget))?;
+        bench.spent.on(CEILINGS, || ceilings::measure(record, &cases[0], &bench.machines))?;
     }
     Ok(())
 }
@@ -98,13 +102,15 @@ fn steps_of_group<B: Backend>(
     mut record: Option<&mut Record>,
     criterion: &mut impl FnMut(&mut Timing<'_>) -> Result<()>,
 ) -> Result<Vec<Case>> {
-    let equal = gate(fixture, group, record.as_deref_mut())?;
+    let equal = bench.spent.on("equality", || gate(fixture, group, record.as_deref_mut()))?;
     for case in &equal {
-        alone(fixture, bench, *case, record.as_deref_mut(), criterion)?;
+        bench
+            .spent
+            .on("criterion's samples", || alone(fixture, bench, *case, record.as_deref_mut(), criterion))?;
     }
     if let Some(record) = record {
-        in_turn(fixture, &equal, stop, record)?;
-        prefills(fixture, &equal, record)?;
+        bench.spent.on("decodes in turn", || in_turn(fixture, &equal, stop, record))?;
+        bench.spent.on("prefills", || prefills(fixture, &equal, record))?;
     }
     Ok(equal)
 }
