@@ -43,6 +43,10 @@ pub struct Settings {
     pub results: PathBuf,
     /// A run to go on with.
     pub resume: Option<PathBuf>,
+    /// What the run is called; one to go on with keeps the name that it has, unless there is another here.
+    pub name: Option<String>,
+    /// What its reader should know, kept in the same way.
+    pub note: Option<String>,
     /// Whether a GPU's second-level cache is emptied before every timed step.
     pub cold_l2: bool,
     /// When a position's rounds in turn are enough.
@@ -99,6 +103,8 @@ impl Default for Settings {
             seed: 1,
             results: "results".into(),
             resume: None,
+            name: None,
+            note: None,
             cold_l2: false,
             stop: StopRule::default(),
         }

@@ -27,6 +27,21 @@ fn the_table_says_what_was_measured_and_on_what() {
     assert!(rows.clone().count() >= 3 && rows.clone().all(|row| row.matches('|').count() == 11), "{text}");
 }
 
+/// Whatever the name and the note of a run say, on a page they are words.
+#[test]
+fn a_name_and_a_note_are_shown_and_do_nothing() {
+    let mut run = synthetic::run(6);
+    let page = html(&run).unwrap();
+    assert!(markdown(&run).starts_with("Run `2026-11-21T12-00-00Z-synthetic-2c`: "));
+    assert!(!page.contains("<dt>name</dt>") && !page.contains("<dt>note</dt>"));
+    run.environment.name = Some("`a` [b](c) <i>".into());
+    run.environment.note = Some("<script>alert(1)</script>".into());
+    assert!(markdown(&run).starts_with("Run `2026-11-21T12-00-00Z-synthetic-2c` ( a  (b)(c)  i ): "));
+    let page = html(&run).unwrap();
+    assert!(page.contains("<dt>name</dt>") && page.contains("<dt>note</dt>"));
+    assert!(!page.contains("<script>alert") && !page.contains("<i>"));
+}
+
 /// Of a run of decodes: the positions that were asked for, and how their steps were sampled, in words.
 #[test]
 fn the_table_says_where_its_steps_are_from() {

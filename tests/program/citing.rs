@@ -558,6 +558,7 @@ fn a_hostile_run_is_text_everywhere() {
         e.profile = text();
         e.sampling = text();
         e.allocator = text();
+        (e.name, e.note) = (text(), text());
         e.finished_utc = text();
         let name = || Some("NVIDIA".to_string());
         let left_out = vec![String::new()];
