@@ -39,7 +39,7 @@ pub struct Destination {
     /// Run folder to complete
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
-    /// What to call the run [default of a run to complete: what it is called]
+    /// What to call the run, for `decode-bench runs` [default of a run to complete: what it is called]
     #[arg(long, value_parser = line::<MOST_NAME>)]
     name: Option<String>,
     /// What a reader of the run should know, kept with it [default of a run to complete: what it has]

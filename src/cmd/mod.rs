@@ -18,6 +18,7 @@ mod plan;
 mod plot;
 mod report;
 mod run;
+mod runs;
 mod selftest;
 mod startup;
 mod step_time;
@@ -58,6 +59,7 @@ pub enum Verb {
     Decode(Box<decode::Args>),
     Trace(trace::Args),
     Compile(compile::Args),
+    Runs(runs::Args),
     Plot(plot::Args),
     Report(report::Args),
     Cmp(cmp::Args),
@@ -83,6 +85,7 @@ impl Verb {
             Verb::Decode(args) => decode::run(*args),
             Verb::Trace(args) => trace::run(args),
             Verb::Compile(args) => compile::run(args),
+            Verb::Runs(args) => runs::run(args),
             Verb::Plot(args) => plot::run(args),
             Verb::Report(args) => report::run(args),
             Verb::Cmp(args) => cmp::run(args),

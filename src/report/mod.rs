@@ -11,6 +11,7 @@ mod compiling;
 mod headline;
 mod html;
 mod reordering;
+pub mod runs;
 
 use clap::ValueEnum;
 

@@ -654,8 +654,9 @@ fn a_hostile_run_is_text_everywhere() {
         shown(&["check", text(&page), "--results", text(results.path())], 1);
     }
     for format in ["table", "markdown", "csv", "json"] {
-        for runs in [&[run][..], &[run, text(&plain)]] {
-            let args = [&["cmp", "--by", "strategy", "--format", format][..], runs].concat();
+        let compared = &["cmp", "--by", "strategy", "--format", format][..];
+        let listed = [&["runs", text(results.path()), "--format", format][..]].concat();
+        for args in [[compared, &[run]].concat(), [compared, &[run, text(&plain)]].concat(), listed] {
             let compared = shown(&args, 0);
             match format {
                 "markdown" => markdown(&compared),
