@@ -1,6 +1,7 @@
 //! A run in words and tables: for a terminal, and as Markdown for a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+mod action;
 pub mod blocks;
 mod brief;
 mod cells;
@@ -15,6 +16,7 @@ pub mod runs;
 
 use clap::ValueEnum;
 
+pub use action::github_action_benchmark;
 pub use headline::sentence;
 pub use html::html;
 

@@ -668,6 +668,8 @@ fn a_hostile_run_is_text_everywhere() {
             }
         }
     }
+    let steps = shown(&["report", run, "--format", "github-action-benchmark"], 0);
+    drop(serde_json::from_str::<serde_json::Value>(&steps).unwrap());
     shown(&["import", run, "--results", text(&results.path().join("imported"))], 2);
     // such a name is refused
 }
