@@ -321,7 +321,7 @@ impl Args {
         let heeded = |option: &str| match option {
             "threads" | "seed" => action != Action::List,
             "cold_l2" => action != Action::List && parts.iter().any(|part| *part != Part::Memory),
-            "results" | "resume" | "name" | "note" | "budget" => action == Action::Measure,
+            "results" | "resume" | "name" | "note" | "wait_quiet" | "budget" => action == Action::Measure,
             "precision" => action == Action::Measure && parts.contains(&Part::Step),
             "format" => action == Action::List,
             "profile_time" => matches!(action, Action::Profile(_)),
@@ -521,7 +521,8 @@ mod tests {
         let usual = settings("").unwrap();
         assert_eq!((usual.stop, usual.results), (StopRule::default(), "results".into()));
         assert_eq!(settings("--bench --resume y").unwrap().resume, Some("y".into()));
-        assert_eq!((usual.name, usual.note), (None, None));
+        assert_eq!((usual.name, usual.note, usual.wait_quiet), (None, None, None));
+        assert_eq!(settings("--bench --wait-quiet 60").unwrap().wait_quiet, Some(60));
         let labelled = settings("--bench --name before --note a\u{1b}[2J\u{202e}b").unwrap();
         assert_eq!((labelled.name, labelled.note), (Some("before".into()), Some("a [2J b".into())));
         assert!(refused(&format!("--bench --name {}", "n".repeat(81))).contains("1 to 80 characters"));
@@ -625,6 +626,7 @@ mod tests {
             "--results x --bench --test",
             "--resume x",
             "--name x",
+            "--wait-quiet 5 --bench --test",
             "--note x --bench --list",
             "--budget 5 --bench --profile-time 1",
             "--precision 2% --bench --only memory,startup",

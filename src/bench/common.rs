@@ -90,6 +90,9 @@ pub struct Common {
     /// Empty a GPU's second-level cache before every timed step
     #[arg(long)]
     cold_l2: bool,
+    /// Wait for a quiet second before anything is measured, so many seconds at most
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    wait_quiet: Option<u64>,
 }
 
 impl Common {
@@ -98,7 +101,8 @@ impl Common {
     /// # Errors
     /// See [`Destination::settings`].
     pub fn settings(&self) -> Result<Settings> {
-        let Common { threads, seed, cold_l2, destination } = self;
-        Ok(Settings { threads: threads.count(), seed: *seed, cold_l2: *cold_l2, ..destination.settings()? })
+        let Common { threads, seed, cold_l2, wait_quiet, destination } = self;
+        let (threads, seed, cold_l2, wait_quiet) = (threads.count(), *seed, *cold_l2, *wait_quiet);
+        Ok(Settings { threads, seed, cold_l2, wait_quiet, ..destination.settings()? })
     }
 }

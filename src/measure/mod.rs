@@ -22,6 +22,7 @@ pub mod selftest;
 pub mod startup;
 pub mod trace;
 mod watch;
+mod weather;
 
 pub use budget::Budget;
 pub use fixture::{Fixture, Pipeline, Prefilled};
@@ -47,6 +48,8 @@ pub struct Settings {
     pub name: Option<String>,
     /// What its reader should know, kept in the same way.
     pub note: Option<String>,
+    /// For how many seconds a quiet one is waited for before anything is measured.
+    pub wait_quiet: Option<u64>,
     /// Whether a GPU's second-level cache is emptied before every timed step.
     pub cold_l2: bool,
     /// When a position's rounds in turn are enough.
@@ -105,6 +108,7 @@ impl Default for Settings {
             resume: None,
             name: None,
             note: None,
+            wait_quiet: None,
             cold_l2: false,
             stop: StopRule::default(),
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::clocks::Clocks;
 use super::watch::Watch;
+use super::weather::look_around;
 use super::{say, Budget, Settings};
 use crate::case::Case;
 use crate::error::{Error, Result};
@@ -36,6 +37,7 @@ impl Record {
                 RunWriter::create(&settings.results, here)?
             }
         };
+        look_around(settings.wait_quiet);
         Record::of(writer)
     }
 

@@ -163,6 +163,25 @@ fn a_run_keeps_its_name_and_its_note() {
     }
 }
 
+/// Whatever else the machine does: it is said, and the run goes on after a second.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_quiet_second_is_waited_for_and_what_was_found_is_said() {
+    let results = tempfile::tempdir().unwrap();
+    let output = trace(results.path(), 1).args(["--wait-quiet", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let lines: Vec<&str> = said.lines().skip_while(|line| !line.starts_with("waiting for")).collect();
+    assert_eq!(lines[0], "waiting for a quiet second, 1 s at most", "{said}");
+    assert!(lines[1].contains("quiet: other programs use "), "{said}");
+    assert_eq!(
+        lines[1].starts_with("not "),
+        lines[2] == "note: it was not quiet in 1 s; measured all the same",
+        "{said}"
+    );
+    assert!(Run::open(&only_folder(results.path())).unwrap().environment.finished_utc.is_some());
+}
+
 /// Without what is unknown: older files lack some such fields.
 fn known(json: &mut serde_json::Value) -> &serde_json::Value {
     if let Some(fields) = json.as_object_mut() {
