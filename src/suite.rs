@@ -50,9 +50,16 @@ pub(crate) fn offered(filtered: bool) -> Vec<Case> {
 
 /// Whether a filter's regular expression is found in a case's id.
 pub fn matcher(filter: &str) -> Result<impl Fn(&Case) -> bool> {
-    let pattern =
-        Regex::new(filter).map_err(|e| Error::Input(format!("the filter `{filter}` is no pattern: {e}")))?;
+    let pattern = pattern(filter)?;
     Ok(move |case: &Case| pattern.is_match(&case.to_string()))
+}
+
+/// What a filter looks for.
+///
+/// # Errors
+/// When it is no regular expression.
+pub fn pattern(filter: &str) -> Result<Regex> {
+    Regex::new(filter).map_err(|e| Error::Input(format!("the filter `{filter}` is no pattern: {e}")))
 }
 
 /// Every case there is: those of one model on one backend together, in them those that are compared side

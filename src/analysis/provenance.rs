@@ -7,16 +7,21 @@ use crate::record::{differences, Environment, Run, Use};
 
 /// Two lines under a figure: on what, and with what.
 pub fn provenance(environment: &Environment) -> Vec<String> {
-    let Environment { tool_version, seed, started_utc, .. } = environment;
-    let date = name(&started_utc.replace('T', " ").replace('Z', " UTC"));
+    let Environment { tool_version, seed, .. } = environment;
     vec![
         hardware(environment),
         format!(
-            "decode-bench {}, {}; {date}; weights from seed {seed}",
+            "decode-bench {}, {}; {}; weights from seed {seed}",
             name(tool_version),
-            revision(environment)
+            revision(environment),
+            date(environment)
         ),
     ]
+}
+
+/// When the run began: `2026-01-31 12:00:00 UTC`.
+pub(crate) fn date(environment: &Environment) -> String {
+    name(&environment.started_utc.replace('T', " ").replace('Z', " UTC"))
 }
 
 /// In what the runs of two figures differ, `profile: debug, opt-level 0, now release, opt-level 3; ..`, or nothing.

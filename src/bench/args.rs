@@ -321,7 +321,7 @@ impl Args {
         let heeded = |option: &str| match option {
             "threads" | "seed" => action != Action::List,
             "cold_l2" => action != Action::List && parts.iter().any(|part| *part != Part::Memory),
-            "results" | "resume" | "budget" => action == Action::Measure,
+            "results" | "resume" | "name" | "note" | "wait_quiet" | "budget" => action == Action::Measure,
             "precision" => action == Action::Measure && parts.contains(&Part::Step),
             "format" => action == Action::List,
             "profile_time" => matches!(action, Action::Profile(_)),
@@ -521,6 +521,11 @@ mod tests {
         let usual = settings("").unwrap();
         assert_eq!((usual.stop, usual.results), (StopRule::default(), "results".into()));
         assert_eq!(settings("--bench --resume y").unwrap().resume, Some("y".into()));
+        assert_eq!((usual.name, usual.note, usual.wait_quiet), (None, None, None));
+        assert_eq!(settings("--bench --wait-quiet 60").unwrap().wait_quiet, Some(60));
+        let labelled = settings("--bench --name before --note a\u{1b}[2J\u{202e}b").unwrap();
+        assert_eq!((labelled.name, labelled.note), (Some("before".into()), Some("a [2J b".into())));
+        assert!(refused(&format!("--bench --name {}", "n".repeat(81))).contains("1 to 80 characters"));
         assert!(settings("--bench --results src --resume src/bench").is_ok());
         let said = settings("--bench --results src --resume tests/golden").unwrap_err().to_string();
         assert_eq!(said, "--resume tests/golden: it is not in --results src");
@@ -620,6 +625,9 @@ mod tests {
             "--cold-l2 --bench --list",
             "--results x --bench --test",
             "--resume x",
+            "--name x",
+            "--wait-quiet 5 --bench --test",
+            "--note x --bench --list",
             "--budget 5 --bench --profile-time 1",
             "--precision 2% --bench --only memory,startup",
             "--sample-size 20 --bench --test",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::harmless;
 use crate::measure::{default_threads, Settings, MOST_THREADS};
 
 /// How many threads.
@@ -38,6 +39,23 @@ pub struct Destination {
     /// Run folder to complete
     #[arg(long, value_name = "RUN")]
     resume: Option<PathBuf>,
+    /// What to call the run, for `decode-bench runs` [default of a run to complete: what it is called]
+    #[arg(long, value_parser = line::<MOST_NAME>)]
+    name: Option<String>,
+    /// What a reader of the run should know, kept with it [default of a run to complete: what it has]
+    #[arg(long, value_name = "TEXT", value_parser = line::<MOST_NOTE>)]
+    note: Option<String>,
+}
+
+/// As many characters of a name as tables show.
+const MOST_NAME: usize = 80;
+const MOST_NOTE: usize = 1000;
+
+/// A text of some characters, as one line.
+fn line<const MOST: usize>(text: &str) -> Result<String, String> {
+    let text = harmless::line(text).trim().to_string();
+    let fits = (1..=MOST).contains(&text.chars().count());
+    fits.then_some(text).ok_or_else(|| format!("a text of 1 to {MOST} characters is wanted"))
 }
 
 impl Destination {
@@ -46,8 +64,8 @@ impl Destination {
     /// # Errors
     /// When the run to complete is not in the folder that is named beside it.
     pub fn settings(&self) -> Result<Settings> {
-        let Destination { results, resume } = self;
-        if let (Some(results), Some(run)) = (results, resume) {
+        let Destination { results, resume, name, note } = self.clone();
+        if let (Some(results), Some(run)) = (&results, &resume) {
             let parent = run.canonicalize().map_err(Error::io(run))?;
             if results.canonicalize().ok().as_deref() != parent.parent() {
                 let (results, run) = (results.display(), run.display());
@@ -55,7 +73,7 @@ impl Destination {
             }
         }
         let usual = Settings::default();
-        Ok(Settings { results: results.clone().unwrap_or(usual.results), resume: resume.clone(), ..usual })
+        Ok(Settings { results: results.unwrap_or(usual.results), resume, name, note, ..usual })
     }
 }
 
@@ -72,6 +90,9 @@ pub struct Common {
     /// Empty a GPU's second-level cache before every timed step
     #[arg(long)]
     cold_l2: bool,
+    /// Wait for a quiet second before anything is measured, so many seconds at most
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    wait_quiet: Option<u64>,
 }
 
 impl Common {
@@ -80,7 +101,8 @@ impl Common {
     /// # Errors
     /// See [`Destination::settings`].
     pub fn settings(&self) -> Result<Settings> {
-        let Common { threads, seed, cold_l2, destination } = self;
-        Ok(Settings { threads: threads.count(), seed: *seed, cold_l2: *cold_l2, ..destination.settings()? })
+        let Common { threads, seed, cold_l2, wait_quiet, destination } = self;
+        let (threads, seed, cold_l2, wait_quiet) = (threads.count(), *seed, *cold_l2, *wait_quiet);
+        Ok(Settings { threads, seed, cold_l2, wait_quiet, ..destination.settings()? })
     }
 }

@@ -19,6 +19,7 @@ mod plan;
 mod plot;
 mod report;
 mod run;
+mod runs;
 mod selftest;
 mod startup;
 mod step_time;
@@ -59,6 +60,7 @@ pub enum Verb {
     Decode(Box<decode::Args>),
     Trace(trace::Args),
     Compile(compile::Args),
+    Runs(runs::Args),
     Plot(plot::Args),
     Report(report::Args),
     Cmp(cmp::Args),
@@ -85,6 +87,7 @@ impl Verb {
             Verb::Decode(args) => decode::run(*args),
             Verb::Trace(args) => trace::run(args),
             Verb::Compile(args) => compile::run(args),
+            Verb::Runs(args) => runs::run(args),
             Verb::Plot(args) => plot::run(args),
             Verb::Report(args) => report::run(args),
             Verb::Cmp(args) => cmp::run(args),

@@ -1,8 +1,11 @@
-//! `report`: a run's tables as Markdown, or all of it as one page of HTML.
+//! `report`: a run's tables as Markdown, all of it as one page of HTML, or its steps for a program that watches them.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
 
 use decode_bench::case::BackendName;
 use decode_bench::error::{Error, Result};
@@ -12,7 +15,7 @@ use decode_bench::report::{self, Section};
 use decode_bench::suite;
 
 use super::output::OutputFile;
-use super::{open_run, print, run_in};
+use super::{note, open_run, print, run_in};
 
 /// Print a run's tables as Markdown, or write all of it as one HTML page.
 #[derive(clap::Args)]
@@ -21,6 +24,7 @@ Examples:
   decode-bench report results/2026-01-31T12-00-00Z-my-machine
   decode-bench report results/2026-01-31T12-00-00Z-my-machine --section brief
   decode-bench report results/2026-01-31T12-00-00Z-my-machine --html run.html
+  decode-bench report results/2026-01-31T12-00-00Z-my-machine --format github-action-benchmark > steps.json
 
 --html writes one file that a browser opens without a network: tables to sort, plots to read values from.
 To keep tables in a page of your own up to date, see `decode-bench check --help`.")]
@@ -39,6 +43,16 @@ pub struct Args {
     /// Write all of it as one HTML file, with interactive plots, and print nothing
     #[arg(long, value_name = "FILE", conflicts_with = "section")]
     html: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Markdown, conflicts_with_all = ["section", "html"])]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Tables and findings
+    Markdown,
+    /// The steps of the tables, as JSON for the GitHub action of that name: its tool customSmallerIsBetter
+    GithubActionBenchmark,
 }
 
 impl Args {
@@ -50,9 +64,15 @@ impl Args {
 
 pub fn run(args: Args) -> Result<()> {
     let run = selected(&args)?;
-    match &args.html {
-        None => print(&markdown(&run, args.section)?),
-        Some(file) => {
+    match (&args.html, args.format) {
+        (None, Format::Markdown) => print(&markdown(&run, args.section)?),
+        (None, Format::GithubActionBenchmark) => {
+            let failed = run.samples.iter().filter(|s| s.metric == Metric::StepNs && s.value.is_none());
+            let failed: BTreeSet<String> = failed.map(|sample| sample.case.to_string()).collect();
+            failed.iter().for_each(|case| note(&format!("failed, and left out: {case}")));
+            print(&report::github_action_benchmark(&run)?)
+        }
+        (Some(file), _) => {
             refuse_to_lose(file)?;
             let mut page = OutputFile::create(file)?;
             page.write(report::html(&run)?.as_bytes())?;
@@ -66,9 +86,10 @@ pub fn run(args: Args) -> Result<()> {
 /// # Errors
 /// As `run`; and when a file is to be written.
 pub fn text(args: &Args) -> Result<String> {
-    match args.html {
-        None => markdown(&selected(args)?, args.section),
-        Some(_) => Err(Error::Input("--html writes a file; a table is Markdown".into())),
+    match (&args.html, args.format) {
+        (None, Format::Markdown) => markdown(&selected(args)?, args.section),
+        (None, _) => Err(Error::Input("a table of a page is Markdown: --format markdown".into())),
+        (Some(_), _) => Err(Error::Input("--html writes a file; a table is Markdown".into())),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod selftest;
 pub mod startup;
 pub mod trace;
 mod watch;
+mod weather;
 
 pub use budget::Budget;
 pub use fixture::{Fixture, Pipeline, Prefilled};
@@ -44,6 +45,12 @@ pub struct Settings {
     pub results: PathBuf,
     /// A run to go on with.
     pub resume: Option<PathBuf>,
+    /// What the run is called; one to go on with keeps the name that it has, unless there is another here.
+    pub name: Option<String>,
+    /// What its reader should know, kept in the same way.
+    pub note: Option<String>,
+    /// For how many seconds a quiet one is waited for before anything is measured.
+    pub wait_quiet: Option<u64>,
     /// Whether a GPU's second-level cache is emptied before every timed step.
     pub cold_l2: bool,
     /// When a position's rounds in turn are enough.
@@ -100,6 +107,9 @@ impl Default for Settings {
             seed: 1,
             results: "results".into(),
             resume: None,
+            name: None,
+            note: None,
+            wait_quiet: None,
             cold_l2: false,
             stop: StopRule::default(),
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::clocks::Clocks;
 use super::watch::Watch;
+use super::weather::look_around;
 use super::{say, Budget, Settings};
 use crate::case::Case;
 use crate::error::{Error, Result};
@@ -21,20 +22,29 @@ pub struct Record {
 
 impl Record {
     /// The run that the settings name, or a new one. `here` is where its numbers will come from.
-    pub fn open(settings: &Settings, here: Environment) -> Result<Record> {
+    pub fn open(settings: &Settings, mut here: Environment) -> Result<Record> {
         if let Some(doubt) = here.doubtful_revision() {
             say(format_args!("note: {doubt}; `cite` will refuse this run"));
         }
-        match &settings.resume {
-            Some(path) => Record::resume(path, &here),
-            None => Record::of(RunWriter::create(&settings.results, here)?),
-        }
+        let writer = match &settings.resume {
+            Some(path) => {
+                let mut writer = Record::resume(path, &here)?;
+                writer.update_environment(|begun| label(begun, settings))?;
+                writer
+            }
+            None => {
+                label(&mut here, settings);
+                RunWriter::create(&settings.results, here)?
+            }
+        };
+        look_around(settings.wait_quiet);
+        Record::of(writer)
     }
 
     /// # Errors
     /// When the run was begun by another program or on another machine: its numbers would not be
     /// comparable with those it lacks.
-    fn resume(path: &Path, here: &Environment) -> Result<Record> {
+    fn resume(path: &Path, here: &Environment) -> Result<RunWriter> {
         let begun = Environment::read(path)?;
         let [refused, said] = refused_and_said(&differences(Use::Resume, &begun, here));
         if !refused.is_empty() {
@@ -43,7 +53,7 @@ impl Record {
         for what in said {
             say(format_args!("note: {}: {what}", path.display()));
         }
-        Record::of(RunWriter::resume(path)?)
+        RunWriter::resume(path)
     }
 
     fn of(writer: RunWriter) -> Result<Record> {
@@ -100,5 +110,14 @@ impl Record {
         let path = self.writer.path().to_path_buf();
         self.writer.finish()?;
         Run::open(&path)
+    }
+}
+
+/// Gives the run its name and its note. What is not given stays as it is.
+fn label(environment: &mut Environment, Settings { name, note, .. }: &Settings) {
+    for (kept, given) in [(&mut environment.name, name), (&mut environment.note, note)] {
+        if given.is_some() {
+            kept.clone_from(given);
+        }
     }
 }

@@ -14,6 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::nvml::Throttling;
+use super::weather::Ticks;
 use crate::record::Gpu;
 
 /// How often the slow sources are looked at. What they say marks all samples since the look before.
@@ -34,7 +35,7 @@ impl Watch {
     pub fn start(threads: u64, gpu: Option<&Gpu>) -> Watch {
         Watch {
             switches: involuntary_switches(),
-            stolen: stolen_ticks(),
+            stolen: stolen(),
             khz: clock_khz(),
             threads,
             looked: Instant::now(),
@@ -51,7 +52,7 @@ impl Watch {
         }
         self.switches = switches;
         if self.looked.elapsed() >= SLOW {
-            let stolen = stolen_ticks();
+            let stolen = stolen();
             if stolen > self.stolen {
                 marks.push("stolen");
             }
@@ -86,10 +87,9 @@ fn involuntary_switches() -> Option<libc::c_long> {
     None
 }
 
-/// Ticks of 10 ms that the hypervisor withheld from all processors together.
-fn stolen_ticks() -> Option<u64> {
-    let stat = std::fs::read_to_string("/proc/stat").ok()?;
-    stat.lines().next()?.split_whitespace().nth(8)?.parse().ok()
+/// Ticks that the hypervisor has withheld from all processors together.
+fn stolen() -> Option<u64> {
+    Ticks::now().map(|ticks| ticks.stolen)
 }
 
 /// Of the first processor.

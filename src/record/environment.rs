@@ -106,6 +106,12 @@ pub struct Environment {
     pub started_utc: String,
     /// `null`: still running, or killed.
     pub finished_utc: Option<String>,
+    /// What the run was called by `--name`; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What its reader should know, by `--note`; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Of a run that is one machine's part of a plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sharding: Option<Sharding>,
@@ -329,6 +335,8 @@ impl Environment {
             seed,
             started_utc: time::utc_now(),
             finished_utc: None,
+            name: None,
+            note: None,
             sharding: None,
             merged: None,
             other: BTreeMap::new(),

@@ -84,16 +84,23 @@ impl Run {
         }
     }
 
-    /// How many of the timed samples were marked, in words: how clean the run was.
+    /// The samples of rounds that were timed.
+    fn timed(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(|s| s.metric.unit() == Unit::Nanoseconds && s.round != Round::Single)
+    }
+
+    /// How many of the samples of rounds that were timed are marked, and how many there are.
+    pub(crate) fn marked(&self) -> (usize, usize) {
+        (self.timed().filter(|sample| sample.mark.is_some()).count(), self.timed().count())
+    }
+
+    /// The same in words, with what they were marked with: how clean the run was.
     pub(crate) fn noise_summary(&self) -> String {
-        let timed = || {
-            self.samples.iter().filter(|s| s.metric.unit() == Unit::Nanoseconds && s.round != Round::Single)
-        };
         let mut marks: BTreeMap<&str, usize> = BTreeMap::new();
-        for word in timed().filter_map(|sample| sample.mark.as_deref()).flat_map(str::split_whitespace) {
+        for word in self.timed().filter_map(|sample| sample.mark.as_deref()).flat_map(str::split_whitespace) {
             *marks.entry(word).or_default() += 1;
         }
-        let (all, marked) = (timed().count(), timed().filter(|sample| sample.mark.is_some()).count());
+        let (marked, all) = self.marked();
         let words: Vec<String> = marks.iter().map(|(word, n)| format!("{n} {word}")).collect();
         let clocks = self.clocks().map(|clocks| format!("; {clocks}")).unwrap_or_default();
         match words.is_empty() {

@@ -1,6 +1,7 @@
 //! A run in words and tables: for a terminal, and as Markdown for a page. Everything is
 //! computed by [`crate::analysis`]; this only says it.
 
+mod action;
 pub mod blocks;
 mod brief;
 pub mod builds;
@@ -12,9 +13,11 @@ mod compiling;
 mod headline;
 mod html;
 mod reordering;
+pub mod runs;
 
 use clap::ValueEnum;
 
+pub use action::github_action_benchmark;
 pub use headline::sentence;
 pub use html::html;
 
@@ -127,8 +130,10 @@ fn introduction(run: &Run) -> String {
     // runs before there were marks do not say how they sampled
     let noise = run.environment.sampling.iter().map(|_| harmless::words(&run.noise_summary()));
     let notes: String = noise.chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
+    let called = run.environment.name.as_ref().map(|name| format!(" ({})", harmless::name(name)));
+    let called = called.unwrap_or_default();
     format!(
-        "Run `{}`: {on}; {with}. Medians with their 95 % intervals; n is the number of rounds, or of samples where there are no rounds; \
+        "Run `{}`{called}: {on}; {with}. Medians with their 95 % intervals; n is the number of rounds, or of samples where there are no rounds; \
          † a ratio of two cases that do not share rounds.{unfinished}{notes}",
         harmless::name(&run.name())
     )

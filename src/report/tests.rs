@@ -27,6 +27,48 @@ fn the_table_says_what_was_measured_and_on_what() {
     assert!(rows.clone().count() >= 3 && rows.clone().all(|row| row.matches('|').count() == 11), "{text}");
 }
 
+/// Whatever the name and the note of a run say, on a page they are words.
+#[test]
+fn a_name_and_a_note_are_shown_and_do_nothing() {
+    let mut run = synthetic::run(6);
+    let page = html(&run).unwrap();
+    assert!(markdown(&run).starts_with("Run `2026-11-21T12-00-00Z-synthetic-2c`: "));
+    assert!(!page.contains("<dt>name</dt>") && !page.contains("<dt>note</dt>"));
+    run.environment.name = Some("`a` [b](c) <i>".into());
+    run.environment.note = Some("<script>alert(1)</script>".into());
+    assert!(markdown(&run).starts_with("Run `2026-11-21T12-00-00Z-synthetic-2c` ( a  (b)(c)  i ): "));
+    let page = html(&run).unwrap();
+    assert!(page.contains("<dt>name</dt>") && page.contains("<dt>note</dt>"));
+    assert!(!page.contains("<script>alert") && !page.contains("<i>"));
+}
+
+/// By the names, the types and the one unit that the action's `customSmallerIsBetter` reads.
+#[test]
+fn steps_for_the_github_action_are_those_of_the_tables() {
+    let mut run = synthetic::decoded(12, 1);
+    let failed: Case = "transformer-toy/onehot/cpu/b1/t64".parse().unwrap();
+    run.samples.push(Sample::failed(failed, Metric::StepNs, Round::Single, "out of memory"));
+    let json: serde_json::Value = serde_json::from_str(&github_action_benchmark(&run).unwrap()).unwrap();
+    let entries = json.as_array().unwrap();
+    let analysis = Analysis::of(&run);
+    let lines: Vec<SummaryRow> = summary(&analysis).into_iter().flat_map(|summary| summary.lines).collect();
+    let lines: Vec<&SummaryRow> = lines.iter().filter(|line| line.step_ns.is_some()).collect();
+    assert!(lines.len() > 10 && entries.len() == lines.len());
+    for (entry, line) in entries.iter().zip(lines) {
+        let step = line.step_ns.unwrap();
+        assert_eq!(entry.as_object().unwrap().len(), 5);
+        assert_eq!((&entry["name"], &entry["unit"]), (&line.case.to_string().into(), &"ns".into()));
+        assert_eq!(entry["value"].as_f64(), Some(step.value));
+        assert_eq!(entry["range"], format!("[{:.0}, {:.0}]", step.lo, step.hi));
+        let extra = entry["extra"].as_str().unwrap();
+        for wanted in ["n = 12\n", "2 threads used", "revision 0123456789ab", &run.name()] {
+            assert!(extra.contains(wanted), "{extra}");
+        }
+    }
+    let none = github_action_benchmark(&synthetic::compiled(3)).unwrap_err().to_string();
+    assert!(none.ends_with("no table of the run has a step"), "{none}");
+}
+
 /// Of a run of decodes: the positions that were asked for, and how their steps were sampled, in words.
 #[test]
 fn the_table_says_where_its_steps_are_from() {

@@ -127,9 +127,9 @@ impl Change {
         self.field.starts_with("/gpu/")
     }
 
-    /// The field at the top, or of the GPU.
-    pub fn name(&self) -> &'static str {
-        self.field.trim_start_matches("/gpu/").trim_start_matches('/')
+    /// `threads`, `gpu/name`
+    pub fn path(&self) -> &'static str {
+        &self.field[1..]
     }
 }
 

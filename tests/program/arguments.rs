@@ -43,6 +43,11 @@ fn options_that_change_nothing_or_contradict_each_other_are_refused_before_a_fol
     );
     refused(&words(&format!("{trace} --result r")), &["--result", "--results"]);
     refused(&words(&format!("{trace} transformer")), &["transformer"]);
+    refused(&words(&format!("{trace} --name {}", "x".repeat(81))), &["--name", "1 to 80 characters"]);
+    for other in ["--section steps", "--html r"] {
+        let both = format!("report r --format github-action-benchmark {other}");
+        refused(&words(&both), &["--format", other.split(' ').next().unwrap()]);
+    }
     refused(&words("selftest --agreement --aa 3"), &["--agreement", "--aa"]);
     for case in ["transformer-gpt2/padded/cpu/b1/t64", "transformer-tiny/padded/cuda/b1/t16"] {
         refused(&words(&format!("selftest --agreement --case {case}")), &["--agreement", case]);

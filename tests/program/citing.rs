@@ -558,6 +558,7 @@ fn a_hostile_run_is_text_everywhere() {
         e.profile = text();
         e.sampling = text();
         e.allocator = text();
+        (e.name, e.note) = (text(), text());
         e.finished_utc = text();
         let name = || Some("NVIDIA".to_string());
         let left_out = vec![String::new()];
@@ -653,8 +654,9 @@ fn a_hostile_run_is_text_everywhere() {
         shown(&["check", text(&page), "--results", text(results.path())], 1);
     }
     for format in ["table", "markdown", "csv", "json"] {
-        for runs in [&[run][..], &[run, text(&plain)]] {
-            let args = [&["cmp", "--by", "strategy", "--format", format][..], runs].concat();
+        let compared = &["cmp", "--by", "strategy", "--format", format][..];
+        let listed = [&["runs", text(results.path()), "--format", format][..]].concat();
+        for args in [[compared, &[run]].concat(), [compared, &[run, text(&plain)]].concat(), listed] {
             let compared = shown(&args, 0);
             match format {
                 "markdown" => markdown(&compared),
@@ -666,6 +668,8 @@ fn a_hostile_run_is_text_everywhere() {
             }
         }
     }
+    let steps = shown(&["report", run, "--format", "github-action-benchmark"], 0);
+    drop(serde_json::from_str::<serde_json::Value>(&steps).unwrap());
     shown(&["import", run, "--results", text(&results.path().join("imported"))], 2);
     // such a name is refused
 }

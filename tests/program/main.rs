@@ -7,6 +7,7 @@ mod cli;
 mod common;
 mod comparing;
 mod interrupts;
+mod listing;
 mod provenance;
 mod runs;
 mod sharding;

@@ -260,7 +260,7 @@ fn expected(conditions: &[&str], of: Use) -> Vec<(&'static str, Consequence)> {
 
 #[test]
 fn every_field_of_the_environment_is_a_condition_or_known_to_be_none() {
-    const NO_CONDITION: [&str; 27] = [
+    const NO_CONDITION: [&str; 31] = [
         "format_version",
         "git_changes",
         "command_line",
@@ -273,27 +273,38 @@ fn every_field_of_the_environment_is_a_condition_or_known_to_be_none() {
         "sampling",
         "step_window",
         "started_utc",
+        "name",
+        "note",
         "sharding",
         "merged",
         "gpu",
         // of the GPU: it follows from its name or its driver, is measured, or is of a moment
-        "compute_capability",
-        "pci_bus_id",
-        "cuda",
-        "nvrtc_place",
-        "sm_clock_mhz",
-        "sm_clock_most_mhz",
-        "throttle_reasons",
-        "memory_clock_mhz",
-        "l2_bytes",
-        "launch_ns",
-        "graph_node_ns",
-        "left_out",
+        "gpu/compute_capability",
+        "gpu/pci_bus_id",
+        "gpu/cuda",
+        "gpu/nvrtc_place",
+        "gpu/sm_clock_mhz",
+        "gpu/sm_clock_most_mhz",
+        "gpu/throttle_reasons",
+        "gpu/memory_clock_mhz",
+        "gpu/l2_bytes",
+        "gpu/read_bandwidth",
+        "gpu/peak_flops",
+        "gpu/launch_ns",
+        "gpu/graph_node_ns",
+        "gpu/left_out",
     ];
-    let json = serde_json::to_value(known_environment()).unwrap();
-    let fields = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    for field in fields(&json).into_iter().chain(fields(&json["gpu"])) {
-        let decides = CHANGES.iter().any(|change| change.name() == field);
+    let known = known_environment();
+    let labelled = Environment { name: Some("a".into()), note: Some("b".into()), ..known.clone() };
+    assert!([Use::Resume, Use::Merge, Use::Compare, Use::Gate, Use::Cite]
+        .into_iter()
+        .all(|of| differences(of, &known, &labelled).is_empty()));
+    let json = serde_json::to_value(labelled).unwrap();
+    let fields = |value: &serde_json::Value, parent: &str| {
+        value.as_object().unwrap().keys().map(|name| format!("{parent}{name}")).collect::<Vec<_>>()
+    };
+    for field in fields(&json, "").into_iter().chain(fields(&json["gpu"], "gpu/")) {
+        let decides = CHANGES.iter().any(|change| change.path() == field);
         assert!(decides != NO_CONDITION.contains(&field.as_str()), "`{field}`");
     }
     let decided: Vec<&str> =

@@ -40,6 +40,10 @@ fn only_folder(results: &Path) -> PathBuf {
 }
 
 fn output(mut command: Command) -> String {
+    output_of(&mut command)
+}
+
+fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
@@ -133,6 +137,74 @@ fn a_run_begun_otherwise_is_not_resumed() {
         Run::open(&folder).unwrap().samples.iter().filter(|s| s.metric == Metric::DecodeNs).count(),
         3
     );
+}
+
+#[test]
+fn a_run_keeps_its_name_and_its_note() {
+    let results = tempfile::tempdir().unwrap();
+    let mut named = trace(results.path(), 1);
+    let printed = output_of(named.args(["--name", "before", "--note", "two\nlines \u{1b}[31m"]));
+    assert!(printed.contains(" (before): "), "{printed}");
+    let folder = only_folder(results.path());
+    let labels = || {
+        let Environment { name, note, .. } = Run::open(&folder).unwrap().environment;
+        [name, note].map(Option::unwrap)
+    };
+    assert_eq!(labels(), ["before", "two lines  [31m"]);
+    let begun = Run::open(&folder).unwrap().environment;
+    if !differences(Use::Resume, &begun, &begun).is_empty() {
+        return eprintln!("skipped: not everything is known of this program on this machine");
+    }
+    for (more, wanted) in
+        [(&[][..], ["before", "two lines  [31m"]), (&["--name", "after"], ["after", "two lines  [31m"])]
+    {
+        output_of(trace(results.path(), 1).args(more).arg("--resume").arg(&folder));
+        assert_eq!(labels(), wanted);
+    }
+}
+
+/// Whatever else the machine does: it is said, and the run goes on after a second.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_quiet_second_is_waited_for_and_what_was_found_is_said() {
+    let results = tempfile::tempdir().unwrap();
+    let output = trace(results.path(), 1).args(["--wait-quiet", "1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let lines: Vec<&str> = said.lines().skip_while(|line| !line.starts_with("waiting for")).collect();
+    assert_eq!(lines[0], "waiting for a quiet second, 1 s at most", "{said}");
+    assert!(lines[1].contains("quiet: other programs use "), "{said}");
+    assert_eq!(
+        lines[1].starts_with("not "),
+        lines[2] == "note: it was not quiet in 1 s; measured all the same",
+        "{said}"
+    );
+    assert!(Run::open(&only_folder(results.path())).unwrap().environment.finished_utc.is_some());
+}
+
+/// Without what is unknown: older files lack some such fields.
+fn known(json: &mut serde_json::Value) -> &serde_json::Value {
+    if let Some(fields) = json.as_object_mut() {
+        fields.retain(|_, value| !known(value).is_null());
+    }
+    json
+}
+
+/// A run without a name has no field for one: neither a new one nor those from before there were names.
+#[test]
+fn a_run_without_a_name_is_what_it_was() {
+    let results = tempfile::tempdir().unwrap();
+    output(trace(results.path(), 1));
+    let committed = fs::read_dir(common::root().join("results")).unwrap().map(|entry| entry.unwrap().path());
+    let committed: Vec<PathBuf> = committed.filter(|run| run.join("environment.json").is_file()).collect();
+    assert!(committed.len() > 10);
+    for folder in committed.into_iter().chain([only_folder(results.path())]) {
+        let text = fs::read_to_string(folder.join("environment.json")).unwrap();
+        let mut written = serde_json::from_str(&text).unwrap();
+        let mut read = serde_json::to_value(Environment::read(&folder).unwrap()).unwrap();
+        assert!(["name", "note"].iter().all(|field| read.get(field).is_none()), "{}", folder.display());
+        assert_eq!(known(&mut read), known(&mut written), "{}", folder.display());
+    }
 }
 
 /// Every condition of the machine and the program, changed or forgotten in the run; what is refused is left as it was.

@@ -15,7 +15,9 @@ pub struct Fact {
 
 pub fn facts(environment: &Environment) -> Vec<Fact> {
     let e = environment;
-    let mut all = vec![
+    let labels = [("name", &e.name), ("note", &e.note)].into_iter().filter(|(_, label)| label.is_some());
+    let mut all: Vec<_> = labels.map(|(name, label)| (name, label.clone())).collect();
+    all.extend([
         ("format of the run's files", Some(format!("version {}", e.format_version))),
         ("measured", Some(format!("{} to {}", e.started_utc, or_unknown(e.finished_utc.as_ref())))),
         ("program", Some(format!("decode-bench {}", e.tool_version))),
@@ -44,7 +46,7 @@ pub fn facts(environment: &Environment) -> Vec<Fact> {
         ("frequency governor", e.frequency_governor.clone()),
         ("clock", e.timer_resolution_ns.map(|ns| format!("steps of {ns} ns"))),
         ("reading the clock twice", e.timer_overhead_ns.map(|ns| format!("{ns} ns"))),
-    ];
+    ]);
     all.extend(e.read_bandwidth.iter().map(|found| ("read bandwidth", Some(bandwidth(found)))));
     all.push(("best matrix product", e.peak_flops.as_ref().map(product)));
     if e.gpu.is_none() {
