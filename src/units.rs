@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use crate::analysis::Estimate;
+use crate::analysis::{Estimate, Figure};
 use crate::record::Unit;
 
 /// Which units a number is shown in.
@@ -16,11 +16,14 @@ pub enum Quantity {
     Tokens,
     /// A multiple of something.
     Multiple,
+    /// A rate.
+    TokensPerSecond,
 }
 
 const TIME: [(&str, f64); 4] = [("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0)];
 const BYTES: [(&str, f64); 4] = [("GiB", 1073741824.0), ("MiB", 1048576.0), ("KiB", 1024.0), ("B", 1.0)];
 const THOUSANDS: [(&str, f64); 1] = [("", 1.0)];
+const TOKENS_PER_SECOND: [(&str, f64); 1] = [("tokens/s", 1.0)];
 const TIMES: [(&str, f64); 1] = [("×", 1.0)];
 
 impl Quantity {
@@ -33,6 +36,15 @@ impl Quantity {
         }
     }
 
+    /// What a figure is shown in.
+    pub fn of_figure(figure: Figure) -> Quantity {
+        match figure {
+            Figure::Metric(metric) => Quantity::of(metric.unit()),
+            Figure::Ttft => Quantity::Nanoseconds,
+            Figure::DecodeTokensPerSecond | Figure::PrefillTokensPerSecond => Quantity::TokensPerSecond,
+        }
+    }
+
     /// The units by name, each with its size, the largest first.
     pub fn units(self) -> &'static [(&'static str, f64)] {
         match self {
@@ -40,6 +52,7 @@ impl Quantity {
             Quantity::Bytes => &BYTES,
             Quantity::Tokens => &THOUSANDS,
             Quantity::Multiple => &TIMES,
+            Quantity::TokensPerSecond => &TOKENS_PER_SECOND,
         }
     }
 

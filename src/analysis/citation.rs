@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::compare::{compare, compare_across, Comparison};
 use super::estimate::Estimate;
+use super::figure::Figure;
 use super::measurements::{rows, Series};
 use crate::case::Case;
 use crate::error::{Error, Result};
@@ -17,9 +18,9 @@ pub struct Citation<'a> {
     pub run: &'a Run,
     /// That the figure is of.
     pub case: Case,
-    /// That the figure is of; its unit is the figure's.
-    pub metric: Metric,
-    /// One repetition, in the metric's unit.
+    /// What is told of it.
+    pub figure: Figure,
+    /// One repetition, in the figure's unit.
     pub value: Estimate,
     /// How the samples were taken.
     pub protocol: Protocol,
@@ -34,7 +35,7 @@ pub struct Citation<'a> {
 pub struct Other {
     /// Of the same run.
     pub case: Case,
-    /// The cited figure over this case's.
+    /// The cited figure over this case's; the verdict is of the times, of a rate's those of one token.
     pub comparison: Comparison,
     /// [`rows_hash`] of this case's rows.
     pub hash: String,
@@ -43,33 +44,46 @@ pub struct Other {
 /// # Errors
 /// When the run has no such case, naming the nearest; when a sample of it failed, or its logits are not naive's; when
 /// no ratio can be formed.
-pub fn citation<'a>(run: &'a Run, case: Case, metric: Metric, other: Option<Case>) -> Result<Citation<'a>> {
+pub fn citation<'a>(run: &'a Run, case: Case, figure: Figure, other: Option<Case>) -> Result<Citation<'a>> {
     let all = rows(run);
     let samples = |case: Case| {
+        let metric = figure.metric(case.strategy);
         sound(run, &case, metric)?;
         all.get(&(case, metric)).ok_or_else(|| {
             let known = all.keys().filter(|(_, m)| *m == metric).map(|(case, _)| case.to_string());
             Error::Unknown { kind: "case", name: case.to_string(), known: known.collect() }
         })
     };
+    if !figure.applies_to(&case) {
+        return Err(Error::Input(format!(
+            "`{case}` has no {figure}: its source is encoded outside of the time"
+        )));
+    }
     let mine = samples(case)?;
-    let series = series(mine);
-    let against = |case: Case| {
-        let theirs = samples(case)?;
-        let beside = case.under(mine[0].case.strategy) == mine[0].case;
+    let of_mine = series(mine, 1.0);
+    let against = |other: Case| {
+        let theirs = samples(other)?;
+        // where rates are compared, the time of a token is
+        let [a, b] = [(mine, case), (theirs, other)]
+            .map(|(rows, case)| series(rows, figure.tokens(&case).unwrap_or(1.0)));
+        let beside = other.under(case.strategy) == case && theirs[0].metric == mine[0].metric;
         let comparison = match beside {
-            true => compare(&series, &self::series(theirs)),
-            false => compare_across(&series, &self::series(theirs)), // rounds of other cases are other moments
+            true => compare(&a, &b),
+            false => compare_across(&a, &b), // rounds of other cases are other moments
         };
-        let comparison = comparison.filter(|_| series.protocol() == self::series(theirs).protocol());
-        let comparison = comparison.ok_or_else(|| {
-            Error::Input(format!("`{case}` gives no ratio: its samples are of another kind, or zero"))
+        let comparison = comparison.filter(|_| a.protocol() == b.protocol());
+        let mut comparison = comparison.ok_or_else(|| {
+            Error::Input(format!("`{other}` gives no ratio: its samples are of another kind, or zero"))
         })?;
-        Ok::<_, Error>(Other { case, comparison, hash: rows_hash(run, theirs) })
+        if figure.tokens(&case).is_some() {
+            comparison.ratio = comparison.ratio.inverse();
+        }
+        Ok::<_, Error>(Other { case: other, comparison, hash: rows_hash(run, theirs) })
     };
-    let value = series.median().ok_or_else(|| Error::file(&run.path, "no samples"))?;
-    let (protocol, hash) = (series.protocol(), rows_hash(run, mine));
-    Ok(Citation { run, case, metric, value, protocol, hash, other: other.map(against).transpose()? })
+    let value = of_mine.median().ok_or_else(|| Error::file(&run.path, "no samples"))?;
+    let value = figure.of(&case, value);
+    let (protocol, hash) = (of_mine.protocol(), rows_hash(run, mine));
+    Ok(Citation { run, case, figure, value, protocol, hash, other: other.map(against).transpose()? })
 }
 
 /// # Errors
@@ -94,8 +108,9 @@ fn sound(run: &Run, case: &Case, metric: Metric) -> Result<()> {
     }
 }
 
-fn series(rows: &[&Sample]) -> Series {
-    let value = |row: &&Sample| Some((row.round, row.per_iteration()?));
+/// One repetition over a number of parts.
+fn series(rows: &[&Sample], parts: f64) -> Series {
+    let value = |row: &&Sample| Some((row.round, row.per_iteration()? / parts));
     Series { samples: rows.iter().filter_map(value).collect() }
 }
 
@@ -134,10 +149,12 @@ mod tests {
     use crate::record::{synthetic, Round};
     use crate::strategy::Strategy;
 
+    const STEP: Figure = Figure::Metric(Metric::StepNs);
+
     #[test]
     fn another_row_or_another_origin_is_another_hash() {
         let case: Case = "transformer-toy/padded/cpu/b1/t256".parse().unwrap();
-        let hash = |run: &Run| citation(run, case, Metric::StepNs, None).unwrap().hash;
+        let hash = |run: &Run| citation(run, case, STEP, None).unwrap().hash;
         let run = synthetic::run(6);
         let same = hash(&run);
         assert!(same.len() == 16 && same.bytes().all(|b| b.is_ascii_hexdigit()), "{same}");
@@ -162,8 +179,8 @@ mod tests {
         let refused = |change: &dyn Fn(&mut Run)| {
             let mut run = sound.clone();
             change(&mut run);
-            let alone = citation(&run, case, Metric::StepNs, None);
-            let beside = citation(&run, case.under(Strategy::Concat), Metric::StepNs, Some(case));
+            let alone = citation(&run, case, STEP, None);
+            let beside = citation(&run, case.under(Strategy::Concat), STEP, Some(case));
             assert_eq!(alone.as_ref().err().map(Error::to_string), beside.err().map(|e| e.to_string()));
             alone.err().map(|e| e.to_string()).unwrap_or_default()
         };

@@ -6,6 +6,7 @@
 //! - [`crossing`] turns the curves of the rounds into a [`Crossing`];
 //! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
 //! - [`compiling`] sums what a decode's shapes cost a compiler;
+//! - [`Figure`] is what a metric's samples are told as: tokens a second, time to first token;
 //! - [`reordering`] sets what a beam search's reorders cost beside its steps;
 //! - [`findings`] answers the project's questions, each with its prediction;
 //! - [`against`] compares cases within a run and across runs, [`Sides`] several runs with several;
@@ -19,9 +20,11 @@ mod compiling;
 mod crossing;
 mod curve;
 mod estimate;
+mod figure;
 mod finding;
 mod measurements;
 mod prediction;
+mod prefill;
 pub(crate) mod provenance;
 mod reordering;
 mod sides;
@@ -35,12 +38,14 @@ pub use crossing::{crossing, Crossing, LogRatios};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
 pub(crate) use estimate::median_of;
 pub use estimate::{median, Estimate, MIN_ROUNDS};
+pub use figure::Figure;
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{rows, tabled, window, Analysis, Group, Measurements, Series};
+pub use prefill::Prefill;
 pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
 pub use sides::Sides;
-pub use summary::{headline_positions, summary, versus, Arithmetic, CrossingLine, Summary, SummaryRow};
+pub use summary::{headline_positions, summary, versus, CrossingLine, Summary, SummaryRow};
 pub use versus::{against, gaps, weights_differ, Base, Gap, Measured, Side, Versus, Wanting};
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use super::compare::{compare, Comparison};
 use super::crossing::{crossing, Crossing, LogRatios};
 use super::curve::floor_ns;
 use super::estimate::Estimate;
+use super::figure::Figure;
 use super::measurements::{Analysis, Group, Measurements, Series};
+use super::prefill::{prefills, Prefill};
 use crate::case::Case;
-use crate::cost::Step;
 use crate::record::{Metric, Protocol, Round, Run};
 use crate::strategy::Strategy;
 
@@ -18,27 +19,11 @@ pub struct Summary {
     /// That the lines are of.
     pub group: Group,
     /// By position, then strategy.
-    /// One row for each position and strategy.
     pub lines: Vec<SummaryRow>,
     /// Of pairs of strategies, from the curves of whole decodes.
     pub crossings: Vec<CrossingLine>,
-    /// Prefills and naive's steps against the peak.
-    pub arithmetic: Vec<Arithmetic>,
-}
-
-/// Work on many rows at once, which the machine's arithmetic bounds and not its memory.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Arithmetic {
-    /// That the work is of.
-    pub case: Case,
-    /// A prefill, or a step of naive.
-    pub metric: Metric,
-    /// Of one repetition.
-    pub time_ns: Estimate,
-    /// By the closed form's FLOPs over the median time.
-    pub flops_per_second: f64,
-    /// Of the best matrix product measured in the run.
-    pub of_peak: f64,
+    /// Of the lines' positions.
+    pub prefills: Vec<Prefill>,
 }
 
 /// One case. What was not measured is absent.
@@ -48,6 +33,8 @@ pub struct SummaryRow {
     pub case: Case,
     /// Of one step.
     pub step_ns: Option<Estimate>,
+    /// [`Figure::DecodeTokensPerSecond`]
+    pub tokens_per_second: Option<Estimate>,
     /// How its samples were taken.
     pub protocol: Option<Protocol>,
     /// Why there is no time.
@@ -94,27 +81,10 @@ pub fn summary(analysis: &Analysis<'_>) -> Vec<Summary> {
             group,
             lines: measured.map(|case| line(run, found, case)).collect(),
             crossings: crossings(decodes, group),
-            arithmetic: arithmetic(run, found, group, &positions),
+            prefills: prefills(&run.environment, found, group, &positions),
         }
     });
     summaries.filter(|summary| !summary.lines.is_empty()).collect()
-}
-
-fn arithmetic(run: &Run, found: &Measurements, group: Group, positions: &[usize]) -> Vec<Arithmetic> {
-    let Some(peak) = run.environment.peak_flops_of(group.backend).map(|peak| peak as f64) else {
-        return Vec::new();
-    };
-    let prefills = found.strategies(group, Metric::PrefillNs).into_iter().map(|s| (s, Metric::PrefillNs));
-    let kinds: Vec<_> = [(Strategy::Naive, Metric::StepNs)].into_iter().chain(prefills).collect();
-    let cases =
-        kinds.iter().flat_map(|&(s, metric)| positions.iter().map(move |&t| (group.case(s, t), metric)));
-    let rate = |(case, metric): (Case, Metric)| {
-        let time_ns = found.median(&case, metric)?;
-        let flops = Step::of(&case.under(Strategy::Naive)).ok()?.flops() as f64;
-        let flops_per_second = flops * 1e9 / time_ns.value;
-        Some(Arithmetic { case, metric, time_ns, flops_per_second, of_peak: flops_per_second / peak })
-    };
-    cases.filter_map(rate).collect()
 }
 
 fn has_step(found: &Measurements, case: &Case) -> bool {
@@ -142,6 +112,7 @@ fn line(run: &Run, found: &Measurements, case: Case) -> SummaryRow {
     SummaryRow {
         case,
         step_ns,
+        tokens_per_second: step_ns.map(|step| Figure::DecodeTokensPerSecond.of(&case, step)),
         protocol: found.series(&case, Metric::StepNs).map(Series::protocol),
         error: found.error(&case, Metric::StepNs).map(String::from),
         floor_multiple: step_ns.zip(floor).map(|(step, floor)| step.value / floor),

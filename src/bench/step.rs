@@ -166,11 +166,10 @@ fn warm_up<B: Backend>(prefilled: &Prefilled<'_, B>, time: Duration) -> Result<D
     }
 }
 
-/// Prompts long enough for the arithmetic to count. A strategy without a cache has no prefill: all
-/// their steps are one.
+/// Prompts as long as the cases' positions. A strategy without a cache has no prefill of its own: each of its steps is
+/// one.
 pub(super) fn prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case], record: &mut Record) -> Result<()> {
-    let long = |case: &&Case| case.batch == 1 && case.position >= 512 && case.strategy.remembers();
-    let cases: Vec<Case> = cases.iter().filter(long).copied().collect();
+    let cases: Vec<Case> = cases.iter().filter(|case| case.strategy.remembers()).copied().collect();
     let taken = |case: &Case, round| has(record, case, Metric::PrefillNs, Round::Interleaved(round));
     let missing = |round: &u32| !cases.iter().all(|case| taken(case, *round));
     let missing: Vec<u32> = (1..=PREFILL_ROUNDS).filter(missing).collect();

@@ -19,7 +19,17 @@ fn measure_and_lose(results: &Path) {
     let cases = machines.able(suite::select(Some(filter)).unwrap()).unwrap();
     let (warm_up, measurement) = (Duration::from_millis(1), None);
     let (action, parts) = (Action::Measure, vec![Part::Step]);
-    let bench = Bench { settings, machines, action, parts, cases, starts: Vec::new(), warm_up, measurement };
+    let bench = Bench {
+        settings,
+        machines,
+        action,
+        parts,
+        cases,
+        starts: Vec::new(),
+        warm_up,
+        measurement,
+        spent: Spent::default(),
+    };
     bench
         .run(Path::new("no cold starts"), |timing| {
             timing.call(1);
@@ -74,7 +84,17 @@ fn measure_cold_starts(results: &Path) {
     let starts = startup::first_tokens(&cases);
     let (warm_up, measurement) = (Duration::from_millis(1), None);
     let (action, parts) = (Action::Measure, vec![Part::Startup, Part::Step]);
-    let bench = Bench { settings, machines, action, parts, cases, starts, warm_up, measurement };
+    let bench = Bench {
+        settings,
+        machines,
+        action,
+        parts,
+        cases,
+        starts,
+        warm_up,
+        measurement,
+        spent: Spent::default(),
+    };
     let twice = |timing: &mut Timing<'_>| {
         timing.call(1);
         timing.call(1);

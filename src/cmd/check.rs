@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
-use decode_bench::analysis::{citation, rows, rows_hash, Citation};
+use decode_bench::analysis::{citation, rows, rows_hash, Citation, Figure};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::files::{self, write_atomically};
@@ -179,7 +179,8 @@ fn text(argument: &str) -> Result<String> {
 /// In what the quote is not what follows from its rows; if it is, that is printed.
 fn check(page: &str, quote: &Quote, runs: &[Hashed<'_>], results: &Path) -> Result<Vec<Fault>> {
     let Quote { hash, other, line, .. } = quote;
-    let found = runs.iter().filter_map(|run| run.find(quote)).collect::<Result<Vec<_>>>()?;
+    let mut found = runs.iter().flat_map(|run| run.find(quote)).collect::<Result<Vec<_>>>()?;
+    found.sort_by_key(|citation| !quote.text.contains(&format!("({},", citation.figure)));
     let alone = quote.text.trim().is_empty();
     let mut nearest = None;
     // the same rows may be there under several names
@@ -223,13 +224,18 @@ impl<'a> Hashed<'a> {
         Hashed { run, named }
     }
 
-    /// The figure that the quote's rows give, if they are in this run.
-    fn find(&self, quote: &Quote) -> Option<Result<Citation<'a>>> {
-        let &(case, metric) = self.named.get(&quote.hash)?;
-        let other = match &quote.other {
-            Some(hash) => Some(self.named.get(hash).filter(|(_, m)| *m == metric)?.0),
-            None => None,
+    /// The figures that the quote's rows give, if they are in this run.
+    fn find(&self, quote: &Quote) -> Vec<Result<Citation<'a>>> {
+        let rows = |hash: &String| self.named.get(hash).copied();
+        let (mine, other) = (rows(&quote.hash), quote.other.as_ref().map(rows));
+        let (Some((case, metric)), false) = (mine, other == Some(None)) else { return Vec::new() };
+        let other = other.flatten();
+        let fits = |figure: &Figure| {
+            figure.applies_to(&case)
+                && figure.metric(case.strategy) == metric
+                && other.is_none_or(|(case, metric)| figure.metric(case.strategy) == metric)
         };
-        Some(citation(self.run, case, metric, other))
+        let cite = |figure| citation(self.run, case, figure, other.map(|(case, _)| case));
+        Figure::all().filter(fits).map(cite).collect()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use decode_bench::analysis::{citation, tabled, Citation};
+use decode_bench::analysis::{citation, tabled, Citation, Figure};
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
 use decode_bench::record::{unfit, Consequence, Metric, Run, Sample};
@@ -14,8 +14,9 @@ use super::{note, print, runs_under};
 /// Print figures as sentences and as a table to paste, with the hash of the rows behind them.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
-  decode-bench cite transformer-toy/padded/cpu/b1/t512 --vs transformer-toy/concat/cpu/b1/t512")]
+Examples:
+  decode-bench cite transformer-toy/padded/cpu/b1/t512 --vs transformer-toy/concat/cpu/b1/t512
+  decode-bench cite transformer-toy/padded/cpu/b1/t512 --metric decode_tokens_per_second")]
 pub struct Args {
     /// Case ids, as `list` prints them
     #[arg(required = true, value_name = "CASE")]
@@ -26,9 +27,10 @@ pub struct Args {
     /// Also compare with this case of the same run
     #[arg(long, value_name = "CASE")]
     vs: Option<String>,
-    /// Metric to cite
-    #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
-    metric: Metric,
+    /// Metric to cite; besides those of samples.csv: decode_tokens_per_second, prefill_tokens_per_second and ttft_ns, the
+    /// time to first token
+    #[arg(long, default_value_t = Figure::Metric(Metric::StepNs))]
+    metric: Figure,
     /// Print BibTeX
     #[arg(long)]
     bibtex: bool,
@@ -49,13 +51,20 @@ pub struct Args {
     allow_emulated: bool,
 }
 
+impl Args {
+    /// Whether the wanted metric follows from the sample.
+    fn is_of(&self, sample: &Sample) -> bool {
+        sample.metric == self.metric.metric(sample.case.strategy)
+    }
+}
+
 pub fn run(args: Args) -> Result<()> {
     let run = match &args.run {
         Some(folder) => Run::open(folder)?,
         None => newest(&args)?,
     };
     citable(&run, &args)?;
-    let known = ids(&run, |sample| sample.metric == args.metric);
+    let known = ids(&run, |sample| args.is_of(sample));
     let case = |id: &String| named(id, &known);
     let other = args.vs.as_ref().map(case).transpose()?;
     let cases = args.cases.iter().map(case).collect::<Result<Vec<Case>>>()?;
@@ -81,7 +90,7 @@ fn newest(args: &Args) -> Result<Run> {
         let shown = tabled(&run);
         let tabled = |s: &Sample| measured(s) && (!s.round.is_decode() || shown.contains(&s.case));
         let kinds: [&dyn Fn(&Sample) -> bool; 3] = [&tabled, &measured, &|_| true];
-        let of_kind = |kind: &dyn Fn(&Sample) -> bool| ids(&run, |s| s.metric == args.metric && kind(s));
+        let of_kind = |kind: &dyn Fn(&Sample) -> bool| ids(&run, |s| args.is_of(s) && kind(s));
         let place = kinds.iter().position(|kind| {
             let ids = of_kind(kind);
             wanted.iter().all(|id| ids.contains(id))

@@ -48,7 +48,9 @@ impl Axis {
         let all: Vec<Vec<f64>> = ladders.collect();
         let ticks = all.iter().find(|ticks| ticks.len() <= most_ticks(quantity)).cloned().unwrap_or_default();
         let minor = match quantity {
-            Quantity::Nanoseconds | Quantity::Multiple => log_ticks(Ladder::Digits(&NINE), lo, hi),
+            Quantity::Nanoseconds | Quantity::Multiple | Quantity::TokensPerSecond => {
+                log_ticks(Ladder::Digits(&NINE), lo, hi)
+            }
             Quantity::Bytes | Quantity::Tokens => log_ticks(Ladder::Power(1), lo, hi),
         };
         let minor = if minor.len() > 60 { Vec::new() } else { minor };
@@ -117,7 +119,7 @@ fn most_ticks(quantity: Quantity) -> usize {
 fn ladders(quantity: Quantity) -> &'static [Ladder] {
     use Ladder::*;
     match quantity {
-        Quantity::Nanoseconds | Quantity::Multiple => &[
+        Quantity::Nanoseconds | Quantity::Multiple | Quantity::TokensPerSecond => &[
             Digits(&[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0]),
             Digits(&[1.0, 2.0, 3.0, 5.0, 7.0]),
             Digits(&[1.0, 2.0, 5.0]),

@@ -14,10 +14,9 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 
 use super::cite::{bibtex, sentence, table};
-use crate::analysis::{Citation, Estimate};
+use crate::analysis::{Citation, Estimate, Figure};
 use crate::case::ModelKind;
 use crate::harmless;
-use crate::record::Metric;
 use crate::units::Quantity;
 
 /// One citation in a text.
@@ -101,7 +100,7 @@ struct Form {
 impl Forms {
     /// Made from the rows.
     pub fn of(citation: &Citation<'_>) -> Forms {
-        let value = (citation.value, Quantity::of(citation.metric.unit()));
+        let value = (citation.value, Quantity::of_figure(citation.figure));
         let ratio = citation.other.as_ref().map(|other| (other.comparison.ratio, Quantity::Multiple));
         let figures: Vec<_> = [value].into_iter().chain(ratio).collect();
         let form = |text: &str| {
@@ -237,7 +236,7 @@ fn tokens(plain: &str, figures: &[(Estimate, Quantity)]) -> Vec<Token> {
     static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
         let number = "((?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:e-?[0-9]+)?)";
         let figure = format!(
-            "{number}\\s*\\[\\s*{number}\\s*,\\s*{number}\\s*\\](?:\\s*(ns|[µμ]s|ms|s|[KMG]iB|B|×))?"
+            "{number}\\s*\\[\\s*{number}\\s*,\\s*{number}\\s*\\](?:\\s*(ns|[µμ]s|ms|s|[KMG]iB|B|×|tokens/s))?"
         );
         let (rule, word) = (
             "\\|(?:[^\\S\\n]*:?-+:?[^\\S\\n]*\\|)+",
@@ -282,9 +281,9 @@ fn rounds_to(x: f64, said: &str, size: f64) -> bool {
 fn beginnings(plain: &str, line: usize) -> Vec<Fault> {
     static BEGINNING: LazyLock<Regex> = LazyLock::new(|| {
         let models = ModelKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join("|");
-        let metrics = Metric::ALL.iter().map(|metric| metric.name()).collect::<Vec<_>>().join("|");
+        let figures = Figure::all().map(Figure::name).collect::<Vec<_>>().join("|");
         regex(&format!(
-            "decode-bench(?:\\s+[^\\s:]+)?\\s*:\\s*(?:{models})-[^\\s]*|\\|\\s*case\\s*\\|\\s*value\\s*\\|\\s*ratio\\s*\\||\\((?:{metrics}),\\s*n\\s*="
+            "decode-bench(?:\\s+[^\\s:]+)?\\s*:\\s*(?:{models})-[^\\s]*|\\|\\s*case\\s*\\|\\s*value\\s*\\|\\s*ratio\\s*\\||\\((?:{figures}),\\s*n\\s*="
         ))
     });
     let fault = |found: regex::Match<'_>| {
@@ -311,7 +310,7 @@ fn regex(text: &str) -> Regex {
 mod tests {
     use super::*;
     use crate::analysis::citation;
-    use crate::record::{synthetic, Run};
+    use crate::record::{synthetic, Metric, Run};
 
     /// A citation of a run that never happened, with a ratio or without.
     struct Cited {
@@ -319,19 +318,20 @@ mod tests {
         forms: Forms,
     }
 
-    fn cited(run: &Run, metric: Metric, other: bool) -> Cited {
+    fn cited(run: &Run, figure: Figure, other: bool) -> Cited {
         let [one, concat] =
             ["padded", "concat"].map(|s| format!("transformer-toy/{s}/cpu/b1/t512").parse().unwrap());
-        let citation = citation(run, one, metric, other.then_some(concat)).unwrap();
+        let citation = citation(run, one, figure, other.then_some(concat)).unwrap();
         let printed = [sentence(&citation), table(std::slice::from_ref(&citation)), bibtex(&citation)];
         Cited { printed, forms: Forms::of(&citation) }
     }
 
-    /// Of steps and of whole decodes, of what is counted, with a ratio and without.
+    /// Of steps and of whole decodes, of what is counted, of rates, with a ratio and without.
     fn kinds() -> Vec<Cited> {
         let run = synthetic::run(7);
-        let metrics = [Metric::StepNs, Metric::DecodeNs, Metric::CacheAllocatedBytes];
-        metrics.into_iter().flat_map(|metric| [true, false].map(|other| cited(&run, metric, other))).collect()
+        let metrics = [Metric::StepNs, Metric::DecodeNs, Metric::CacheAllocatedBytes].map(Figure::Metric);
+        let figures = metrics.into_iter().chain([Figure::DecodeTokensPerSecond]);
+        figures.flat_map(|figure| [true, false].map(|other| cited(&run, figure, other))).collect()
     }
 
     /// What `check` does with a page: nothing is left to say, and there was a citation.
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_fault_says_what_is_written_and_what_follows_and_where() {
         let run = synthetic::run(7);
-        let Cited { printed, forms } = cited(&run, Metric::StepNs, true);
+        let Cited { printed, forms } = cited(&run, Figure::Metric(Metric::StepNs), true);
         let page = |is: &str, was: &str| {
             assert!(printed[0].contains(is), "{is} {}", printed[0]);
             let page = format!("# Page\n\n{}\n", printed[0].replacen(is, was, 1).replace(", on ", ",\non "));

@@ -4,7 +4,7 @@
 use super::cells::TextTable;
 use super::compare::verdict;
 use crate::analysis::provenance::{hardware, revision};
-use crate::analysis::{tabled, Citation};
+use crate::analysis::{tabled, Citation, Figure};
 use crate::case::Case;
 use crate::harmless::{name, words};
 use crate::record::{Metric, Protocol};
@@ -13,7 +13,7 @@ use crate::units::Quantity;
 
 /// One sentence on one line.
 pub fn sentence(citation: &Citation<'_>) -> String {
-    let Citation { run, case, value, .. } = citation;
+    let Citation { run, case, figure, value, .. } = citation;
     let confidence = match value.n {
         1 => "a single value".to_string(),
         _ => format!("median with its {:.0} % interval", value.confidence * 100.0),
@@ -22,9 +22,10 @@ pub fn sentence(citation: &Citation<'_>) -> String {
         citation.other.as_ref().map(|other| format!(", {} that of `{}`", ratio(citation), other.case));
     let on = hardware(&run.environment);
     format!(
-        "decode-bench {}: `{case}` takes {}, {confidence}{}, on {on}; {}, {}, weights from seed {}; run `{}`; \
+        "decode-bench {}: `{case}` {} {}, {confidence}{}, on {on}; {}, {}, weights from seed {}; run `{}`; \
          again by `{}`; rows {}.",
         name(&run.environment.tool_version),
+        does(*figure),
         measured(citation),
         ratio.unwrap_or_default(),
         revision(&run.environment),
@@ -72,20 +73,33 @@ pub fn bibtex(citation: &Citation<'_>) -> String {
     )
 }
 
+fn does(figure: Figure) -> &'static str {
+    match figure {
+        Figure::Metric(_) | Figure::Ttft => "takes",
+        Figure::DecodeTokensPerSecond => "decodes",
+        Figure::PrefillTokensPerSecond => "prefills",
+    }
+}
+
 /// `406 [380, 498] µs (step_ns, n = 12)`
 fn measured(citation: &Citation<'_>) -> String {
-    let Citation { metric, value, .. } = citation;
-    format!("{} ({metric}, n = {})", Quantity::of(metric.unit()).show_estimate(*value), value.n)
+    let Citation { figure, value, .. } = citation;
+    format!("{} ({figure}, n = {})", Quantity::of_figure(*figure).show_estimate(*value), value.n)
 }
 
 /// `0.741 [0.630, 0.872] × (faster, n = 12)`, or nothing.
 fn ratio(citation: &Citation<'_>) -> String {
     let ratio = citation.other.as_ref().map(|other| {
         let found = &other.comparison;
-        let word = verdict(citation.metric, found.verdict);
+        let word = verdict(metric(citation), found.verdict);
         format!("{} ({word}, n = {})", Quantity::Multiple.show_estimate(found.ratio), found.ratio.n)
     });
     ratio.unwrap_or_default()
+}
+
+/// That the cited rows are of.
+fn metric(citation: &Citation<'_>) -> Metric {
+    citation.figure.metric(citation.case.strategy)
 }
 
 /// `2026-11-22`; rows may follow in a run that is unfinished.
@@ -112,7 +126,7 @@ fn command(citation: &Citation<'_>) -> String {
     let known = suite::all();
     let like = |case: &Case| known.iter().any(|k| k.at(1) == case.at(1));
     let tabled = tabled(citation.run);
-    let of_tables = citation.metric == Metric::StepNs && environment.step_window.is_some();
+    let of_tables = metric(citation) == Metric::StepNs && environment.step_window.is_some();
     let of_tables = of_tables && cases.iter().all(|case| tabled.contains(case));
     let traced = citation.protocol == Protocol::Decode && !of_tables;
     let measured = match () {

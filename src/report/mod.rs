@@ -12,6 +12,7 @@ pub mod compare;
 mod compiling;
 mod headline;
 mod html;
+mod prefill;
 mod reordering;
 pub mod runs;
 
@@ -24,12 +25,12 @@ pub use html::html;
 use cells::TextTable;
 
 use crate::analysis::{
-    findings, is_headline, provenance, summary, Analysis, Arithmetic, Comparison, Crossing, CrossingLine,
-    Estimate, Finding, Summary, SummaryRow, Verdict,
+    findings, is_headline, provenance, summary, Analysis, Comparison, Crossing, CrossingLine, Estimate,
+    Finding, Summary, SummaryRow, Verdict,
 };
 use crate::error::{Error, Result};
 use crate::harmless;
-use crate::record::{Metric, Protocol, Run};
+use crate::record::{Protocol, Run};
 use crate::units::{interval, Quantity};
 
 /// The run's tables as Markdown.
@@ -52,7 +53,7 @@ fn tables(run: &Run, style: Style) -> String {
 pub enum Section {
     /// Naive, concat and padded, at a short and a long position
     Brief,
-    /// Findings, and a table of steps for each model
+    /// Findings, and for each model a table of steps and one of prefills
     Steps,
     /// Compile times of every shape
     Compile,
@@ -99,7 +100,11 @@ impl Style {
 
 fn steps(analysis: &Analysis<'_>, style: Style) -> String {
     let table = |summary: &Summary| {
-        style.table(&summary.group.to_string(), &cells(summary), notes(analysis.run, summary))
+        let steps = style.table(&summary.group.to_string(), &cells(summary), notes(analysis.run, summary));
+        let prefills = prefill::table(summary);
+        let prefills =
+            prefills.map(|(cells, notes)| style.table(&format!("{}: prefill", summary.group), &cells, notes));
+        steps + &prefills.unwrap_or_default()
     };
     headlines(analysis) + &summary(analysis).iter().map(table).collect::<String>()
 }
@@ -145,6 +150,7 @@ fn cells(summary: &Summary) -> TextTable {
         "strategy",
         "step",
         "n",
+        "decode tokens/s",
         "× floor",
         "against naive",
         "against concat",
@@ -152,7 +158,7 @@ fn cells(summary: &Summary) -> TextTable {
         "peak",
         "allocations",
     ];
-    TextTable { header, rows: summary.lines.iter().map(row).collect(), words: &[1, 2, 5, 6] }
+    TextTable { header, rows: summary.lines.iter().map(row).collect(), words: &[1, 2, 4, 6, 7] }
 }
 
 fn row(line: &SummaryRow) -> Vec<String> {
@@ -164,6 +170,7 @@ fn row(line: &SummaryRow) -> Vec<String> {
         line.case.strategy.to_string(),
         [step, failed].into_iter().flatten().collect::<Vec<_>>().join("; "),
         line.step_ns.map(|e| e.n.to_string()).unwrap_or_default(),
+        line.tokens_per_second.map(|rate| Quantity::Tokens.show_estimate(rate)).unwrap_or_default(),
         line.floor_multiple.map(plain).unwrap_or_default(),
         line.vs_naive.as_ref().map(comparison).unwrap_or_default(),
         line.vs_concat.as_ref().map(comparison).unwrap_or_default(),
@@ -197,7 +204,7 @@ fn notes<'a>(run: &'a Run, summary: &'a Summary) -> impl Iterator<Item = String>
     let crossings = summary.crossings.iter().filter(|line| !is_headline(line.first, line.second));
     let short = summary.lines.iter().filter_map(|line| near_the_clock(run, line));
     let steps = of_decodes(run, summary).into_iter();
-    steps.chain(crossings.map(crossing)).chain(summary.arithmetic.iter().map(rate)).chain(short)
+    steps.chain(crossings.map(crossing)).chain(short)
 }
 
 /// How the steps of a table were sampled, in a run whose steps may be those of decodes.
@@ -228,17 +235,6 @@ fn near_the_clock(run: &Run, line: &SummaryRow) -> Option<String> {
             line.case
         )
     })
-}
-
-/// `prefill of 512 tokens, padded: 45.1 [44.9, 46.0] ms, 121 GFLOP/s, 78 % of peak GEMM FLOP/s.`
-fn rate(found: &Arithmetic) -> String {
-    let Arithmetic { case, metric, time_ns, flops_per_second, of_peak } = found;
-    let what = match metric {
-        Metric::PrefillNs => format!("prefill of {} tokens, {}", case.position, case.strategy),
-        _ => format!("{} at position {}", case.strategy, case.position),
-    };
-    let (time, rate) = (Quantity::Nanoseconds.show_estimate(*time_ns), flops_per_second / 1e9);
-    format!("{what}: {time}, {rate:.0} GFLOP/s, {:.0} % of peak GEMM FLOP/s.", of_peak * 100.0)
 }
 
 fn crossing(line: &CrossingLine) -> String {

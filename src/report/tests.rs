@@ -1,6 +1,6 @@
 use super::*;
 use crate::case::Case;
-use crate::record::{synthetic, Round, Sample};
+use crate::record::{synthetic, Metric, Round, Sample};
 use crate::strategy::Strategy;
 
 /// The tables of reorders alone, for a terminal.
@@ -14,7 +14,7 @@ fn the_table_says_what_was_measured_and_on_what() {
     for wanted in [
         "2 threads used",
         "**transformer-toy, cpu, batch 1**",
-        "| position | strategy | step | n |",
+        "| position | strategy | step | n | decode tokens/s |",
         " × faster [",
         "padded beats concat from position ",
         " (predicted: 172, measured ",
@@ -23,8 +23,36 @@ fn the_table_says_what_was_measured_and_on_what() {
     ] {
         assert!(text.contains(wanted), "{wanted}\n{text}");
     }
-    let rows = text.lines().filter(|line| line.starts_with("| 512 | "));
-    assert!(rows.clone().count() >= 3 && rows.clone().all(|row| row.matches('|').count() == 11), "{text}");
+    let (steps, _) = text.split_once("batch 1: prefill").unwrap();
+    let rows = steps.lines().filter(|line| line.starts_with("| 512 | "));
+    assert!(rows.clone().count() >= 3 && rows.clone().all(|row| row.matches('|').count() == 12), "{text}");
+}
+
+/// Two sentences, 500 µs a step and 4 ms for prompts of 256 tokens. Without a cache a step is a prefill: 20 ms.
+#[test]
+fn tokens_a_second_and_the_time_to_the_first_are_told_apart() {
+    let padded: Case = "transformer-toy/padded/cpu/b2/t256".parse().unwrap();
+    let naive = padded.under(Strategy::Naive);
+    let run = |given: &[(Case, Metric, u64)]| {
+        let sample = |&(case, metric, ns): &_| {
+            (1..=6).map(move |i| Sample::value(case, metric, Round::Interleaved(i), 1, ns))
+        };
+        Run { samples: given.iter().flat_map(sample).collect(), ..synthetic::run(0) }
+    };
+    let steps = [(padded, Metric::StepNs, 500_000), (naive, Metric::StepNs, 20_000_000)];
+    let text = markdown(&run(&[&steps[..], &[(padded, Metric::PrefillNs, 4_000_000)]].concat()));
+    for wanted in [
+        "| 256 | padded | 500 [500, 500] µs | 6 | 4000 [4000, 4000] |",
+        "**transformer-toy, cpu, batch 2: prefill**",
+        "| prompt | strategy | time to first token | n | prefill tokens/s | GFLOP/s | of peak |",
+        "| 256 | naive | 20 [20, 20] ms | 6 | 25600 [25600, 25600] | 131 | 82 % |",
+        "| 256 | padded | 4 [4, 4] ms | 6 | 128000 [128000, 128000] | 655 | 412 % |",
+        "- A prompt fed in one call to an empty session;",
+        "- Without a cache every step feeds the whole sequence",
+    ] {
+        assert!(text.contains(wanted), "{wanted}\n{text}");
+    }
+    assert!(!markdown(&run(&steps[..1])).contains("prefill"), "none was taken");
 }
 
 /// Whatever the name and the note of a run say, on a page they are words.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use assert_cmd::Command;
-use decode_bench::analysis::{citation, Citation, Estimate};
+use decode_bench::analysis::{citation, Citation, Estimate, Figure};
 use decode_bench::record::{Bandwidth, Environment, Gpu, Metric, PeakFlops, Run};
 use decode_bench::report::check::{quotes, unfinished, Forms};
 use decode_bench::report::cite::{bibtex, sentence, table};
@@ -205,6 +205,24 @@ fn a_citation_names_its_origin_and_is_found_again() {
     printed(&["check", text(&file), "--results", text(results)]);
 }
 
+/// From the rows of a step, and so by the same hash; a digit changed in the rate is told from one in the time.
+#[test]
+fn a_rate_is_cited_by_the_rows_of_its_time() {
+    let (results, _) = results();
+    let rate = ["--metric", "decode_tokens_per_second", "--vs", CONCAT];
+    let cited = cite(results.path(), &rate);
+    let wanted = " tokens/s (decode_tokens_per_second, n = 8), median with its 95 % interval, 1.";
+    assert!(cited.contains(&format!("`{PADDED}` decodes 33")) && cited.contains(wanted), "{cited}");
+    assert!(cited.contains("× (faster, n = 8) that of"), "{cited}");
+    let hashes = |text: &str| text.split("sha256:").nth(1).unwrap()[..33].to_string();
+    assert_eq!(hashes(&cited), hashes(&cite(results.path(), &["--vs", CONCAT])));
+    assert_eq!(check(results.path(), &cited).code, 0);
+    let sentence = cited.lines().next().unwrap();
+    let found = check(results.path(), &sentence.replacen("decodes 3", "decodes 4", 1));
+    assert_eq!(found.code, 1);
+    assert!(found.out.contains("the rows say `decodes 33"), "{}", found.out);
+}
+
 #[test]
 fn tables_and_citations_of_readme_and_results_follow_from_the_runs() {
     let found = program(&["check", "README.md", "docs/RESULTS.md"], "");
@@ -296,6 +314,9 @@ fn what_cannot_be_cited_or_checked_is_refused() {
         &["cite", PADDED, "--metric", "prefill_ns", "--results", folder],
         &["unknown case", "there are none"],
     );
+    refused(&["cite", PADDED, "--metric", "tokens", "--results", folder], &["unknown metric `tokens`"]);
+    let source = "conv-seq2seq-toy/padded/cpu/b1/t512";
+    refused(&["cite", source, "--metric", "ttft_ns"], &[source, "no ttft_ns", "source"]);
     refused(&["cite", PADDED, "--results", "/no/such/place"], &["/no/such/place"]);
     refused(&["cite"], &["<CASE>"]);
     refused(&["check", "no hash", "--results", folder], &["no citation"]);
@@ -322,19 +343,23 @@ fn a_run_that_cannot_be_read_is_passed_over_and_said() {
 /// README's citation, and others of committed runs: of steps, of whole decodes, of what is counted, of tokens; with a
 /// ratio and without.
 fn with_each_kind(mut test: impl FnMut(&Citation<'_>)) {
+    const ALLOCS: Figure = Figure::Metric(Metric::StepAllocs);
     let ours = [
-        ("2026-11-22T01-31-31Z-intel-xeon-2c", "transformer-toy", "cpu/b1/t512", Metric::StepNs),
-        ("2026-11-22T01-31-31Z-intel-xeon-2c", "transformer-toy", "cpu/b1/t512", Metric::CacheAllocatedBytes),
-        ("2026-11-22T01-31-31Z-intel-xeon-2c", "transformer-toy", "cpu/b1/t512", Metric::StepAllocs),
-        ("2026-11-22T02-59-00Z-intel-xeon-2c", "transformer-toy", "cpu/b1/t512", Metric::DecodeNs),
+        ("2026-11-22T01-31-31Z-intel-xeon-2c", Figure::Metric(Metric::StepNs)),
+        ("2026-11-22T01-31-31Z-intel-xeon-2c", Figure::Metric(Metric::CacheAllocatedBytes)),
+        ("2026-11-22T01-31-31Z-intel-xeon-2c", ALLOCS),
+        ("2026-11-22T01-31-31Z-intel-xeon-2c", Figure::DecodeTokensPerSecond),
+        ("2026-11-22T01-31-31Z-intel-xeon-2c", Figure::Ttft),
+        ("2026-11-22T02-59-00Z-intel-xeon-2c", Figure::Metric(Metric::DecodeNs)),
     ];
-    for (run, model, place, metric) in ours {
+    for (run, figure) in ours {
         let run = Run::open(&Path::new("results").join(run)).unwrap();
-        let [one, other] = ["padded", "concat"].map(|s| format!("{model}/{s}/{place}").parse().unwrap());
+        let [one, other] =
+            ["padded", "concat"].map(|s| format!("transformer-toy/{s}/cpu/b1/t512").parse().unwrap());
         for other in [Some(other), None] {
-            match citation(&run, one, metric, other) {
+            match citation(&run, one, figure, other) {
                 Ok(found) => test(&found),
-                Err(e) => assert!(other.is_some() && metric == Metric::StepAllocs, "{e}"), // of none
+                Err(e) => assert!(other.is_some() && figure == ALLOCS, "{e}"), // of none
             }
         }
     }
@@ -420,9 +445,10 @@ fn words(text: &str) -> Vec<String> {
 
 /// Whether the two differ in the numbers of one figure alone, and each is the exact one to fewer or more digits.
 fn is_rounded(citation: &Citation<'_>, text: &str, changed: &str) -> bool {
-    let quantity = match citation.metric.name().rsplit_once('_') {
+    let quantity = match citation.figure.name().rsplit_once('_') {
         Some((_, "ns")) => Quantity::Nanoseconds,
         Some((_, "bytes")) => Quantity::Bytes,
+        Some((_, "second")) => Quantity::TokensPerSecond,
         _ => Quantity::Tokens,
     };
     let value = (citation.value, quantity);

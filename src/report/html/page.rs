@@ -35,6 +35,8 @@ struct PageSection {
     /// What else there is to say.
     notes: Vec<String>,
     steps: Option<Table>,
+    /// And the notes below it.
+    prefills: Option<(Table, Vec<String>)>,
     /// Every curve of the figures once.
     curves: Vec<Named>,
     /// As SVG, which stands in the page as it is.
@@ -63,6 +65,7 @@ impl Page {
                 findings: findings.iter().filter(|f| f.group == group).map(sentence).collect(),
                 notes: summary.map(|summary| notes(run, summary).collect()).unwrap_or_default(),
                 steps: summary.map(tables::steps),
+                prefills: summary.and_then(tables::prefills),
                 curves: named(figures()),
                 figures: figures().map(|figure| figure.svg.clone()).collect(),
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::analysis::{Comparison, Summary, SummaryRow};
 use crate::case::Case;
 use crate::record::{EqualityRow, LedgerRow, Metric};
-use crate::report::{cells, TextTable};
+use crate::report::{cells, prefill, TextTable};
 
 #[derive(Serialize)]
 pub struct Table {
@@ -47,26 +47,38 @@ impl Cell {
     }
 }
 
-/// The cells of the report's table, each with the number it stands for.
-pub fn steps(summary: &Summary) -> Table {
-    let TextTable { header, rows, words } = cells(summary);
+/// The cells of a report's table, each with the number it stands for.
+fn table<const N: usize>(cells: TextTable, keys: impl Iterator<Item = [Option<f64>; N]>) -> Table {
+    let TextTable { header, rows, words } = cells;
     let columns = header.iter().enumerate().map(|(i, name)| Column::new(name, words.contains(&i)));
-    let row = |(line, texts): (&SummaryRow, Vec<String>)| {
-        let cells = texts.into_iter().zip(keys(line)).map(|(text, key)| Cell::number(text, key));
-        let mut cells: Vec<Cell> = cells.collect();
-        cells[2].alarm = line.error.is_some();
-        cells
+    let row = |(texts, keys): (Vec<String>, [Option<f64>; N])| {
+        texts.into_iter().zip(keys).map(|(text, key)| Cell::number(text, key)).collect()
     };
-    Table { columns: columns.collect(), rows: summary.lines.iter().zip(rows).map(row).collect() }
+    Table { columns: columns.collect(), rows: rows.into_iter().zip(keys).map(row).collect() }
 }
 
-fn keys(line: &SummaryRow) -> [Option<f64>; 10] {
+pub fn steps(summary: &Summary) -> Table {
+    let mut steps = table(cells(summary), summary.lines.iter().map(keys));
+    for (row, line) in steps.rows.iter_mut().zip(&summary.lines) {
+        row[2].alarm = line.error.is_some();
+    }
+    steps
+}
+
+/// With the notes below it.
+pub fn prefills(summary: &Summary) -> Option<(Table, Vec<String>)> {
+    let (cells, notes) = prefill::table(summary)?;
+    Some((table(cells, summary.prefills.iter().map(prefill::keys)), notes))
+}
+
+fn keys(line: &SummaryRow) -> [Option<f64>; 11] {
     let ratio = |found: &Option<Comparison>| found.as_ref().map(|found| 1.0 / found.ratio.value); // as fast
     [
         Some(line.case.position as f64),
         None,
         line.step_ns.map(|step| step.value),
         line.step_ns.map(|step| step.n as f64),
+        line.tokens_per_second.map(|rate| rate.value),
         line.floor_multiple,
         ratio(&line.vs_naive),
         ratio(&line.vs_concat),
