@@ -226,7 +226,7 @@ impl Row {
 }
 
 pub(super) fn csv(rows: impl Iterator<Item = impl Serialize>) -> Result<String> {
-    let failed = |e: String| Error::Input(format!("the comparison cannot be written as CSV: {e}"));
+    let failed = |e: String| Error::Input(format!("the rows cannot be written as CSV: {e}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
         writer.serialize(row).map_err(|e| failed(e.to_string()))?;

@@ -6,11 +6,11 @@ use regex::Regex;
 use serde::Serialize;
 
 use super::cells::TextTable;
-use super::compare::Format;
+use super::compare::{csv, json, Format};
 use crate::analysis::provenance::{date, hardware, revision};
 use crate::analysis::tabled;
 use crate::case::Case;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::harmless;
 use crate::record::Run;
 use crate::units::Quantity;
@@ -24,11 +24,8 @@ pub fn listing(runs: &[Run], format: Format) -> Result<String> {
     match format {
         Format::Table => Ok(cells(runs).aligned()),
         Format::Markdown => Ok(cells(runs).markdown()),
-        Format::Csv => csv(rows()),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&rows().collect::<Vec<_>>());
-            json.map(|json| json + "\n").map_err(|e| Error::Input(e.to_string()))
-        }
+        Format::Csv => csv(rows().map(Row::harmless)),
+        Format::Json => json(rows()),
     }
 }
 
@@ -85,6 +82,14 @@ impl Row {
         }
     }
 
+    fn harmless(mut self) -> Row {
+        let labels = [&mut self.name, &mut self.note].into_iter().flatten();
+        let texts =
+            labels.chain([&mut self.run, &mut self.started_utc, &mut self.hardware, &mut self.revision]);
+        texts.for_each(|text| *text = harmless::spreadsheet_cell(text));
+        self
+    }
+
     /// `quiet`, or how much of what was timed is marked.
     fn disturbed(&self) -> String {
         match self.marked {
@@ -138,17 +143,4 @@ fn cells(runs: &[Run]) -> TextTable {
         ]
     };
     TextTable { header, rows: runs.iter().map(row).collect(), words: &[0, 1, 2, 3, 5, 6, 7, 8, 9] }
-}
-
-fn csv(rows: impl Iterator<Item = Row>) -> Result<String> {
-    let failed = |e: String| Error::Input(format!("the runs cannot be written as CSV: {e}"));
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for mut row in rows {
-        let labels = [&mut row.name, &mut row.note].into_iter().flatten();
-        let texts = labels.chain([&mut row.run, &mut row.started_utc, &mut row.hardware, &mut row.revision]);
-        texts.for_each(|text| *text = harmless::spreadsheet_cell(text));
-        writer.serialize(row).map_err(|e| failed(e.to_string()))?;
-    }
-    let bytes = writer.into_inner().map_err(|e| failed(e.to_string()))?;
-    String::from_utf8(bytes).map_err(|e| failed(e.to_string()))
 }
