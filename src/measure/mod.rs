@@ -45,6 +45,8 @@ pub struct Settings {
     pub resume: Option<PathBuf>,
     /// Whether a GPU's second-level cache is emptied before every timed step.
     pub cold_l2: bool,
+    /// Prompts are also fed in calls of so many tokens.
+    pub prefill_chunks: Vec<usize>,
     /// When a position's rounds in turn are enough.
     pub stop: StopRule,
 }
@@ -100,6 +102,7 @@ impl Default for Settings {
             results: "results".into(),
             resume: None,
             cold_l2: false,
+            prefill_chunks: Vec::new(),
             stop: StopRule::default(),
         }
     }

@@ -283,7 +283,7 @@ fn beginnings(plain: &str, line: usize) -> Vec<Fault> {
         let models = ModelKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join("|");
         let figures = Figure::all().map(Figure::name).collect::<Vec<_>>().join("|");
         regex(&format!(
-            "decode-bench(?:\\s+[^\\s:]+)?\\s*:\\s*(?:{models})-[^\\s]*|\\|\\s*case\\s*\\|\\s*value\\s*\\|\\s*ratio\\s*\\||\\((?:{figures}),\\s*n\\s*="
+            "decode-bench(?:\\s+[^\\s:]+)?\\s*:\\s*(?:{models})-[^\\s]*|\\|\\s*case\\s*\\|\\s*value\\s*\\|\\s*ratio\\s*\\||\\((?:{figures}|chunked_prefill_\\d+_ns),\\s*n\\s*="
         ))
     });
     let fault = |found: regex::Match<'_>| {
