@@ -29,12 +29,19 @@ impl Figure {
     const DERIVED: [Figure; 3] =
         [Figure::DecodeTokensPerSecond, Figure::Ttft, Figure::PrefillTokensPerSecond];
 
-    /// All of them.
+    /// All of them, without those that have a parameter.
     pub fn all() -> impl Iterator<Item = Figure> {
         Metric::ALL.iter().map(|&metric| Figure::Metric(metric)).chain(Figure::DERIVED)
     }
 
-    /// As `--metric` takes it and as citations have it, with the unit.
+    /// What is told of a case's samples of this metric.
+    pub fn told_of(case: Case, metric: Metric) -> impl Iterator<Item = Figure> {
+        let derived = Figure::DERIVED.into_iter();
+        let derived = derived.filter(move |f| f.applies_to(&case) && f.metric(case.strategy) == metric);
+        [Figure::Metric(metric)].into_iter().chain(derived)
+    }
+
+    /// Without a parameter, as `--metric` takes it and as citations have it, with the unit.
     pub fn name(self) -> &'static str {
         match self {
             Figure::Metric(metric) => metric.name(),
@@ -78,14 +85,18 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Figure::Metric(metric) => metric.fmt(f),
+            derived => f.pad(derived.name()),
+        }
     }
 }
 
 impl FromStr for Figure {
     type Err = Error;
     fn from_str(name: &str) -> Result<Figure> {
-        Figure::all().find(|figure| figure.name() == name).ok_or_else(|| Error::Unknown {
+        let derived = || Figure::DERIVED.into_iter().find(|figure| figure.name() == name);
+        name.parse().ok().map(Figure::Metric).or_else(derived).ok_or_else(|| Error::Unknown {
             kind: "metric",
             name: name.into(),
             known: Figure::all().map(|figure| figure.name().to_string()).collect(),

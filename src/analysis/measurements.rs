@@ -281,6 +281,11 @@ impl Measurements {
         self.keys().filter(move |(_, m)| *m == metric).map(|(case, _)| *case)
     }
 
+    /// Everything that has values, by case and then metric.
+    pub(super) fn measured(&self) -> impl Iterator<Item = (Case, Metric)> + '_ {
+        self.series.keys().copied()
+    }
+
     fn keys(&self) -> impl Iterator<Item = &(Case, Metric)> {
         self.series.keys().chain(self.errors.keys())
     }

@@ -41,7 +41,7 @@ pub use estimate::{median, Estimate, MIN_ROUNDS};
 pub use figure::Figure;
 pub use finding::{findings, is_headline, Answer, Finding, Prediction, Question};
 pub use measurements::{rows, tabled, window, Analysis, Group, Measurements, Series};
-pub use prefill::Prefill;
+pub use prefill::{ChunkedPrefill, Prefill};
 pub use provenance::{counted, provenance};
 pub use reordering::{reordering, Reordering};
 pub use sides::Sides;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::compare::{compare, Comparison};
 use super::estimate::Estimate;
 use super::figure::Figure;
 use super::measurements::{Group, Measurements};
@@ -23,6 +24,34 @@ pub struct Prefill {
     pub flops_per_second: Option<f64>,
     /// The same over that of the best matrix product measured in the run.
     pub of_peak: Option<f64>,
+}
+
+/// The same prompt in calls of so many tokens each, which servers do lest a long prompt hold up others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChunkedPrefill {
+    /// Its position is the length of the prompt.
+    pub case: Case,
+    /// Tokens of a call.
+    pub chunk: usize,
+    /// Until the last call's logits.
+    pub ttft_ns: Estimate,
+    /// Over the time in one call, within rounds.
+    pub vs_whole: Option<Comparison>,
+}
+
+/// Of a group, by position, strategy and chunk.
+pub(super) fn chunked_prefills(found: &Measurements, group: Group) -> Vec<ChunkedPrefill> {
+    let line = |(case, metric): (Case, Metric)| {
+        let Metric::ChunkedPrefillNs(chunk) = metric else { return None };
+        let series = found.series(&case, metric)?;
+        let whole = found.series(&case, Metric::PrefillNs);
+        let vs_whole = whole.and_then(|whole| compare(series, whole));
+        Some(ChunkedPrefill { case, chunk, ttft_ns: series.median()?, vs_whole })
+    };
+    let of_group = found.measured().filter(|(case, _)| Group::of(case) == group);
+    let mut lines: Vec<ChunkedPrefill> = of_group.filter_map(line).collect();
+    lines.sort_by_key(|line| (line.case.position, line.case.strategy, line.chunk));
+    lines
 }
 
 /// Of a group's cases at these positions, by position, then strategy.

@@ -8,7 +8,7 @@ use super::curve::floor_ns;
 use super::estimate::Estimate;
 use super::figure::Figure;
 use super::measurements::{Analysis, Group, Measurements, Series};
-use super::prefill::{prefills, Prefill};
+use super::prefill::{chunked_prefills, prefills, ChunkedPrefill, Prefill};
 use crate::case::Case;
 use crate::record::{Metric, Protocol, Round, Run};
 use crate::strategy::Strategy;
@@ -24,6 +24,8 @@ pub struct Summary {
     pub crossings: Vec<CrossingLine>,
     /// Of the lines' positions.
     pub prefills: Vec<Prefill>,
+    /// At all positions.
+    pub chunked_prefills: Vec<ChunkedPrefill>,
 }
 
 /// One case. What was not measured is absent.
@@ -82,6 +84,7 @@ pub fn summary(analysis: &Analysis<'_>) -> Vec<Summary> {
             lines: measured.map(|case| line(run, found, case)).collect(),
             crossings: crossings(decodes, group),
             prefills: prefills(&run.environment, found, group, &positions),
+            chunked_prefills: chunked_prefills(found, group),
         }
     });
     summaries.filter(|summary| !summary.lines.is_empty()).collect()

@@ -12,7 +12,7 @@ use crate::case::Case;
 use crate::error::Result;
 use crate::measure::equality::gate;
 use crate::measure::exact::Counter;
-use crate::measure::{ceilings, say, Budget, Fixture, Machines, Record, Settings, StopRule};
+use crate::measure::{ceilings, say, Budget, Fixture, Machines, Record, Settings};
 use crate::on_backend;
 use crate::shard::CaseGroup;
 use crate::suite::same_fixture;
@@ -44,7 +44,7 @@ pub fn measure(
         on_backend!(machines, backend, |b| {
             let fixture = Fixture::load(b, model, shape, settings.seed)?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
-            groups.iter().try_for_each(|group| time(&fixture, group, settings.stop, record, &timing))?;
+            groups.iter().try_for_each(|group| time(&fixture, group, settings, record, &timing))?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
         });
     }
@@ -54,16 +54,16 @@ pub fn measure(
 fn time<B: Backend>(
     fixture: &Fixture<B>,
     group: &CaseGroup,
-    stop: StopRule,
+    settings: &Settings,
     record: &mut Record,
     budget: &Budget,
 ) -> Result<()> {
-    let mut decodes = group.decodes.clone();
+    let (mut decodes, stop) = (group.decodes.clone(), settings.stop);
     let timed = budget.spend(&group.cases, STEPS, |left| {
         let equal = gate(fixture, &group.cases, Some(record))?;
         leave_out_unequal(&mut decodes, &group.cases, &equal);
         in_turn(fixture, &equal, &stop.within(left), record)?;
-        prefills(fixture, &equal, record)
+        prefills(fixture, &equal, &settings.prefill_chunks, record)
     });
     timed.unwrap_or(Ok(()))?;
     whole_decodes(fixture, &decodes, &stop, record, budget)

@@ -9,7 +9,7 @@ use crate::backend::Backend;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::measure::equality::gate;
-use crate::measure::interleaved::{self, Arm};
+use crate::measure::interleaved::{self, Arm, Prompt};
 use crate::measure::trace::{self, Decode};
 use crate::measure::{ceilings, say, Budget, Fixture, Prefilled, Progress, StopRule};
 use crate::record::{Metric, Round, Run, Sample, STEP_WINDOW};
@@ -110,7 +110,8 @@ fn steps_of_group<B: Backend>(
     }
     if let Some(record) = record {
         bench.spent.on("decodes in turn", || in_turn(fixture, &equal, stop, record))?;
-        bench.spent.on("prefills", || prefills(fixture, &equal, record))?;
+        let chunks = &bench.settings.prefill_chunks;
+        bench.spent.on("prefills", || prefills(fixture, &equal, chunks, record))?;
     }
     Ok(equal)
 }
@@ -166,19 +167,26 @@ fn warm_up<B: Backend>(prefilled: &Prefilled<'_, B>, time: Duration) -> Result<D
     }
 }
 
-/// Prompts as long as the cases' positions. A strategy without a cache has no prefill of its own: each of its steps is
-/// one.
-pub(super) fn prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case], record: &mut Record) -> Result<()> {
-    let cases: Vec<Case> = cases.iter().filter(|case| case.strategy.remembers()).copied().collect();
-    let taken = |case: &Case, round| has(record, case, Metric::PrefillNs, Round::Interleaved(round));
-    let missing = |round: &u32| !cases.iter().all(|case| taken(case, *round));
+/// Prompts as long as the cases' positions, in one call and in chunks. A strategy without a cache has no prefill of its
+/// own: each of its steps is one.
+pub(super) fn prefills<B: Backend>(
+    fixture: &Fixture<B>,
+    cases: &[Case],
+    chunks: &[usize],
+    record: &mut Record,
+) -> Result<()> {
+    let cached = cases.iter().filter(|case| case.strategy.remembers());
+    let prompts: Vec<Prompt> = cached.flat_map(|case| Prompt::of(case, chunks)).collect();
+    let taken =
+        |prompt: &Prompt, round| has(record, &prompt.case, prompt.metric(), Round::Interleaved(round));
+    let missing = |round: &u32| !prompts.iter().all(|prompt| taken(prompt, *round));
     let missing: Vec<u32> = (1..=PREFILL_ROUNDS).filter(missing).collect();
     if !missing.is_empty() {
-        interleaved::warm_up_prefills(fixture, &cases)?;
+        interleaved::warm_up_prefills(fixture, &prompts)?;
     }
     for round in missing {
-        interleaved::prefill_round(fixture, &cases, round, |sample| record.sample(sample))?;
-        cases.first().map_or(Ok(()), |case| record.clocks(case, Round::Interleaved(round)))?;
+        interleaved::prefill_round(fixture, &prompts, round, |sample| record.sample(sample))?;
+        prompts.first().map_or(Ok(()), |prompt| record.clocks(&prompt.case, Round::Interleaved(round)))?;
     }
     Ok(())
 }

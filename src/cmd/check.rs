@@ -230,12 +230,9 @@ impl<'a> Hashed<'a> {
         let (mine, other) = (rows(&quote.hash), quote.other.as_ref().map(rows));
         let (Some((case, metric)), false) = (mine, other == Some(None)) else { return Vec::new() };
         let other = other.flatten();
-        let fits = |figure: &Figure| {
-            figure.applies_to(&case)
-                && figure.metric(case.strategy) == metric
-                && other.is_none_or(|(case, metric)| figure.metric(case.strategy) == metric)
-        };
+        let fits =
+            |figure: &Figure| other.is_none_or(|(case, metric)| figure.metric(case.strategy) == metric);
         let cite = |figure| citation(self.run, case, figure, other.map(|(case, _)| case));
-        Figure::all().filter(fits).map(cite).collect()
+        Figure::told_of(case, metric).filter(fits).map(cite).collect()
     }
 }

@@ -10,6 +10,7 @@ use decode_bench::measure::{Machines, Record, Settings, StopRule};
 use decode_bench::record::Sharding;
 use decode_bench::shard::{CaseGroup, Place, Plan};
 
+use super::parse::positive;
 use super::print;
 
 /// Measure the cases of a filter, or one shard of a suite, as `plan` deals it out, into a run of its own.
@@ -18,8 +19,9 @@ use super::print;
 /// the cases' positions.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   decode-bench run --filter 'transformer-(toy|base)/(naive|concat|padded|bounded)/cuda'
+  decode-bench run --filter 'transformer-toy/padded/cpu/b1' --prefill-chunks 16,64,256
   decode-bench run --shard 2/4 --filter '-toy/.*/cpu/' --results results/parts
   decode-bench merge results/2026-01-31-four-machines results/parts/*")]
 pub struct Args {
@@ -36,6 +38,9 @@ pub struct Args {
     /// times for all cases on a GPU together [default: 12]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     budget: Option<u64>,
+    /// Also prefill every prompt in calls of so many tokens each, comma-separated: chunked prefill
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = positive)]
+    prefill_chunks: Vec<usize>,
     #[command(flatten)]
     common: Common,
 }
@@ -56,8 +61,31 @@ fn settings(args: &Args) -> Result<Settings> {
         (Some(_), Some(_)) => {
             Err(Error::Input("--resume: a shard is begun again as another --attempt".into()))
         }
-        _ => Ok(Settings { stop: StopRule { budget, ..settings.stop }, ..settings }),
+        _ => Ok(Settings {
+            stop: StopRule { budget, ..settings.stop },
+            prefill_chunks: chunks(args)?,
+            ..settings
+        }),
     }
+}
+
+/// Each once.
+///
+/// # Errors
+/// When no prompt is longer than a chunk.
+fn chunks(args: &Args) -> Result<Vec<usize>> {
+    let mut chunks = args.prefill_chunks.clone();
+    chunks.sort();
+    chunks.dedup();
+    if let Some(largest) = chunks.last() {
+        let cases = cases(Plan::new(args.filter.as_deref(), 1)?.groups(1));
+        if !cases.iter().any(|case| case.strategy.remembers() && case.position > *largest) {
+            return Err(Error::Input(format!(
+                "--prefill-chunks {largest}: no case has a cache and a longer prompt"
+            )));
+        }
+    }
+    Ok(chunks)
 }
 
 /// The cases that can run here, those on a GPU for as long as the budget lasts.

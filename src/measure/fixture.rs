@@ -226,10 +226,19 @@ pub fn timed<B: Backend>(
     session: &mut Session<'_, B, AnyModel<B>>,
     tokens: &Tokens,
 ) -> Result<Duration> {
+    timed_calls(b, session, std::slice::from_ref(tokens))
+}
+
+/// elapsed = Σ feed, synchronize. The logits of the last call are dropped outside, those before it as they come.
+pub fn timed_calls<B: Backend>(
+    b: &B,
+    session: &mut Session<'_, B, AnyModel<B>>,
+    calls: &[Tokens],
+) -> Result<Duration> {
     b.before_step()?;
     b.synchronize()?;
     let start = Instant::now();
-    let logits = session.feed(tokens)?;
+    let logits = calls.iter().try_fold(None, |_, tokens| session.feed(tokens).map(Some))?;
     b.synchronize()?;
     let elapsed = start.elapsed();
     drop(logits);

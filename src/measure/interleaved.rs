@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::equality::same_when_pipelined;
-use super::fixture::timed;
+use super::fixture::timed_calls;
 use super::{Fixture, Pipeline, Prefilled};
 use crate::backend::{Backend, Tokens};
 use crate::case::Case;
@@ -67,25 +67,53 @@ pub(super) fn order(arms: usize, round: u32) -> impl Iterator<Item = usize> {
     (0..2 * arms).map(turn)
 }
 
-/// Prefills that are not timed: they grow buffers and compile kernels, at the shapes measured.
-pub(crate) fn warm_up_prefills<B: Backend>(fixture: &Fixture<B>, cases: &[Case]) -> Result<()> {
-    cases.iter().try_for_each(|case| prefill(fixture, case).map(drop))
+/// A prompt as long as the case's position, and how it is fed to an empty session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prompt {
+    pub case: Case,
+    /// Tokens of each call; `None`: all of them in one.
+    pub chunk: Option<usize>,
 }
 
-/// One round of prefills: each case's whole sequence fed in one call to an empty session.
-/// elapsed = feed + synchronize; opening the session is outside.
+impl Prompt {
+    /// In one call, and in calls of each of these sizes that are several.
+    pub fn of<'a>(case: &'a Case, chunks: &'a [usize]) -> impl Iterator<Item = Prompt> + 'a {
+        let several = chunks.iter().filter(|&&chunk| chunk < case.position);
+        let chunks = [None].into_iter().chain(several.copied().map(Some));
+        chunks.map(|chunk| Prompt { case: *case, chunk })
+    }
+
+    pub fn metric(&self) -> Metric {
+        self.chunk.map_or(Metric::PrefillNs, Metric::ChunkedPrefillNs)
+    }
+
+    fn calls(&self, vocab: usize) -> Vec<Tokens> {
+        let Case { batch, position, .. } = self.case;
+        let size = self.chunk.unwrap_or(position);
+        let call = |at: usize| Tokens::given(batch, at, (at + size).min(position), vocab);
+        (0..position).step_by(size).map(call).collect()
+    }
+}
+
+/// Prefills that are not timed: they grow buffers and compile kernels, at the shapes measured.
+pub(crate) fn warm_up_prefills<B: Backend>(fixture: &Fixture<B>, prompts: &[Prompt]) -> Result<()> {
+    prompts.iter().try_for_each(|prompt| prefill(fixture, prompt).map(drop))
+}
+
+/// One round of prefills, in turn and in turn again.
+/// elapsed = Σ feed, synchronize; opening the session is outside.
 pub(crate) fn prefill_round<B: Backend>(
     fixture: &Fixture<B>,
-    cases: &[Case],
+    prompts: &[Prompt],
     round: u32,
     mut keep: impl FnMut(&Sample) -> Result<()>,
 ) -> Result<()> {
-    for turn in order(cases.len(), round) {
-        let case = &cases[turn];
-        let elapsed = prefill(fixture, case)?;
+    for turn in order(prompts.len(), round) {
+        let prompt = &prompts[turn];
+        let elapsed = prefill(fixture, prompt)?;
         keep(&Sample::value(
-            *case,
-            Metric::PrefillNs,
+            prompt.case,
+            prompt.metric(),
             Round::Interleaved(round),
             1,
             elapsed.as_nanos() as u64,
@@ -94,9 +122,9 @@ pub(crate) fn prefill_round<B: Backend>(
     Ok(())
 }
 
-fn prefill<B: Backend>(fixture: &Fixture<B>, case: &Case) -> Result<Duration> {
-    let prompt = Tokens::given(case.batch, 0, case.position, fixture.model.vocab());
-    timed(&fixture.backend, &mut fixture.session(case)?, &prompt)
+fn prefill<B: Backend>(fixture: &Fixture<B>, prompt: &Prompt) -> Result<Duration> {
+    let calls = prompt.calls(fixture.model.vocab());
+    timed_calls(&fixture.backend, &mut fixture.session(&prompt.case)?, &calls)
 }
 
 /// A case ready to be timed in turn with others.
@@ -146,8 +174,10 @@ mod tests {
     use crate::backend::cpu::Cpu;
     use crate::backend::cuda::{Cuda, Device, Mode};
     use crate::backend::tests::{device, told};
-    use crate::case::{ModelKind, ShapeName};
+    use crate::case::{BackendName, ModelKind, ShapeName};
+    use crate::measure::equality::TOLERANCE;
     use crate::record::Sample;
+    use crate::strategy::Strategy;
 
     fn samples<B: Backend>(b: B, cases: &[&str]) -> Vec<Sample> {
         let cases: Vec<Case> = cases.iter().map(|case| case.parse().unwrap()).collect();
@@ -170,6 +200,55 @@ mod tests {
     fn a_cpu_s_steps_are_not_queued() {
         let samples = samples(Cpu::new(1).unwrap(), &["transformer-tiny/padded/cpu/b1/t16"]);
         assert!(samples.len() == 2 && of(&samples, Metric::StepNs).count() == 2, "{samples:?}");
+    }
+
+    /// Calls of one token and of several, the last shorter: each way a row of the round, twice.
+    #[test]
+    fn a_prompt_is_fed_in_one_call_and_in_chunks_in_turn() {
+        let fixture =
+            Fixture::load(Cpu::new(1).unwrap(), ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let case: Case = "transformer-tiny/padded/cpu/b3/t16".parse().unwrap();
+        let prompts: Vec<Prompt> = Prompt::of(&case, &[1, 5, 16, 99]).collect();
+        let sizes = |prompt: &Prompt| -> Vec<usize> {
+            prompt.calls(97).iter().map(|call| call.0.iter().map(Vec::len).max().unwrap()).collect()
+        };
+        let sizes: Vec<Vec<usize>> = prompts.iter().map(sizes).collect();
+        assert_eq!(sizes, [vec![16], vec![1; 16], vec![5, 5, 5, 1]]);
+        let mut metrics = Vec::new();
+        prefill_round(&fixture, &prompts, 1, |sample| {
+            metrics.push(sample.metric);
+            Ok(())
+        })
+        .unwrap();
+        metrics.sort();
+        let [whole, one, five] =
+            [Metric::PrefillNs, Metric::ChunkedPrefillNs(1), Metric::ChunkedPrefillNs(5)];
+        assert_eq!(metrics, [whole, whole, one, one, five, five]);
+    }
+
+    /// The logits of the last call are those of a single one, for every model and strategy.
+    #[test]
+    fn a_prompt_in_chunks_ends_at_the_logits_of_one_call() {
+        for &kind in ModelKind::ALL {
+            let fixture = Fixture::load(Cpu::new(1).unwrap(), kind, ShapeName::Tiny, 1).unwrap();
+            for &strategy in Strategy::examples().iter().filter(|&&strategy| kind.supports(strategy)) {
+                let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);
+                let case = Case { model: kind, shape, strategy, backend, batch: 2, position: 17 };
+                let logits = |prompt: Prompt| {
+                    let mut session = fixture.session(&case).unwrap();
+                    let calls = prompt.calls(fixture.model.vocab());
+                    let logits = calls.iter().map(|tokens| session.feed(tokens).unwrap()).last().unwrap();
+                    fixture.backend.download(&logits).unwrap()
+                };
+                let all: Vec<Vec<f32>> = Prompt::of(&case, &[1, 4, 16]).map(logits).collect();
+                let largest = all[0].iter().fold(0f32, |most, x| most.max(x.abs()));
+                for chunked in &all[1..] {
+                    let differs =
+                        chunked.iter().zip(&all[0]).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                    assert!(f64::from(differs) <= TOLERANCE * f64::from(largest), "{case}: {differs}");
+                }
+            }
+        }
     }
 
     /// Interactive, by the device's clock, and pipelined: each strategy twice a round.
@@ -219,10 +298,11 @@ mod tests {
         let cold = Device::open(0).unwrap(); // with nothing compiled
         let b = Cuda::new(&cold, Mode::Stream).unwrap();
         let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
-        let cases = ["transformer-tiny/padded/cuda/b1/t16".parse().unwrap()];
-        warm_up_prefills(&fixture, &cases).unwrap();
+        let case = "transformer-tiny/padded/cuda/b1/t16".parse().unwrap();
+        let prompts: Vec<Prompt> = Prompt::of(&case, &[5]).collect();
+        warm_up_prefills(&fixture, &prompts).unwrap();
         let compiled = fixture.backend.compiled().len();
-        prefill_round(&fixture, &cases, 1, |_| Ok(())).unwrap();
+        prefill_round(&fixture, &prompts, 1, |_| Ok(())).unwrap();
         assert!(compiled > 0 && fixture.backend.compiled().len() == compiled);
     }
 }

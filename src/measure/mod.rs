@@ -53,6 +53,8 @@ pub struct Settings {
     pub wait_quiet: Option<u64>,
     /// Whether a GPU's second-level cache is emptied before every timed step.
     pub cold_l2: bool,
+    /// Prompts are also fed in calls of so many tokens.
+    pub prefill_chunks: Vec<usize>,
     /// When a position's rounds in turn are enough.
     pub stop: StopRule,
 }
@@ -111,6 +113,7 @@ impl Default for Settings {
             note: None,
             wait_quiet: None,
             cold_l2: false,
+            prefill_chunks: Vec::new(),
             stop: StopRule::default(),
         }
     }

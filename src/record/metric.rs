@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::strategy::MOST_POSITIONS;
 
 /// What a value counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,20 +24,30 @@ macro_rules! metrics {
         /// What a sample or a row of the ledger is of.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(missing_docs, reason = "two metrics that belong together share a comment")]
-        pub enum Metric { $($(#[$doc])* $variant),+ }
+        pub enum Metric {
+            $($(#[$doc])* $variant,)+
+            /// The same prompt as that of a prefill, fed in calls of so many tokens.
+            ChunkedPrefillNs(usize),
+        }
 
         impl Metric {
-            /// In the order of this list.
+            /// In the order of this list, without those that have a parameter.
             pub const ALL: &'static [Metric] = &[$(Metric::$variant),+];
 
-            /// As in the files.
+            /// As in the files, without a parameter.
             pub fn name(self) -> &'static str {
-                match self { $(Metric::$variant => $name),+ }
+                match self {
+                    $(Metric::$variant => $name,)+
+                    Metric::ChunkedPrefillNs(_) => "chunked_prefill_ns",
+                }
             }
 
             /// Of its values.
             pub(crate) fn unit(self) -> Unit {
-                match self { $(Metric::$variant => Unit::$unit),+ }
+                match self {
+                    $(Metric::$variant => Unit::$unit,)+
+                    Metric::ChunkedPrefillNs(_) => Unit::Nanoseconds,
+                }
             }
         }
     };
@@ -108,17 +119,42 @@ metrics! {
 
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Metric::ChunkedPrefillNs(tokens) => f.pad(&format!("chunked_prefill_{tokens}_ns")),
+            plain => f.pad(plain.name()),
+        }
     }
 }
 
 impl FromStr for Metric {
     type Err = Error;
     fn from_str(name: &str) -> Result<Metric> {
-        Metric::ALL.iter().copied().find(|m| m.name() == name).ok_or_else(|| Error::Unknown {
+        let tokens = name.strip_prefix("chunked_prefill_").and_then(|rest| rest.strip_suffix("_ns"));
+        let chunked =
+            tokens.and_then(|tokens| tokens.parse().ok()).filter(|n| (1..=MOST_POSITIONS).contains(n));
+        let chunked = chunked.map(Metric::ChunkedPrefillNs).filter(|metric| metric.to_string() == name); // no alias
+        let plain = || Metric::ALL.iter().copied().find(|m| m.name() == name);
+        chunked.or_else(plain).ok_or_else(|| Error::Unknown {
             kind: "metric",
             name: name.into(),
             known: Metric::ALL.iter().map(|m| m.name().to_string()).collect(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_with_a_parameter_has_one_name() {
+        let metric = Metric::ChunkedPrefillNs(64);
+        assert_eq!(metric.to_string(), "chunked_prefill_64_ns");
+        assert_eq!("chunked_prefill_64_ns".parse::<Metric>().unwrap(), metric);
+        for alias in
+            ["chunked_prefill_064_ns", "chunked_prefill_0_ns", "chunked_prefill_ns", "chunked_prefill__ns"]
+        {
+            assert!(alias.parse::<Metric>().is_err(), "{alias}");
+        }
     }
 }

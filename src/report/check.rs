@@ -236,7 +236,7 @@ fn tokens(plain: &str, figures: &[(Estimate, Quantity)]) -> Vec<Token> {
     static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
         let number = "((?:0|[1-9][0-9]*)(?:[.][0-9]+)?(?:e-?[0-9]+)?)";
         let figure = format!(
-            "{number}\\s*\\[\\s*{number}\\s*,\\s*{number}\\s*\\](?:\\s*(ns|[µμ]s|ms|s|[KMG]iB|B|×|tokens/s))?"
+            "{number}\\s*\\[\\s*{number}\\s*,\\s*{number}\\s*\\](?:\\s*(ns|[µμ]s|ms|s|[KMG]iB|B|×|tokens\\s*/\\s*s))?"
         );
         let (rule, word) = (
             "\\|(?:[^\\S\\n]*:?-+:?[^\\S\\n]*\\|)+",
@@ -259,7 +259,8 @@ fn tokens(plain: &str, figures: &[(Estimate, Quantity)]) -> Vec<Token> {
 
 /// The figure that the written one is rounded from, as `cite` writes it.
 fn rounded(found: &Captures<'_>, figures: &[(Estimate, Quantity)]) -> Option<String> {
-    let unit = found.get(4).map_or("", |unit| unit.as_str()).replace('μ', "µ");
+    let unit = found.get(4).map_or("", |unit| unit.as_str());
+    let unit = unit.replace('μ', "µ").replace(char::is_whitespace, "");
     let follows = |(figure, quantity): &&(Estimate, Quantity)| {
         let size = quantity.units().iter().find(|(name, _)| *name == unit).map(|(_, size)| *size);
         let exact = [figure.value, figure.lo, figure.hi];
@@ -283,7 +284,7 @@ fn beginnings(plain: &str, line: usize) -> Vec<Fault> {
         let models = ModelKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join("|");
         let figures = Figure::all().map(Figure::name).collect::<Vec<_>>().join("|");
         regex(&format!(
-            "decode-bench(?:\\s+[^\\s:]+)?\\s*:\\s*(?:{models})-[^\\s]*|\\|\\s*case\\s*\\|\\s*value\\s*\\|\\s*ratio\\s*\\||\\((?:{figures}),\\s*n\\s*="
+            "decode-bench(?:\\s+[^\\s:]+)?\\s*:\\s*(?:{models})-[^\\s]*|\\|\\s*case\\s*\\|\\s*value\\s*\\|\\s*ratio\\s*\\||\\((?:{figures}|chunked_prefill_\\d+_ns),\\s*n\\s*="
         ))
     });
     let fault = |found: regex::Match<'_>| {

@@ -101,10 +101,12 @@ impl Style {
 fn steps(analysis: &Analysis<'_>, style: Style) -> String {
     let table = |summary: &Summary| {
         let steps = style.table(&summary.group.to_string(), &cells(summary), notes(analysis.run, summary));
-        let prefills = prefill::table(summary);
-        let prefills =
-            prefills.map(|(cells, notes)| style.table(&format!("{}: prefill", summary.group), &cells, notes));
-        steps + &prefills.unwrap_or_default()
+        let prefills = prefill::table(summary)
+            .map(|(cells, notes)| style.table(&format!("{}: prefill", summary.group), &cells, notes));
+        let chunked = prefill::chunked_table(summary).map(|cells| {
+            style.table(&format!("{}: chunked prefill", summary.group), &cells, [prefill::CHUNKED.into()])
+        });
+        steps + &prefills.unwrap_or_default() + &chunked.unwrap_or_default()
     };
     headlines(analysis) + &summary(analysis).iter().map(table).collect::<String>()
 }

@@ -1,13 +1,17 @@
 //! The table of prefills: how soon a prompt gives its first token.
 
-use super::TextTable;
-use crate::analysis::{Figure, Prefill, Summary};
+use super::{comparison, TextTable};
+use crate::analysis::{ChunkedPrefill, Figure, Prefill, Summary};
 use crate::units::Quantity;
 
 /// What the times are of, below every table of them.
 const WHAT: &str =
     "A prompt fed in one call to an empty session; the logits of its last token give the first one.";
 const STEPS: &str = "Without a cache every step feeds the whole sequence: it is such a prefill.";
+/// The same of prompts in chunks.
+pub const CHUNKED: &str =
+    "The same prompts fed in calls of so many tokens, each way in turn with one call for all; every call computes the \
+     logits of its last token.";
 const SOURCE: &str = "The source is encoded before, outside of the time.";
 
 /// With what has to be said below it; `None` where nothing was prefilled.
@@ -48,5 +52,35 @@ pub fn keys(line: &Prefill) -> [Option<f64>; 7] {
         Some(line.tokens_per_second.value),
         line.flops_per_second,
         line.of_peak,
+    ]
+}
+
+/// `None` where no prompt was fed in chunks.
+pub fn chunked_table(summary: &Summary) -> Option<TextTable> {
+    let header = vec!["prompt", "strategy", "tokens a call", "time to first token", "n", "against one call"];
+    let rows: Vec<Vec<String>> = summary.chunked_prefills.iter().map(chunked_row).collect();
+    (!rows.is_empty()).then_some(TextTable { header, rows, words: &[1, 3, 5] })
+}
+
+fn chunked_row(line: &ChunkedPrefill) -> Vec<String> {
+    vec![
+        line.case.position.to_string(),
+        line.case.strategy.to_string(),
+        line.chunk.to_string(),
+        Quantity::Nanoseconds.show_estimate(line.ttft_ns),
+        line.ttft_ns.n.to_string(),
+        line.vs_whole.as_ref().map(comparison).unwrap_or_default(),
+    ]
+}
+
+/// What each cell is sorted by.
+pub fn chunked_keys(line: &ChunkedPrefill) -> [Option<f64>; 6] {
+    [
+        Some(line.case.position as f64),
+        None,
+        Some(line.chunk as f64),
+        Some(line.ttft_ns.value),
+        Some(line.ttft_ns.n as f64),
+        line.vs_whole.as_ref().map(|found| 1.0 / found.ratio.value), // as fast
     ]
 }

@@ -52,7 +52,20 @@ fn tokens_a_second_and_the_time_to_the_first_are_told_apart() {
     ] {
         assert!(text.contains(wanted), "{wanted}\n{text}");
     }
-    assert!(!markdown(&run(&steps[..1])).contains("prefill"), "none was taken");
+    assert!(!text.contains("chunked prefill") && !markdown(&run(&steps[..1])).contains("prefill"));
+    // in chunks, against one call in the same rounds
+    let prefills = [(Metric::PrefillNs, 4_000_000), (Metric::ChunkedPrefillNs(64), 5_000_000)];
+    let chunked = prefills.map(|(metric, ns)| (padded, metric, ns));
+    let chunked = run(&[&steps[..], &chunked[..]].concat());
+    for wanted in [
+        "**transformer-toy, cpu, batch 2: chunked prefill**",
+        "| prompt | strategy | tokens a call | time to first token | n | against one call |",
+        "| 256 | padded | 64 | 5 [5, 5] ms | 6 | 1.25 × slower [1.25, 1.25] |",
+        "- The same prompts fed in calls of so many tokens",
+    ] {
+        assert!(markdown(&chunked).contains(wanted), "{wanted}\n{}", markdown(&chunked));
+    }
+    assert!(html(&chunked).unwrap().contains("<h3>Chunked prefill</h3>"));
 }
 
 /// Whatever the name and the note of a run say, on a page they are words.

@@ -220,7 +220,7 @@ fn a_rate_is_cited_by_the_rows_of_its_time() {
     let sentence = cited.lines().next().unwrap();
     let found = check(results.path(), &sentence.replacen("decodes 3", "decodes 4", 1));
     assert_eq!(found.code, 1);
-    assert!(found.out.contains("the rows say `decodes 33"), "{}", found.out);
+    assert!(found.out.contains("the rows say `t256 decodes 33"), "{}", found.out);
 }
 
 #[test]

@@ -138,10 +138,17 @@ fn the_cases_of_a_filter_are_measured_without_a_plan() {
     let here = tempfile::tempdir().unwrap();
     let results = here.path().join("results");
     let filter = "transformer-tiny/(concat|padded)/cpu/b1/t16";
-    let mut run = program(&["run", "--threads", "1", "--budget", "1", "--filter", filter, "--results"]);
-    let output = run.arg(&results).output().unwrap();
+    let measure = |chunks| {
+        let mut run = program(&["run", "--threads", "1", "--budget", "1", "--filter", filter]);
+        run.args(["--prefill-chunks", chunks, "--results"]).arg(&results).output().unwrap()
+    };
+    let refused = measure("4,16");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains("--prefill-chunks 16: no case has a cache and a longer prompt"));
+    let output = measure("4,1,4");
     let text = said(&output);
     assert!(output.status.success() && text.contains("written to "), "{text}");
+    assert!(text.contains("transformer-tiny, cpu, batch 1: chunked prefill"), "{text}");
     let folders = folders(&results);
     let run = Run::open(&folders[0]).unwrap();
     assert!(folders.len() == 1 && folders[0].join("plots").is_dir());
@@ -151,6 +158,10 @@ fn the_cases_of_a_filter_are_measured_without_a_plan() {
         let case = format!("transformer-tiny/{strategy}/cpu/b1/t16").parse().unwrap();
         let steps = run.samples.iter().filter(|s| s.case == case && s.metric == Metric::StepNs);
         assert!(steps.filter(|s| s.round.is_decode()).count() >= 5, "{text}");
+        for metric in [Metric::PrefillNs, Metric::ChunkedPrefillNs(1), Metric::ChunkedPrefillNs(4)] {
+            let prefills = run.samples.iter().filter(|s| s.case == case && s.metric == metric);
+            assert_eq!(prefills.count(), 2 * 6, "{metric}: twice in each round");
+        }
     }
     let output = program(&["run", "--attempt", "1", "--filter", filter, "--results"]).arg(&results).output();
     assert_eq!(output.unwrap().status.code(), Some(2), "an attempt is one of a shard");

@@ -37,6 +37,8 @@ struct PageSection {
     steps: Option<Table>,
     /// And the notes below it.
     prefills: Option<(Table, Vec<String>)>,
+    /// And the note below it.
+    chunked_prefills: Option<(Table, &'static str)>,
     /// Every curve of the figures once.
     curves: Vec<Named>,
     /// As SVG, which stands in the page as it is.
@@ -66,6 +68,7 @@ impl Page {
                 notes: summary.map(|summary| notes(run, summary).collect()).unwrap_or_default(),
                 steps: summary.map(tables::steps),
                 prefills: summary.and_then(tables::prefills),
+                chunked_prefills: summary.and_then(tables::chunked_prefills),
                 curves: named(figures()),
                 figures: figures().map(|figure| figure.svg.clone()).collect(),
             }

@@ -71,6 +71,12 @@ pub fn prefills(summary: &Summary) -> Option<(Table, Vec<String>)> {
     Some((table(cells, summary.prefills.iter().map(prefill::keys)), notes))
 }
 
+/// With the note below it.
+pub fn chunked_prefills(summary: &Summary) -> Option<(Table, &'static str)> {
+    let cells = prefill::chunked_table(summary)?;
+    Some((table(cells, summary.chunked_prefills.iter().map(prefill::chunked_keys)), prefill::CHUNKED))
+}
+
 fn keys(line: &SummaryRow) -> [Option<f64>; 11] {
     let ratio = |found: &Option<Comparison>| found.as_ref().map(|found| 1.0 / found.ratio.value); // as fast
     [
