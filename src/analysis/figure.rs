@@ -65,6 +65,11 @@ impl Figure {
         self != Figure::Ttft || source_rows(case.model, case.shape) == 0
     }
 
+    /// Whether more of it is less time.
+    pub fn is_rate(self) -> bool {
+        matches!(self, Figure::DecodeTokensPerSecond | Figure::PrefillTokensPerSecond)
+    }
+
     /// From an estimate of its metric.
     pub fn of(self, case: &Case, estimate: Estimate) -> Estimate {
         match self.tokens(case) {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use decode_bench::analysis::{
-    against, gaps, tabled, weights_differ, Base, Gap, Pairing, Sides, Verdict, Versus, Wanting, MIN_ROUNDS,
+    against, gaps, tabled, weights_differ, Base, Figure, Gap, Pairing, Sides, Verdict, Versus, Wanting,
+    MIN_ROUNDS,
 };
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
@@ -44,9 +45,10 @@ pub struct Args {
     /// by commas
     #[arg(long, value_name = "NAME|RUN,...", value_delimiter = ',')]
     base: Vec<OsString>,
-    /// Metric to compare
-    #[arg(long, default_value_t = Metric::StepNs, hide_possible_values = true)]
-    metric: Metric,
+    /// Metric to compare, or decode_tokens_per_second, ttft_ns, prefill_tokens_per_second, which follow from the times of
+    /// steps and prefills
+    #[arg(long, default_value_t = Figure::Metric(Metric::StepNs), hide_possible_values = true)]
+    metric: Figure,
     /// Regular expression: only cases whose id it matches are compared
     #[arg(long, value_name = "RE", allow_hyphen_values = true)]
     filter: Option<String>,
@@ -106,7 +108,7 @@ pub fn run(args: Args) -> Result<()> {
         wanting(&gaps).iter().for_each(|what| note(what));
     }
     conditions.iter().for_each(|what| note(what));
-    print(&comparisons(&found, &gaps, args.format)?)?;
+    print(&comparisons(&found, &gaps, args.metric, args.format)?)?;
     args.fail_if_slower.map_or(Ok(()), |limit| fail_if_slower(&args, &found, &gaps, limit))
 }
 
@@ -121,7 +123,7 @@ pub fn text(args: &Args) -> Result<String> {
     let runs = opened(args)?;
     let Compared { found, gaps } = compared(args, &runs)?;
     conditions(args, &found)?;
-    comparisons(&found, &gaps, args.format)
+    comparisons(&found, &gaps, args.metric, args.format)
 }
 
 /// Those of the base first. A run beside itself would pass every gate.
@@ -147,14 +149,14 @@ fn compared<'a>(args: &Args, runs: &'a [Run]) -> Result<Compared<'a>> {
     let (mut found, gaps) = match args.has_sides() {
         true => {
             let (base, new) = runs.split_at(args.base.len());
-            let sides = Sides::of(base, new, args.metric);
+            let sides = Sides::of(base, new, args.sampled());
             let selected = selected(args, &tabled, sides.cases(), sides.gaps())?;
             (sides.compare(&selected.cases), selected.gaps)
         }
         false => {
             let base = base(args)?;
-            let mut found = against(runs, base, args.metric);
-            let gaps = gaps(runs, base, args.metric, &found);
+            let mut found = against(runs, base, args.sampled());
+            let gaps = gaps(runs, base, args.sampled(), &found);
             let cases = found.iter().map(|versus| versus.one.case).collect();
             let selected = selected(args, &tabled, cases, gaps)?;
             found.retain(|versus| selected.cases.contains(&versus.one.case));
@@ -182,6 +184,8 @@ fn selected<'a>(
     mut cases: BTreeSet<Case>,
     mut gaps: Vec<Gap<'a>>,
 ) -> Result<Selected<'a>> {
+    cases.retain(|case| args.metric.applies_to(case));
+    gaps.retain(|gap| args.metric.applies_to(&gap.one.case));
     if cases.is_empty() {
         let what = format!("nothing to compare: no case has {} on both sides", args.metric);
         return Err(Error::Input(what));
@@ -196,7 +200,7 @@ fn selected<'a>(
             return Err(Error::NoMatch { filter: filter.clone(), known });
         }
     }
-    if args.metric == Metric::StepNs && !args.every_step && !tabled.is_disjoint(&cases) {
+    if args.sampled() == Metric::StepNs && !args.every_step && !tabled.is_disjoint(&cases) {
         cases.retain(|case| tabled.contains(case));
         gaps.retain(|gap| tabled.contains(&gap.one.case));
     }
@@ -204,6 +208,11 @@ fn selected<'a>(
 }
 
 impl Args {
+    /// That the figure follows from. A prefill is one of a strategy with a cache: without, each step is one.
+    fn sampled(&self) -> Metric {
+        self.metric.metric(Strategy::Concat)
+    }
+
     /// Whether the runs are those of two sides.
     fn has_sides(&self) -> bool {
         !self.new.is_empty()

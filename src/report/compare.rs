@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::cells::TextTable;
 use crate::analysis::provenance::{differing, hardware, revision};
-use crate::analysis::{Estimate, Gap, Measured, Pairing, Side, Verdict, Versus, Wanting};
+use crate::analysis::{Estimate, Figure, Gap, Measured, Pairing, Side, Verdict, Versus, Wanting};
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::harmless;
@@ -27,13 +27,17 @@ pub enum Format {
     Json,
 }
 
-/// One row per comparison and per gap, and in what runs differ that are compared.
-pub fn comparisons(found: &[Versus<'_>], gaps: &[Gap<'_>], format: Format) -> Result<String> {
+/// One row per comparison and per gap, told as a figure that follows from their metric, and in what runs differ that are
+/// compared.
+pub fn comparisons(found: &[Versus<'_>], gaps: &[Gap<'_>], figure: Figure, format: Format) -> Result<String> {
     let pairs = pairs(found, gaps);
-    let rows = || found.iter().map(|v| row(v, &pairs)).chain(gaps.iter().map(|g| gap(g, &pairs)));
+    let rows =
+        || found.iter().map(|v| row(v, figure, &pairs)).chain(gaps.iter().map(|g| gap(g, figure, &pairs)));
     match format {
-        Format::Table => Ok(cells(found, gaps, &pairs).aligned() + &differences(&pairs, "  ", "")),
-        Format::Markdown => Ok(cells(found, gaps, &pairs).markdown() + &differences(&pairs, "\n", "`")),
+        Format::Table => Ok(cells(found, gaps, figure, &pairs).aligned() + &differences(&pairs, "  ", "")),
+        Format::Markdown => {
+            Ok(cells(found, gaps, figure, &pairs).markdown() + &differences(&pairs, "\n", "`"))
+        }
         Format::Csv => csv(rows().map(Row::harmless)),
         Format::Json => json(rows()),
     }
@@ -91,7 +95,7 @@ pub fn verdict(metric: Metric, verdict: Verdict) -> &'static str {
 #[derive(Default, Serialize)]
 struct Row {
     case: String,
-    metric: &'static str,
+    metric: String,
     run: String,
     hardware: String,
     threads: u64,
@@ -126,9 +130,9 @@ struct Row {
     differences: String,
 }
 
-fn row(found: &Versus<'_>, pairs: &[Pair<'_>]) -> Row {
+fn row(found: &Versus<'_>, figure: Figure, pairs: &[Pair<'_>]) -> Row {
     let Versus { metric, one, base, comparison, .. } = found;
-    let ratio = comparison.map(|c| c.ratio);
+    let ratio = comparison.map(|c| told(figure, c.ratio));
     let side = |side: &Measured<'_>| {
         (origin(side.runs), side.runs[0].environment.threads, side.case, Some(side.value))
     };
@@ -144,11 +148,11 @@ fn row(found: &Versus<'_>, pairs: &[Pair<'_>]) -> Row {
         paired: comparison.map(|c| c.pairing == Pairing::Rounds),
         aa_band: comparison.and_then(|c| c.aa_band),
         verdict: comparison.map(|c| verdict(*metric, c.verdict)),
-        ..sides(*metric, side(one), side(base))
+        ..sides(figure, side(one), side(base))
     }
 }
 
-fn gap(Gap { metric, one, base }: &Gap<'_>, pairs: &[Pair<'_>]) -> Row {
+fn gap(Gap { one, base, .. }: &Gap<'_>, figure: Figure, pairs: &[Pair<'_>]) -> Row {
     let value = |side: &Side<'_>| side.found.as_ref().ok().copied();
     let wanting = |side: &Side<'_>| side.found.as_ref().err().map(wanting).unwrap_or_default();
     let known = |side: &Side<'_>| {
@@ -158,7 +162,7 @@ fn gap(Gap { metric, one, base }: &Gap<'_>, pairs: &[Pair<'_>]) -> Row {
         wanting: wanting(one),
         base_wanting: wanting(base),
         differences: differing_of(pairs, one.run, base.run).unwrap_or_default().into(),
-        ..sides(*metric, known(one), known(base))
+        ..sides(figure, known(one), known(base))
     }
 }
 
@@ -171,12 +175,14 @@ fn differing_of<'a>(pairs: &'a [Pair<'_>], run: &Run, base: &Run) -> Option<&'a 
 type Known = ([String; 3], u64, Case, Option<Estimate>);
 
 /// What is known of both sides without comparing them.
-fn sides(metric: Metric, one: Known, base: Known) -> Row {
+fn sides(figure: Figure, one: Known, base: Known) -> Row {
     let ([run, hardware, revision], threads, case, value) = one;
     let ([base_run, base_hardware, base_revision], base_threads, base_case, base) = base;
+    let value = value.map(|value| figure.of(&case, value));
+    let base = base.map(|base| figure.of(&base_case, base));
     Row {
         case: case.to_string(),
-        metric: metric.name(),
+        metric: figure.to_string(),
         run,
         hardware,
         threads,
@@ -241,7 +247,7 @@ pub(super) fn json(rows: impl Iterator<Item = impl Serialize>) -> Result<String>
     Ok(json + "\n")
 }
 
-fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>], pairs: &[Pair<'_>]) -> TextTable {
+fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>], figure: Figure, pairs: &[Pair<'_>]) -> TextTable {
     let header = vec![
         "case",
         "value",
@@ -261,28 +267,28 @@ fn cells(found: &[Versus<'_>], gaps: &[Gap<'_>], pairs: &[Pair<'_>]) -> TextTabl
         "its revision",
     ];
     let shown = if pairs.is_empty() { header.len() - 3 } else { header.len() };
-    let rows = found.iter().map(human).chain(gaps.iter().map(human_gap));
+    let rows = found.iter().map(|v| human(v, figure)).chain(gaps.iter().map(|gap| human_gap(gap, figure)));
     let rows = rows.map(|row| row[..shown].to_vec()).collect();
     TextTable { header: header[..shown].to_vec(), rows, words: &[0, 1, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15] }
 }
 
-fn human(found: &Versus<'_>) -> Vec<String> {
+fn human(found: &Versus<'_>, figure: Figure) -> Vec<String> {
     let Versus { metric, one, base, comparison, .. } = found;
     let side = |m: &Measured<'_>| {
         let floor = m.floor_multiple.map(|x| Quantity::Tokens.show(x)).unwrap_or_default();
-        [m.case.to_string(), Quantity::of(metric.unit()).show_estimate(m.value), m.value.n.to_string(), floor]
+        [m.case.to_string(), shown(figure, &m.case, m.value), m.value.n.to_string(), floor]
     };
-    let ratio =
-        comparison.map(|c| format!("{}{}", Quantity::Tokens.show_estimate(c.ratio), c.pairing.mark()));
+    let ratio = comparison
+        .map(|c| format!("{}{}", Quantity::Tokens.show_estimate(told(figure, c.ratio)), c.pairing.mark()));
     let verdict = comparison.map(|c| verdict(*metric, c.verdict).to_string());
     let judged = [ratio.unwrap_or_default(), verdict.unwrap_or_default()];
     [&side(one)[..], &side(base), &judged, &origin(one.runs), &origin(base.runs)].concat()
 }
 
-fn human_gap(Gap { metric, one, base }: &Gap<'_>) -> Vec<String> {
+fn human_gap(Gap { one, base, .. }: &Gap<'_>, figure: Figure) -> Vec<String> {
     let side = |side: &Side<'_>| {
         let (value, n) = match &side.found {
-            Ok(value) => (Quantity::of(metric.unit()).show_estimate(*value), value.n.to_string()),
+            Ok(value) => (shown(figure, &side.case, *value), value.n.to_string()),
             Err(why) => (wanting(why), String::new()),
         };
         [side.case.to_string(), value, n, String::new()]
@@ -290,6 +296,18 @@ fn human_gap(Gap { metric, one, base }: &Gap<'_>) -> Vec<String> {
     let judged = [String::new(), "not compared".into()];
     let origin = |side: &Side<'_>| origin(std::slice::from_ref(side.run));
     [&side(one)[..], &side(base), &judged, &origin(one), &origin(base)].concat()
+}
+
+fn shown(figure: Figure, case: &Case, value: Estimate) -> String {
+    Quantity::of_figure(figure).show_estimate(figure.of(case, value))
+}
+
+/// A ratio of times as one of rates, where those are told.
+fn told(figure: Figure, ratio: Estimate) -> Estimate {
+    match figure.is_rate() {
+        true => ratio.inverse(),
+        false => ratio,
+    }
 }
 
 /// Name, hardware and revision; of several runs all that there are.

@@ -309,3 +309,34 @@ fn a_condition_that_is_none_is_refused_by_name() {
     let (code, _, said) = cmp(&before, &after, &["--allow-missing"]);
     assert!(code == 2 && said.contains("--fail-if-slower"), "{said}");
 }
+
+/// The same comparison, told in tokens a second: the values and the ratio are turned round, the verdict is not.
+#[test]
+fn rates_are_compared_by_the_times_that_they_follow_from() {
+    let results = tempdir().unwrap();
+    let rows = rounds(CONCAT, 400_000) + &rounds(PADDED, 300_000);
+    let before = run(results.path(), "before", &cpu(), &rows);
+    let after = run(results.path(), "after", &cpu(), &rounds(PADDED, 600_000));
+    let csv = |metric: &str| {
+        let (code, csv, said) =
+            cmp(&before, &after, &["--metric", metric, "--format", "csv", "--filter", "padded"]);
+        assert_eq!(code, 0, "{said}");
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        let names = reader.headers().unwrap().clone();
+        let row = reader.records().next().unwrap().unwrap();
+        move |column: &str| row[names.iter().position(|name| name == column).unwrap()].to_string()
+    };
+    let number = |text: String| text.parse::<f64>().unwrap();
+    let (times, rates) = (csv("step_ns"), csv("decode_tokens_per_second"));
+    assert_eq!((rates("metric").as_str(), rates("verdict")), ("decode_tokens_per_second", times("verdict")));
+    for (rate, time) in [("value", "value"), ("base_lo", "base_hi"), ("base_hi", "base_lo")] {
+        assert!((number(rates(rate)) * number(times(time)) / 1e9 - 1.0).abs() < 1e-9, "{rate}");
+    }
+    for (rate, time) in [("ratio", "ratio"), ("ratio_lo", "ratio_hi")] {
+        assert!((number(rates(rate)) * number(times(time)) - 1.0).abs() < 1e-9, "{rate}");
+    }
+    let table = cmp(&before, &after, &["--metric", "decode_tokens_per_second", "--filter", "padded"]).1;
+    assert!(table.contains("] tokens/s") && table.contains("slower"), "{table}");
+    let (code, _, said) = cmp(&before, &after, &["--metric", "ttft_ns"]);
+    assert!(code == 2 && said.contains("no case has ttft_ns on both sides"), "{said}");
+}
