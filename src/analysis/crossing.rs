@@ -9,8 +9,8 @@
 //!
 //! A round's crossing is the first position at which a monotone fit to its curve (isotonic regression by pooling
 //! adjacent violators; Ayer et al. 1955) is on the other side of 1. In which direction the fit runs is decided
-//! by all rounds together: the later half of the positions against the earlier half. Where the rounds agree on
-//! no direction there is no crossing to look for, only whether one strategy is faster all along.
+//! by all rounds together: the later half of the way from the first position to the last against the earlier half,
+//! for positions need not be measured as densely everywhere. Where the rounds agree on no direction there is no crossing to look for, only whether one strategy is faster all along.
 
 use super::compare::Verdict;
 use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
@@ -79,9 +79,12 @@ fn level(rounds: &[&LogRatios]) -> Crossing {
     };
     let Some(overall) = side(&|curve| middle(curve)) else { return Crossing::Undecided };
     let verdict = if overall < 0.0 { Verdict::Faster } else { Verdict::Slower };
-    let quarter =
-        |i: usize| side(&|curve| middle(&curve[i * curve.len() / 4..((i + 1) * curve.len()).div_ceil(4)]));
-    match (0..4).all(|i| quarter(i) == Some(overall)) {
+    // of the way that was measured; where nothing was, nothing is claimed
+    let quarter = |i: usize| {
+        let measured = rounds.iter().any(|curve| !part(curve, i, 4).is_empty());
+        !measured || side(&|curve| middle(part(curve, i, 4))) == Some(overall)
+    };
+    match (0..4).all(quarter) {
         true => Crossing::Everywhere(verdict),
         false => Crossing::Overall(verdict),
     }
@@ -93,10 +96,17 @@ fn sign(values: &[f64]) -> Option<f64> {
     (n >= MIN_ROUNDS && lo * hi > 0.0).then_some(lo.signum())
 }
 
-/// How much higher the curve is in the later half of its positions.
+/// How much higher the curve is in the later half of its way.
 fn trend(curve: &LogRatios) -> Option<f64> {
-    let (early, late) = curve.split_at(curve.len() / 2);
+    let [early, late] = [0, 1].map(|half| part(curve, half, 2));
     Some(middle(late)? - middle(early)?)
+}
+
+/// What was measured in one of so many equal parts of the way from the first position to the last.
+fn part(curve: &LogRatios, i: usize, of: usize) -> &[(usize, f64)] {
+    let (Some((first, _)), Some((last, _))) = (curve.first(), curve.last()) else { return &[] };
+    let begin = |i: usize| curve.partition_point(|(t, _)| (t - first) * of < (last + 1 - first) * i);
+    &curve[begin(i)..begin(i + 1)]
 }
 
 fn middle(points: &[(usize, f64)]) -> Option<f64> {
@@ -157,6 +167,21 @@ mod tests {
         };
         assert_eq!((before, after), (Slower, Faster));
         assert!(lo >= 61 && hi <= 68 && lo < position && position < hi, "{found:?}");
+    }
+
+    /// A decode of its first positions, and ends of decodes far beyond, which not every round has.
+    #[test]
+    fn few_late_positions_count_as_much_as_many_early_ones() {
+        let measured = |last: usize| (1..=128).chain(249..=256).chain(505..=512).chain(1017..=last);
+        let round = |r: u32| -> LogRatios {
+            let last = if r < 7 { 1024 } else { 1016 };
+            measured(last).map(|t| (t, ((400.0 + f64::from(r)) / t as f64).ln().clamp(-0.3, 0.3))).collect()
+        };
+        let found = crossing(&(0..12).map(round).collect::<Vec<_>>());
+        let Crossing::At { position, before: Slower, after: Faster, .. } = found else { panic!("{found:?}") };
+        assert!((256..=505).contains(&position), "{found:?}");
+        let slower = |r: u32| round(r).into_iter().map(|(t, _)| (t, 0.2 + f64::from(r % 2) * 0.01)).collect();
+        assert_eq!(crossing(&(0..12).map(slower).collect::<Vec<_>>()), Crossing::Everywhere(Slower));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use decode_bench::case::BackendName;
+use decode_bench::analysis::window;
+use decode_bench::case::{BackendName, Case};
 use decode_bench::error::{Error, Result};
 use decode_bench::harmless;
 use decode_bench::record::{Metric, Run, Sample};
@@ -106,7 +107,15 @@ fn selected(args: &Args) -> Result<Run> {
     if let Some(filter) = &args.filter {
         let known: Vec<String> = run.samples.iter().map(|sample| sample.case.to_string()).collect();
         let wanted = suite::matcher(filter)?;
-        run.samples.retain(|sample| wanted(&sample.case));
+        // the steps before a position are behind its figure, whether or not they match
+        let most = run.environment.step_window.unwrap_or(1);
+        let selected: BTreeSet<Case> =
+            run.samples.iter().map(|s| s.case).filter(|case| wanted(case)).collect();
+        let behind = |case: &Case| window(case, most).map(|t| case.at(t)).collect::<Vec<_>>();
+        let behind: BTreeSet<Case> = selected.iter().flat_map(behind).collect();
+        let is_behind =
+            |s: &Sample| s.metric == Metric::StepNs && s.round.is_decode() && behind.contains(&s.case);
+        run.samples.retain(|sample| selected.contains(&sample.case) || is_behind(sample));
         run.ledger.retain(|row| wanted(&row.case));
         run.equality.retain(|row| wanted(&row.case));
         if run.samples.is_empty() {

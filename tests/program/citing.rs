@@ -482,17 +482,17 @@ fn a_fact_that_is_changed_anywhere_in_a_citation_is_named() {
     let begin = readme.find("> decode-bench 0.1.0: ").unwrap();
     let page = &readme[begin..begin + readme[begin..].find('\n').unwrap()];
     let changes = [
-        ("git checkout bd7b942a38e5", "git checkout 000000000000"),
+        ("git checkout e47ccb788ef4", "git checkout 000000000000"),
         ("--seed 1`", "--seed 7`"),
         ("--threads 2", "--threads 9"),
         ("its 95 %", "its 99 %"),
         ("2 cores", "64 cores"),
         ("Xeon(R) Processor", "Xeon(R) Platinum Processor"),
-        ("run `2026-11-22T01-31-31Z-intel-xeon-2c`", "run `2030-01-01T00-00-00Z-other`"),
+        ("run `2026-11-28T11-22-32Z-intel-xeon-2c`", "run `2030-01-01T00-00-00Z-other`"),
         ("from seed 1;", "from seed 2;"),
         ("decode-bench 0.1.0", "decode-bench 9.9.9"),
         ("; virtual machine", ""),
-        ("2026-11-22, weights", "2026-11-23, weights"),
+        ("2026-11-28, weights", "2026-11-29, weights"),
         ("(faster,", "(slower,"),
         ("(step_ns, n = 12)", "(step_ns, n = 120)"),
         ("cargo bench -- '^(", "cargo bench -- --quick '^("),

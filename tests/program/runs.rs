@@ -351,3 +351,19 @@ fn begun(results: &Path) -> Option<PathBuf> {
     assert!(begun.len() < 2, "{begun:?}");
     begun.pop()
 }
+
+/// A figure rests on the steps before its position, too: a filter that does not match them changes no row.
+#[test]
+fn a_filter_shows_the_rows_of_the_whole_table() {
+    let run = common::root().join("results/2026-11-28T11-22-32Z-intel-xeon-2c");
+    let rows = |filter: &str| -> Vec<String> {
+        let mut command = program();
+        command.args(["report", "--section", "steps", "--filter", filter]).arg(&run);
+        let table = output(command);
+        let (steps, _) = table.split_once(": prefill").unwrap();
+        steps.lines().filter(|line| line.starts_with("| 512 |")).map(String::from).collect()
+    };
+    let whole = rows("^transformer-toy/(naive|concat|padded)/cpu/b1/");
+    assert_eq!(whole.len(), 3);
+    assert_eq!(rows("^transformer-toy/(naive|concat|padded)/cpu/b1/t512$"), whole);
+}
