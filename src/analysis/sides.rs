@@ -131,12 +131,17 @@ impl<'a> Sides<'a> {
         let has = |found: &Found<'a>| {
             let by = &found.by[taken.map_or(0, |taken| taken.preferred)];
             let mut side = side(found.run, by, case, self.metric);
-            if side.found.is_ok() && side.protocol != taken.map(|taken| taken.protocol) {
+            let otherwise = taken.is_some_and(|taken| side.protocol != Some(taken.protocol));
+            if side.found.is_ok() && otherwise {
                 side.found = Err(Wanting::Otherwise);
             }
             side
         };
-        let [new, base] = [&self.new, &self.base].map(|side| side.iter().map(has).collect::<Vec<_>>());
+        let [new, mut base] = [&self.new, &self.base].map(|side| side.iter().map(has).collect::<Vec<_>>());
+        if taken.is_none() && new.iter().any(|side| side.found.is_ok()) {
+            // both sides have it, and no protocol in common
+            base.iter_mut().filter(|side| side.found.is_ok()).for_each(|s| s.found = Err(Wanting::Otherwise));
+        }
         let best =
             |side: &[Side<'a>]| side.iter().find(|side| side.found.is_ok()).unwrap_or(&side[0]).clone();
         let (of_new, of_base) = (best(&new), best(&base));

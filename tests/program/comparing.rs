@@ -146,6 +146,19 @@ fn what_a_run_of_a_side_lacks_is_named() {
     run(folder, "decoded", &cpu(), &(rounds(CONCAT, 400_000) + &decoded));
     let slow = Environment { threads: 7, ..cpu() };
     run(folder, "threads", &slow, &both);
+    for (base, new) in [("lacks", "b1,b2"), ("a1,a2", "lacks"), ("failed", "b1"), ("a1", "failed")] {
+        let (code, table, said) = sides(folder, base, new, &STRICT);
+        assert!(code == 1 && said.contains(PADDED) && !said.contains("protocol"), "{base} {new}: {said}");
+        assert!(
+            !table.contains("protocol") && table.contains("302 ["),
+            "what one side has is shown: {table}"
+        );
+    }
+    let (code, table, said) = sides(folder, "a1,a2", "decoded", &STRICT);
+    assert!(
+        code == 1 && said.contains("sampled by another protocol") && table.contains("of another"),
+        "{said}"
+    );
     for (odd, why) in
         [("lacks", "missing"), ("failed", "failed: out of memory"), ("decoded", "of another protocol")]
     {
