@@ -146,7 +146,7 @@ impl<'a> Sides<'a> {
             |side: &[Side<'a>]| side.iter().find(|side| side.found.is_ok()).unwrap_or(&side[0]).clone();
         let (of_new, of_base) = (best(&new), best(&base));
         let wanting = |side: Vec<Side<'a>>| side.into_iter().filter(|side| side.found.is_err());
-        let gap = |one: Side<'a>, base: Side<'a>| Gap { metric: self.metric, one, base };
+        let gap = |one: Side<'a>, base: Side<'a>| Gap { one, base };
         let nobody = of_new.found.is_err() && of_base.found.is_err();
         let of_base_runs: Vec<_> = wanting(base).map(|base| gap(of_new.clone(), base)).collect();
         let of_new_runs = wanting(new).map(|one| gap(one, of_base.clone())).skip(usize::from(nobody));

@@ -96,8 +96,6 @@ pub fn against<'a>(runs: &'a [Run], base: Base, metric: Metric) -> Vec<Versus<'a
 /// Two cases of which there is no comparison, or of which one failed.
 #[derive(Clone, Debug)]
 pub struct Gap<'a> {
-    /// That was asked for.
-    pub metric: Metric,
     /// The case that would be judged.
     pub one: Side<'a>,
     /// What it would be held against.
@@ -147,7 +145,7 @@ pub fn gaps<'a>(runs: &'a [Run], base: Base, metric: Metric, compared: &[Versus<
             }
             base.found = Err(Wanting::Otherwise);
         }
-        Some(Gap { metric, one, base })
+        Some(Gap { one, base })
     };
     let of_first = known.iter().take(1).flatten().filter(|_| base == Base::FirstRun);
     let of_first: BTreeSet<Case> = of_first.copied().collect();

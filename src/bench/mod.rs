@@ -159,17 +159,8 @@ impl Bench {
             starts.retain(|case| able.contains(case));
         }
         let (warm_up, measurement) = (args.warm_up_time(), args.measurement_time());
-        Ok(Bench {
-            settings,
-            machines,
-            action,
-            parts,
-            cases,
-            starts,
-            warm_up,
-            measurement,
-            spent: Spent::default(),
-        })
+        let spent = Spent::default();
+        Ok(Bench { settings, machines, action, parts, cases, starts, warm_up, measurement, spent })
     }
 
     /// All parts in their order, into one run.

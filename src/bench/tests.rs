@@ -11,25 +11,26 @@ use crate::record::Run;
 const CHILD: &str = "DECODE_BENCH_TEST_LOST_DEVICE";
 const NAME: &str = "bench::tests::a_lost_device_keeps_the_samples_and_fails_its_cases";
 
+/// That measures these cases and cold starts, after the shortest of warm-ups.
+fn bench(
+    settings: Settings,
+    machines: Machines,
+    parts: Vec<Part>,
+    cases: Vec<Case>,
+    starts: Vec<Case>,
+) -> Bench {
+    let (action, spent) = (Action::Measure, Spent::default());
+    let (warm_up, measurement) = (Duration::from_millis(1), None);
+    Bench { settings, machines, action, parts, cases, starts, warm_up, measurement, spent }
+}
+
 /// Times two cases on the CPU and two on the GPU, and loses the GPU after the first of these.
 fn measure_and_lose(results: &Path) {
     let settings = Settings { threads: 1, results: results.into(), ..Settings::default() };
     let machines = Machines::new(&settings);
     let filter = "transformer-tiny/(concat|padded)/(cpu|cuda)/b1/t16";
     let cases = machines.able(suite::select(Some(filter)).unwrap()).unwrap();
-    let (warm_up, measurement) = (Duration::from_millis(1), None);
-    let (action, parts) = (Action::Measure, vec![Part::Step]);
-    let bench = Bench {
-        settings,
-        machines,
-        action,
-        parts,
-        cases,
-        starts: Vec::new(),
-        warm_up,
-        measurement,
-        spent: Spent::default(),
-    };
+    let bench = bench(settings, machines, vec![Part::Step], cases, Vec::new());
     bench
         .run(Path::new("no cold starts"), |timing| {
             timing.call(1);
@@ -82,19 +83,7 @@ fn measure_cold_starts(results: &Path) {
     let machines = Machines::new(&settings);
     let cases = suite::select(Some("^transformer-tiny/concat/cpu/b1/t16$")).unwrap();
     let starts = startup::first_tokens(&cases);
-    let (warm_up, measurement) = (Duration::from_millis(1), None);
-    let (action, parts) = (Action::Measure, vec![Part::Startup, Part::Step]);
-    let bench = Bench {
-        settings,
-        machines,
-        action,
-        parts,
-        cases,
-        starts,
-        warm_up,
-        measurement,
-        spent: Spent::default(),
-    };
+    let bench = bench(settings, machines, vec![Part::Startup, Part::Step], cases, starts);
     let twice = |timing: &mut Timing<'_>| {
         timing.call(1);
         timing.call(1);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use decode_bench::analysis::{rounds_for, Series, Verdict};
+use decode_bench::analysis::{rounds_for, Series};
 use decode_bench::bench::Threads;
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
@@ -14,7 +14,7 @@ use decode_bench::report::compare::Format;
 use decode_bench::suite;
 use sha2::{Digest, Sha256};
 
-use super::cmp::percent;
+use super::gate::{percent, slower};
 use super::output::OutputFile;
 use super::{note, print};
 
@@ -143,21 +143,6 @@ fn hash(program: &Path) -> Result<String> {
 }
 
 fn fail_if_slower(found: &[TwoBuilds], limit: f64) -> Result<()> {
-    let slower = found.iter().filter_map(|case| {
-        let c = case.comparison(found.len())?;
-        let beyond = c.verdict == Verdict::Slower && c.ratio.lo > 1.0 + limit;
-        beyond
-            .then(|| format!("{} by {:.3} [{:.3}, {:.3}]", case.case, c.ratio.value, c.ratio.lo, c.ratio.hi))
-    });
-    let slower: Vec<String> = slower.collect();
-    match slower.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Differs(format!(
-            "{} of {} are slower by more than {} %: {}",
-            slower.len(),
-            found.len(),
-            limit * 100.0,
-            slower.join("; ")
-        ))),
-    }
+    let compared = found.iter().map(|case| (case.case, case.comparison(found.len())));
+    slower(compared, limit).map_or(Ok(()), |what| Err(Error::Differs(what)))
 }

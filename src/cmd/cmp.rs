@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use decode_bench::analysis::{
-    against, gaps, tabled, weights_differ, Base, Figure, Gap, Pairing, Sides, Verdict, Versus, Wanting,
-    MIN_ROUNDS,
+    against, gaps, tabled, weights_differ, Base, Figure, Gap, Pairing, Sides, Versus, Wanting, MIN_ROUNDS,
 };
 use decode_bench::case::Case;
 use decode_bench::error::{Error, Result};
@@ -17,6 +16,7 @@ use decode_bench::report::compare::{comparisons, Format};
 use decode_bench::strategy::Strategy;
 use decode_bench::suite;
 
+use super::gate::{percent, slower};
 use super::output::place;
 use super::{note, open_run, print, run_in};
 
@@ -354,17 +354,8 @@ fn fail_if_slower(args: &Args, found: &[Versus<'_>], gaps: &[Gap<'_>], limit: f6
     if one_run && args.allow_one_run {
         note("each side is one run: runs of one build differ by more than the rounds within them show, so that a case may be called slower and is not");
     }
-    let slower = found.iter().filter_map(|versus| {
-        let c = versus.comparison.filter(|c| c.verdict == Verdict::Slower && c.ratio.lo > 1.0 + limit)?;
-        Some(format!("{} by {:.3} [{:.3}, {:.3}]", versus.one.case, c.ratio.value, c.ratio.lo, c.ratio.hi))
-    });
-    let slower: BTreeSet<String> = slower.collect();
-    let mut failed = Vec::new();
-    if !slower.is_empty() {
-        let named: Vec<&str> = slower.iter().map(String::as_str).collect();
-        let (n, all, percent) = (slower.len(), found.len(), limit * 100.0);
-        failed.push(format!("{n} of {all} are slower by more than {percent} %: {}", named.join("; ")));
-    }
+    let compared = found.iter().map(|versus| (versus.one.case, versus.comparison));
+    let mut failed: Vec<String> = slower(compared, limit).into_iter().collect();
     let few = format!("too few rounds, or none, to judge {}", some(&silent));
     let few = (!silent.is_empty()).then_some(few);
     if args.fails_on_gaps() {
@@ -387,10 +378,4 @@ fn fail_if_slower(args: &Args, found: &[Versus<'_>], gaps: &[Gap<'_>], limit: f6
         true => Ok(()),
         false => Err(Error::Differs(failed.join("; "))),
     }
-}
-
-pub(super) fn percent(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
-    let number = number.filter(|number| number.is_finite() && *number >= 0.0);
-    number.map(|number| number / 100.0).ok_or_else(|| "a percentage is wanted, as 5%".into())
 }

@@ -10,6 +10,7 @@ mod compile;
 mod completions;
 mod decode;
 mod devices;
+mod gate;
 mod import;
 mod list;
 mod merge;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::compare::json;
 use crate::analysis::{provenance, summary, Analysis, SummaryRow};
 use crate::error::{Error, Result};
 use crate::harmless;
@@ -44,6 +45,5 @@ pub fn github_action_benchmark(run: &Run) -> Result<String> {
     if entries.is_empty() {
         return Err(Error::file(&run.path, "no table of the run has a step"));
     }
-    let json = serde_json::to_string_pretty(&entries).map_err(|e| Error::Input(e.to_string()))?;
-    Ok(json + "\n")
+    json(entries.into_iter())
 }

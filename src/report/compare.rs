@@ -152,7 +152,7 @@ fn row(found: &Versus<'_>, figure: Figure, pairs: &[Pair<'_>]) -> Row {
     }
 }
 
-fn gap(Gap { one, base, .. }: &Gap<'_>, figure: Figure, pairs: &[Pair<'_>]) -> Row {
+fn gap(Gap { one, base }: &Gap<'_>, figure: Figure, pairs: &[Pair<'_>]) -> Row {
     let value = |side: &Side<'_>| side.found.as_ref().ok().copied();
     let wanting = |side: &Side<'_>| side.found.as_ref().err().map(wanting).unwrap_or_default();
     let known = |side: &Side<'_>| {
@@ -285,7 +285,7 @@ fn human(found: &Versus<'_>, figure: Figure) -> Vec<String> {
     [&side(one)[..], &side(base), &judged, &origin(one.runs), &origin(base.runs)].concat()
 }
 
-fn human_gap(Gap { one, base, .. }: &Gap<'_>, figure: Figure) -> Vec<String> {
+fn human_gap(Gap { one, base }: &Gap<'_>, figure: Figure) -> Vec<String> {
     let side = |side: &Side<'_>| {
         let (value, n) = match &side.found {
             Ok(value) => (shown(figure, &side.case, *value), value.n.to_string()),
