@@ -78,6 +78,67 @@ pub enum ShapeName {
     Wmt,
 }
 
+/// How numbers are kept in memory. Sums are f32, and so are the vectors of a model: biases, gains of norms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dtype {
+    /// IEEE 754 single precision.
+    #[default]
+    F32,
+    /// The upper half of an f32: its range, 8 bits of mantissa.
+    Bf16,
+    /// IEEE 754 half precision: 11 bits of mantissa, nothing beyond 65 504.
+    F16,
+}
+
+impl Dtype {
+    /// Of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::Bf16 | Dtype::F16 => 2,
+        }
+    }
+
+    /// What follows a name in a case id: nothing, `-bf16`, `-f16`.
+    fn suffix(self) -> String {
+        match self {
+            Dtype::F32 => String::new(),
+            _ => format!("-{self}"),
+        }
+    }
+
+    /// A name without its suffix, and what that means.
+    fn split(name: &str) -> (&str, Dtype) {
+        let suffixed = Dtype::ALL.iter().filter(|p| **p != Dtype::F32);
+        let found = suffixed.filter_map(|&p| Some((name.strip_suffix(&p.suffix())?, p))).next();
+        found.unwrap_or((name, Dtype::F32))
+    }
+}
+
+/// A model of a named shape, with weights of some precision: what is loaded once for all its cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelName {
+    /// Which kind of model.
+    pub kind: ModelKind,
+    /// In which size.
+    pub shape: ShapeName,
+    /// Of its matrices and tables.
+    pub weights: Dtype,
+}
+
+impl ModelName {
+    /// With weights in f32.
+    pub fn f32(kind: ModelKind, shape: ShapeName) -> ModelName {
+        ModelName { kind, shape, weights: Dtype::F32 }
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}-{}{}", self.kind, self.shape, self.weights.suffix()))
+    }
+}
+
 /// The backend that runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackendName {
@@ -145,6 +206,13 @@ names!(
     Large => "large",
     FlaxToy => "flax-toy",
     Wmt => "wmt",
+);
+
+names!(
+    Dtype, "dtype",
+    F32 => "f32",
+    Bf16 => "bf16",
+    F16 => "f16",
 );
 
 impl OutsideName {
@@ -216,6 +284,11 @@ impl BackendName {
         matches!(self, BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised)
     }
 
+    /// Whether its kernels read weights of a type.
+    pub fn reads(self, weights: Dtype) -> bool {
+        weights == Dtype::F32 || matches!(self, BackendName::Cpu | BackendName::Outside(_))
+    }
+
     /// Whether it can run a strategy: a recording fixes all lengths and addresses of a step, so
     /// strategies that have others at every step cannot be replayed.
     pub fn runs(self, strategy: Strategy) -> bool {
@@ -230,6 +303,8 @@ pub struct Case {
     pub model: ModelKind,
     /// In which named size.
     pub shape: ShapeName,
+    /// How its weights are kept in memory.
+    pub weights: Dtype,
     /// How it keeps its past.
     pub strategy: Strategy,
     /// On what it runs.
@@ -241,6 +316,11 @@ pub struct Case {
 }
 
 impl Case {
+    /// What it is decoded with.
+    pub fn model_name(self) -> ModelName {
+        ModelName { kind: self.model, shape: self.shape, weights: self.weights }
+    }
+
     /// The same case under another strategy: what it is compared with.
     pub fn under(self, strategy: Strategy) -> Case {
         Case { strategy, ..self }
@@ -254,8 +334,8 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { model, shape, strategy, backend, batch, position } = self;
-        write!(f, "{model}-{shape}/{strategy}/{backend}/b{batch}/t{position}")
+        let Case { strategy, backend, batch, position, .. } = self;
+        write!(f, "{}/{strategy}/{backend}/b{batch}/t{position}", self.model_name())
     }
 }
 
@@ -268,6 +348,7 @@ impl FromStr for Case {
         let [model, strategy, backend, batch, position] = id.split('/').collect::<Vec<_>>()[..] else {
             return Err(malformed());
         };
+        let (model, weights) = Dtype::split(model);
         // the longest name of a shape that ends it: `encoder-decoder-flax-toy` is no `toy`
         let shape = ShapeName::ALL.iter().map(|shape| shape.name());
         let shape = shape.filter(|name| model.ends_with(&format!("-{name}"))).max_by_key(|name| name.len());
@@ -282,6 +363,7 @@ impl FromStr for Case {
         Ok(Case {
             model: model.parse()?,
             shape: shape.parse()?,
+            weights,
             strategy: strategy.parse()?,
             backend: backend.parse()?,
             batch: number(batch, 'b', 1 << 16)?,
@@ -301,6 +383,7 @@ mod tests {
         fn ids_parse_to_the_case_that_printed_them(
             model in proptest::sample::select(ModelKind::ALL),
             shape in proptest::sample::select(ShapeName::ALL),
+            weights in proptest::sample::select(Dtype::ALL),
             strategy in proptest::sample::select(Strategy::examples()),
             backend in proptest::prop_oneof![
                 proptest::sample::select(BackendName::OURS),
@@ -308,7 +391,7 @@ mod tests {
             ],
             batch in 1usize..999, position in 1usize..99_999,
         ) {
-            let case = Case { model, shape, strategy, backend, batch, position };
+            let case = Case { model, shape, weights, strategy, backend, batch, position };
             prop_assert_eq!(case.to_string().parse::<Case>().unwrap(), case);
         }
     }
@@ -324,6 +407,8 @@ mod tests {
         assert!(longest(1 << 20).is_ok() && longest((1 << 20) + 1).is_err(), "a cost of it would overflow");
         let toy = |numbers| format!("transformer-toy/naive/cpu/{numbers}");
         let numbers = ["b0/t1", "b1/x1", "b1/t064", "b+1/t64"].map(toy);
+        let f32_twice = "transformer-toy-f32/naive/cpu/b1/t1"; // one thing, one id
+        assert!(f32_twice.parse::<Case>().is_err());
         for id in ["", "transformer-toy"].into_iter().chain(numbers.iter().map(String::as_str)) {
             assert!(id.parse::<Case>().unwrap_err().to_string().contains("no case id"), "{id}");
         }

@@ -28,7 +28,7 @@
 //! layer after layer, so only one tensor of the model is there twice at a time.
 
 use crate::backend::{Backend, Work};
-use crate::case::Case;
+use crate::case::{Case, Dtype};
 use crate::error::{Error, Result};
 use crate::model::{capacity, source_rows, Config, Node};
 use crate::strategy::Strategy;
@@ -41,6 +41,8 @@ const S: usize = 4;
 pub struct Step {
     /// Of the model.
     pub config: Config,
+    /// How its matrices and tables are kept.
+    pub weights: Dtype,
     /// How the past is kept.
     pub strategy: Strategy,
     /// Sentences decoded at once.
@@ -89,6 +91,7 @@ impl Step {
     pub fn of(case: &Case) -> Result<Step> {
         Ok(Step {
             config: Config::named(case.model, case.shape)?,
+            weights: case.weights,
             strategy: case.strategy,
             batch: case.batch,
             position: case.position,
@@ -148,7 +151,7 @@ impl Step {
 
     /// What a model takes, loaded for a session to this position.
     pub(crate) fn loaded_bytes(&self) -> usize {
-        self.config.loaded_bytes(self.capacity.max(self.source))
+        self.config.loaded_bytes(self.capacity.max(self.source), self.weights)
     }
 
     /// What is kept of the source.
@@ -159,9 +162,9 @@ impl Step {
     /// Bytes that must cross from memory for one step, however well it is written: every weight
     /// the step uses once, and the rows that layers read.
     pub fn read_floor_bytes(&self) -> usize {
-        let untouched = S * self.config.untouched(self.strategy, self.batch, self.new_rows());
+        let untouched = self.config.untouched(self.strategy, self.batch, self.new_rows(), self.weights);
         let past = if self.strategy.remembers() { self.work().read_bytes as usize } else { 0 };
-        self.config.weight_bytes() - untouched + past
+        self.config.weight_bytes(self.weights) - untouched + past
     }
 
     /// About how long the step takes, in operations at full speed: to compare, not to predict. A byte
@@ -356,7 +359,9 @@ mod tests {
                 let session =
                     Session::open_case(&b, &loaded, strategy, [beams * batch, batch], capacity, source);
                 let kept = session.unwrap().cache().allocated_bytes(&b);
-                let step = Step { config: config.clone(), strategy, batch, position: 9, capacity, source };
+                let weights = Dtype::F32;
+                let step =
+                    Step { config: config.clone(), weights, strategy, batch, position: 9, capacity, source };
                 assert_eq!(step.kept_by_beams(beams), kept, "{model}, {batch} sentences, {beams} beams");
             }
         }
@@ -393,7 +398,15 @@ mod tests {
             let before = b.meter().work();
             session.feed(&Tokens(vec![vec![5]; batch])).unwrap();
             let counted = b.meter().work() - before;
-            let step = Step { config: config.clone(), strategy, batch, position, capacity: 24, source };
+            let step = Step {
+                config: config.clone(),
+                weights: Dtype::F32,
+                strategy,
+                batch,
+                position,
+                capacity: 24,
+                source,
+            };
             let what = format!("{} {strategy} batch {batch} position {position}", b.name());
             let counted = Work { launches: 0, host_syncs: 0, ..counted };
             assert_eq!(counted, step.work(), "{what}");

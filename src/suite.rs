@@ -6,6 +6,7 @@
 //! | `base` | yes: weights beyond the caches of a core, bandwidth shows | the question's three, and those that explain them |
 //! | `gpt2`, `large` | when a filter matches their ids: minutes each | the same |
 //! | `tiny` | when a filter matches its ids: for tests of the harness itself | all |
+//! | any, `-bf16`, `-f16` | when a filter matches their ids, on the CPU | as in f32 |
 //!
 //! The transformer and the convolution are what is measured by default; a filter selects from the cases of all
 //! models and shapes.
@@ -21,7 +22,7 @@
 
 use regex::Regex;
 
-use crate::case::{BackendName, Case, ModelKind, ShapeName};
+use crate::case::{BackendName, Case, Dtype, ModelKind, ModelName, ShapeName};
 use crate::error::{Error, Result};
 use crate::model::{capacity, shapes, Config};
 use crate::strategy::Strategy;
@@ -66,25 +67,30 @@ pub fn pattern(filter: &str) -> Result<Regex> {
 /// by side next to each other.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    for &model in ModelKind::ALL {
-        for shape in shapes(model) {
-            for &backend in BackendName::OURS {
-                for (batch, position) in places(model, shape) {
-                    let strategies = Strategy::examples().iter().copied();
-                    let possible = strategies.filter(|&s| model.supports(s) && backend.runs(s));
-                    let chosen = possible.filter(|&s| worth_its_time(s, shape, batch, position));
-                    let case = |strategy| Case { model, shape, strategy, backend, batch, position };
-                    cases.extend(chosen.map(case));
-                }
+    for ModelName { kind: model, shape, weights } in models() {
+        for &backend in BackendName::OURS.iter().filter(|backend| backend.reads(weights)) {
+            for (batch, position) in places(model, shape) {
+                let strategies = Strategy::examples().iter().copied();
+                let possible = strategies.filter(|&s| model.supports(s) && backend.runs(s));
+                let chosen = possible.filter(|&s| worth_its_time(s, shape, batch, position));
+                let case = |strategy| Case { model, shape, weights, strategy, backend, batch, position };
+                cases.extend(chosen.map(case));
             }
         }
     }
     cases
 }
 
+/// Every model in every shape that it has, with weights of every type.
+fn models() -> impl Iterator<Item = ModelName> {
+    let shaped = ModelKind::ALL.iter().flat_map(|&kind| shapes(kind).map(move |shape| (kind, shape)));
+    let typed = |(kind, shape)| Dtype::ALL.iter().map(move |&weights| ModelName { kind, shape, weights });
+    shaped.flat_map(typed)
+}
+
 /// Whether two cases run on the same model on the same backend.
 pub fn same_fixture(a: &Case, b: &Case) -> bool {
-    (a.model, a.shape, a.backend) == (b.model, b.shape, b.backend)
+    (a.model_name(), a.backend) == (b.model_name(), b.backend)
 }
 
 /// Whether two cases differ in nothing but the strategy.
@@ -169,7 +175,8 @@ fn in_default(case: &Case) -> bool {
     if case.backend.is_cuda() {
         return answers_on_a_gpu(case);
     }
-    matches!(case.model, ModelKind::Transformer | ModelKind::LinearizedConv)
+    case.weights == Dtype::F32
+        && matches!(case.model, ModelKind::Transformer | ModelKind::LinearizedConv)
         && matches!(case.shape, ShapeName::Toy | ShapeName::Base)
 }
 

@@ -31,7 +31,7 @@ static ALLOCATOR: Counting = Counting;
 /// Requests of one step to position 12, after steps of the same shape.
 fn requests(case: &str, threads: usize) -> usize {
     let case: Case = case.parse().unwrap();
-    let fixture = Fixture::load(Cpu::new(threads).unwrap(), case.model, case.shape, 1).unwrap();
+    let fixture = Fixture::load(Cpu::new(threads).unwrap(), case.model_name(), 1).unwrap();
     let mut session = fixture.session(&case).unwrap();
     let mut counted = 0;
     for position in 1..=12 {

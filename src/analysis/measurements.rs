@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
-use crate::case::{BackendName, Case, ModelKind, ShapeName};
+use crate::case::{BackendName, Case, Dtype, ModelKind, ModelName, ShapeName};
 use crate::record::{Metric, Protocol, Round, Run, Sample};
 use crate::strategy::Strategy;
 
@@ -162,6 +162,8 @@ pub struct Group {
     /// Of all its cases.
     pub shape: ShapeName,
     /// Of all its cases.
+    pub weights: Dtype,
+    /// Of all its cases.
     pub backend: BackendName,
     /// Sentences decoded at once.
     pub batch: usize,
@@ -170,20 +172,27 @@ pub struct Group {
 impl Group {
     /// That the case belongs to.
     pub fn of(case: &Case) -> Group {
-        Group { model: case.model, shape: case.shape, backend: case.backend, batch: case.batch }
+        let &Case { model, shape, weights, backend, batch, .. } = case;
+        Group { model, shape, weights, backend, batch }
+    }
+
+    /// That all its cases are decoded with.
+    pub fn model_name(self) -> ModelName {
+        ModelName { kind: self.model, shape: self.shape, weights: self.weights }
     }
 
     /// The group's case under this strategy at this position.
     pub fn case(self, strategy: Strategy, position: usize) -> Case {
-        let Group { model, shape, backend, batch } = self;
-        Case { model, shape, strategy, backend, batch, position }
+        let Group { model, shape, weights, backend, batch } = self;
+        Case { model, shape, weights, strategy, backend, batch, position }
     }
 }
 
 /// `transformer-toy, cpu, batch 1`
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}, {}, batch {}", self.model, self.shape, self.backend, self.batch)
+        let Group { backend, batch, .. } = self;
+        write!(f, "{}, {backend}, batch {batch}", self.model_name())
     }
 }
 

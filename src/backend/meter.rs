@@ -9,6 +9,7 @@ use super::{
     bytes, Activation, AttentionParams, Backend, Call, Columns, Convolution, DeviceMemory, Linear, Norm,
     Shape, View,
 };
+use crate::case::Dtype;
 use crate::error::Result;
 
 /// Work done, as running totals. What one step did is the difference of two.
@@ -153,8 +154,8 @@ impl<B: Backend> Backend for Metered<B> {
     fn synchronize(&self) -> Result<()> {
         self.0.synchronize()
     }
-    fn upload(&self, shape: Shape, data: &[f32]) -> Result<B::Tensor> {
-        self.0.upload(shape, data)
+    fn upload_as(&self, shape: Shape, data: &[f32], dtype: Dtype) -> Result<B::Tensor> {
+        self.0.upload_as(shape, data, dtype)
     }
     fn download(&self, x: &B::Tensor) -> Result<Vec<f32>> {
         self.0.download(x)

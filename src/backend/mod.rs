@@ -5,8 +5,8 @@
 //! Each is one method here, one in [`cpu`], one in [`cuda`], one file of `kernels/`, and one oracle in
 //! the tests, in the same order.
 //!
-//! Everything is f32 and three-dimensional, `[batch, rows, width]`, row-major. Weights are stored
-//! `[1, out, in]`: one-row products then read them in order, and the tied embedding table of the
+//! Everything is three-dimensional, `[batch, rows, width]`, row-major, and computed in f32. Weights are stored
+//! `[1, out, in]`, in any [`Dtype`]: one-row products then read them in order, and the tied embedding table of the
 //! transformer is read by rows and multiplied without a second copy.
 
 pub mod cpu;
@@ -15,6 +15,7 @@ mod meter;
 
 pub use meter::{Meter, Metered, Work};
 
+use crate::case::Dtype;
 use crate::error::Result;
 
 /// `[batch, rows, width]`.
@@ -294,7 +295,7 @@ pub struct CaptureTimes {
 /// *allocates*: the memory that a strategy keeps is asked of the allocator, for every strategy
 /// the same one, and what a layer computes in passing is recycled, for every strategy alike.
 pub trait Backend: Sized + 'static {
-    /// Three lengths of f32 where the backend keeps them.
+    /// Numbers of three lengths where the backend keeps them: f32, except weights of another [`Dtype`].
     type Tensor: 'static;
     /// A [`Call`]'s numbers where the kernels can read them. Made once, restaged at every call.
     /// A clone is another handle to the same.
@@ -309,9 +310,16 @@ pub trait Backend: Sized + 'static {
 
     // ---- memory
 
-    /// Constants of a model. Not counted as memory of a strategy.
-    fn upload(&self, shape: Shape, data: &[f32]) -> Result<Self::Tensor>;
-    /// All numbers, row-major. Waits for the device.
+    /// Constants of a model, in f32. Not counted as memory of a strategy.
+    fn upload(&self, shape: Shape, data: &[f32]) -> Result<Self::Tensor> {
+        self.upload_as(shape, data, Dtype::F32)
+    }
+    /// The same, rounded to the nearest numbers of a precision.
+    ///
+    /// # Errors
+    /// When one is too large for it, or the backend computes with no such numbers.
+    fn upload_as(&self, shape: Shape, data: &[f32], dtype: Dtype) -> Result<Self::Tensor>;
+    /// All numbers, row-major, as f32. Waits for the device.
     fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
     /// Three lengths: `[batch, rows, width]` of most.
     fn shape(&self, x: &Self::Tensor) -> Shape;

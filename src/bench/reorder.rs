@@ -29,18 +29,18 @@ const REORDERED: &str = "reorders";
 pub(super) fn reorders(bench: &Bench, mut record: Option<&mut Record>) -> Result<()> {
     let budget = bench.budget(10);
     for cases in fixtures(&bench.cases) {
-        let (Case { model, shape, backend, .. }, beams) = (cases[0], beams(cases));
+        let (name, backend, beams) = (cases[0].model_name(), cases[0].backend, beams(cases));
         if beams.is_empty() || !budget.admits(&beams, REORDERED) {
             continue;
         }
-        say(format_args!("reordering the beams of {model}-{shape} on {backend}"));
+        say(format_args!("reordering the beams of {name} on {backend}"));
         let timed = on_backend!(bench.machines, backend, |b| {
-            let fixture = Fixture::load(b, model, shape, bench.settings.seed);
+            let fixture = Fixture::load(b, name, bench.settings.seed);
             fixture.and_then(|fixture| time(&fixture, &beams, record.as_deref_mut(), &budget))
         });
         bench.failed(&beams, Metric::ReorderNs, timed, record.as_deref_mut())?;
         let counted = on_backend!(bench.machines, backend, |b| {
-            let fixture = Fixture::load(Metered(b), model, shape, bench.settings.seed);
+            let fixture = Fixture::load(Metered(b), name, bench.settings.seed);
             fixture.and_then(|fixture| count(&fixture, &beams, record.as_deref_mut()))
         });
         bench.failed(&beams, Metric::ReorderBytes, counted, record.as_deref_mut())?;

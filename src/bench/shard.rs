@@ -39,10 +39,10 @@ pub fn measure(
     record.left_out(&counting, &[COUNTED])?;
     let timing = Budget::of(limit.map(|limit| limit * 9 / 10));
     for groups in fixtures.into_iter().filter(|groups| timing.admits(&cases(groups), STEPS)) {
-        let Case { model, shape, backend, .. } = groups[0].cases[0];
-        say(format_args!("{model}-{shape} on {backend}: {} groups of cases", groups.len()));
+        let (name, backend) = (groups[0].cases[0].model_name(), groups[0].cases[0].backend);
+        say(format_args!("{name} on {backend}: {} groups of cases", groups.len()));
         on_backend!(machines, backend, |b| {
-            let fixture = Fixture::load(b, model, shape, settings.seed)?;
+            let fixture = Fixture::load(b, name, settings.seed)?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;
             groups.iter().try_for_each(|group| time(&fixture, group, settings, record, &timing))?;
             ceilings::measure(record, &groups[0].cases[0], machines)?;

@@ -26,8 +26,8 @@ pub(super) fn startup(
     for cases in fixtures(&bench.starts) {
         let mut cases = cases.to_vec();
         cases.retain(|case| budget.admits(std::slice::from_ref(case), STARTED));
-        let Some(&Case { model, shape, backend, .. }) = cases.first() else { continue };
-        say(format_args!("cold starts of {model}-{shape} on {backend}"));
+        let Some(first) = cases.first() else { continue };
+        say(format_args!("cold starts of {} on {}", first.model_name(), first.backend));
         let folder = match checkpoint(bench, &cases[0]) {
             Ok(folder) => folder,
             Err(why) => {

@@ -35,9 +35,8 @@ pub(super) fn steps(
     let budget = bench.budget(60);
     let progress = Progress::of(bench.cases.chunk_by(suite::side_by_side).count());
     for cases in fixtures(&bench.cases).filter(|cases| budget.admits(cases, STEPS)) {
-        let Case { model, shape, backend, .. } = cases[0];
-        let timed = on_backend!(bench.machines, backend, |b| {
-            let fixture = Fixture::load(b, model, shape, bench.settings.seed);
+        let timed = on_backend!(bench.machines, cases[0].backend, |b| {
+            let fixture = Fixture::load(b, cases[0].model_name(), bench.settings.seed);
             fixture.and_then(|fixture| {
                 steps_of(&fixture, bench, cases, record.as_deref_mut(), (&progress, &budget), criterion)
             })

@@ -1,7 +1,7 @@
 //! `ceilings`: read bandwidth, FLOP/s and launch costs of a machine.
 
 use decode_bench::bench::Threads;
-use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, Case, Dtype, ModelKind, ShapeName};
 use decode_bench::error::Result;
 use decode_bench::measure::ceilings::Ceilings;
 use decode_bench::measure::{Machines, Settings};
@@ -25,6 +25,9 @@ pub struct Args {
     model: ModelKind,
     #[arg(long, default_value = "toy")]
     shape: ShapeName,
+    /// How they are kept in memory
+    #[arg(long = "dtype", default_value_t, value_parser = Named::<Dtype>::parser())]
+    weights: Dtype,
     #[command(flatten)]
     threads: Threads,
     /// Print one line of JSON
@@ -33,8 +36,8 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let Args { backend, model, shape, .. } = args;
-    let case = Case { model, shape, strategy: Strategy::Naive, backend, batch: 1, position: 1 };
+    let Args { backend, model, shape, weights, .. } = args;
+    let case = Case { model, shape, weights, strategy: Strategy::Naive, backend, batch: 1, position: 1 };
     check_position(&case)?;
     let threads = args.threads.count();
     let machines = Machines::new(&Settings { threads, ..Settings::default() });

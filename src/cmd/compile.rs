@@ -2,7 +2,7 @@
 
 use decode_bench::backend::cuda::compile::Compiler;
 use decode_bench::bench::{finish, Destination};
-use decode_bench::case::{Case, ModelKind, ShapeName};
+use decode_bench::case::{Case, Dtype, ModelKind, ShapeName};
 use decode_bench::error::Result;
 use decode_bench::measure::compile::{decodes, environment, CompilePlan};
 use decode_bench::measure::{say, Record};
@@ -66,6 +66,7 @@ pub fn run(args: Args) -> Result<()> {
     let case = |strategy| Case {
         model: args.model,
         shape: args.shape,
+        weights: Dtype::F32,
         strategy,
         backend: compiler.backend,
         batch: args.batch as usize,

@@ -9,7 +9,7 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
 
-use decode_bench::case::{BackendName, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, Dtype, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
 use decode_bench::model::capacity;
 use decode_bench::strategy::Strategy;
@@ -41,6 +41,14 @@ impl Names for ModelKind {
 impl Names for ShapeName {
     fn all() -> &'static [Self] {
         ShapeName::ALL
+    }
+    fn named(name: &str) -> Result<Self> {
+        name.parse()
+    }
+}
+impl Names for Dtype {
+    fn all() -> &'static [Self] {
+        Dtype::ALL
     }
     fn named(name: &str) -> Result<Self> {
         name.parse()

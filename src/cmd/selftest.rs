@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Result<()> {
     machines.able(vec![case])?;
     let mut different = 0;
     on_backend!(machines, case.backend, |b| {
-        let fixture = Fixture::load(b, case.model, case.shape, settings.seed)?;
+        let fixture = Fixture::load(b, case.model_name(), settings.seed)?;
         for comparison in 1..=aa {
             let [a, b] = against_itself(&fixture, &case, rounds)?;
             let compared = compare(&a, &b);
@@ -89,7 +89,7 @@ fn agreement(case: &Case, rounds: u32, settings: &Settings, machines: &Machines)
     let cases = machines.able(cases)?;
     let mut apart = Vec::new();
     on_backend!(machines, case.backend, |b| {
-        let fixture = Fixture::load(b, case.model, case.shape, settings.seed)?;
+        let fixture = Fixture::load(b, case.model_name(), settings.seed)?;
         for found in ways(&fixture, &cases, rounds)? {
             let against_whole = |series| Some(compare(series, &found.whole)?.ratio);
             let all = (found.whole.median(), against_whole(&found.end), against_whole(&found.copy));

@@ -2,7 +2,7 @@
 
 use decode_bench::backend::Backend;
 use decode_bench::bench::Threads;
-use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, Case, Dtype, ModelKind, ShapeName};
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::trace::Decode;
 use decode_bench::measure::{equality, interleaved, Fixture, Machines, Settings};
@@ -29,6 +29,9 @@ pub struct Args {
     model: ModelKind,
     #[arg(long)]
     shape: ShapeName,
+    /// How the model's matrices and tables are kept in memory
+    #[arg(long = "dtype", default_value_t, value_parser = Named::<Dtype>::parser())]
+    weights: Dtype,
     #[arg(long)]
     strategy: Strategy,
     #[arg(long)]
@@ -54,9 +57,12 @@ pub struct Args {
 const PIPELINED: usize = 32;
 
 pub fn run(args: Args) -> Result<()> {
-    let &Args { model, shape, strategy, backend, position, .. } = &args;
-    let case = Case { model, shape, strategy, backend, batch: 1, position };
+    let &Args { model, shape, weights, strategy, backend, position, .. } = &args;
+    let case = Case { model, shape, weights, strategy, backend, batch: 1, position };
     check_position(&case)?;
+    if !backend.reads(weights) {
+        return Err(Error::Input(format!("`{case}` cannot be run: {backend} reads no weights in {weights}")));
+    }
     if !model.supports(strategy) || !backend.runs(strategy) {
         return Err(Error::Input(format!("`{case}` cannot be run: {model} has no {strategy} on {backend}")));
     }
@@ -68,7 +74,7 @@ pub fn run(args: Args) -> Result<()> {
         if args.pipelined && !b.pipelines() {
             return Err(Error::Input(format!("--pipelined: steps on {backend} are not queued")));
         }
-        time(&Fixture::load(b, model, shape, 1)?, &case, &args, emulated)
+        time(&Fixture::load(b, case.model_name(), 1)?, &case, &args, emulated)
     })
 }
 

@@ -52,12 +52,11 @@ pub fn run(args: Args) -> Result<()> {
     let mut record = Record::open(&settings, machines.environment(&cases))?;
     let shown = headline_positions(&(1..=args.tokens).collect::<Vec<_>>());
     for cases in cases.chunk_by(|a, b| suite::same_fixture(a, b) && a.batch == b.batch) {
-        let Case { model, shape, backend, .. } = cases[0];
         let decoded = suite::decoded(cases);
         let checked = shown.iter().flat_map(|&position| decoded.iter().map(move |case| case.at(position)));
         let checked: Vec<Case> = checked.collect();
-        on_backend!(machines, backend, |b| {
-            let fixture = Fixture::load(b, model, shape, settings.seed)?;
+        on_backend!(machines, cases[0].backend, |b| {
+            let fixture = Fixture::load(b, cases[0].model_name(), settings.seed)?;
             let equal = gate(&fixture, &checked, Some(&mut record))?;
             let sound = decoded.iter().filter(|case| shown.iter().all(|&t| equal.contains(&case.at(t))));
             let decodes: Vec<_> =

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::case::Case;
+use crate::case::{Case, Dtype};
 use crate::error::{one_line, Error, Result};
 
 /// The two, by their place in what is asked for and given.
@@ -97,6 +97,8 @@ impl Process {
         let failed = |e: std::io::Error| Error::Input(format!("{name}: {e}"));
         let said = tempfile::tempfile().map_err(failed)?;
         let option = |name: &str, value: &dyn std::fmt::Display| [format!("--{name}"), value.to_string()];
+        // builds from before there was another know no option for it
+        let dtype = (case.weights != Dtype::F32).then(|| option("dtype", &case.weights));
         let options = [
             option("model", &case.model),
             option("shape", &case.shape),
@@ -108,7 +110,7 @@ impl Process {
         ];
         let mut child = Command::new(program)
             .arg("step-time")
-            .args(options.as_flattened())
+            .args(options.iter().chain(&dtype).flatten())
             .arg("--turns")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -95,7 +95,7 @@ fn add(gpu: &mut Gpu, found: Ceilings) {
 }
 
 fn cpu_bandwidth(cpu: &Cpu, case: &Case) -> Result<Bandwidth> {
-    let bytes = Config::named(case.model, case.shape)?.weight_bytes();
+    let bytes = Config::named(case.model, case.shape)?.weight_bytes(case.weights);
     let buffer = cpu.upload([1, 1, bytes / 4], &vec![1.0; bytes / 4])?; // where weights are: on huge pages
     let best = ceiling::read_bandwidth(cpu.pool(), buffer.as_slice());
     Ok(Bandwidth {
@@ -113,7 +113,7 @@ fn cpu_peak(cpu: &Cpu) -> PeakFlops {
 
 /// Of weights that are read at every step, and of a cache that never holds what is read.
 fn cuda_bandwidths(cuda: &Cuda, case: &Case) -> Result<Vec<Bandwidth>> {
-    let bytes = Config::named(case.model, case.shape)?.weight_bytes();
+    let bytes = Config::named(case.model, case.shape)?.weight_bytes(case.weights);
     let Some(found) = cuda.read_ceilings(bytes)? else { return Ok(Vec::new()) };
     let again = if found.in_l2 { MemoryLevel::L2 } else { MemoryLevel::Dram };
     let bandwidth = |best: Ceiling, level, cold| Bandwidth {
@@ -128,7 +128,7 @@ fn cuda_bandwidths(cuda: &Cuda, case: &Case) -> Result<Vec<Bandwidth>> {
 }
 
 fn of_weights(case: &Case, bytes: usize) -> Bandwidth {
-    let model_shape = format!("{}-{}", case.model, case.shape);
+    let model_shape = case.model_name().to_string();
     Bandwidth { model_shape, bytes: bytes as u64, ..Bandwidth::default() } // a GPU's threads: in the pattern
 }
 

@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn every_strategy_agrees_with_naive() {
         for case in crate::suite::select(Some("tiny/.*/cpu/")).unwrap() {
-            let fixture = Fixture::load(Cpu::new(2).unwrap(), case.model, case.shape, 1).unwrap();
+            let fixture = Fixture::load(Cpu::new(2).unwrap(), case.model_name(), 1).unwrap();
             assert_eq!(Checker::new(&fixture).check(&case).error, None, "{case}");
         }
     }

@@ -27,12 +27,12 @@ pub struct Counter<B: Backend> {
 impl<B: Backend> Counter<B> {
     /// For cases on the fixture of `case`, whose backend is `b`.
     pub fn new(b: B, case: &Case, machines: &Machines, seed: u64) -> Result<Counter<B>> {
-        let Case { model, shape, backend, .. } = *case;
+        let name = case.model_name();
         let replayed = match b.replays() {
-            true => Some(Fixture::load(machines.cuda(backend)?, model, shape, seed)?),
+            true => Some(Fixture::load(machines.cuda(case.backend)?, name, seed)?),
             false => None,
         };
-        Ok(Counter { fixture: Fixture::load(Metered(b), model, shape, seed)?, replayed })
+        Ok(Counter { fixture: Fixture::load(Metered(b), name, seed)?, replayed })
     }
 
     /// Holds cases against naive, as they are timed.
@@ -245,7 +245,7 @@ mod tests {
 
     /// The ledger of one step of the case under a fault, and the step's logits.
     fn faulty(case: &Case, fault: Fault) -> (Result<()>, Vec<f32>) {
-        let fixture = Fixture::load(Metered(Cpu::new(1).unwrap()), case.model, case.shape, 1).unwrap();
+        let fixture = Fixture::load(Metered(Cpu::new(1).unwrap()), case.model_name(), 1).unwrap();
         let model = Faulty { inner: &fixture.model, fault, seen: RefCell::default() };
         let b = &fixture.backend;
         let mut session =

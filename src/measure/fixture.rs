@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, DeviceTime, Tokens, Work};
-use crate::case::{Case, ModelKind, ShapeName};
+use crate::case::{Case, ModelName};
 use crate::error::Result;
 use crate::model::{capacity, source_rows, AnyModel, Config, Model, Weights};
 use crate::session::Session;
@@ -16,22 +16,20 @@ pub struct Fixture<B: Backend> {
     /// With its weights.
     pub model: AnyModel<B>,
     /// Of the model.
-    pub kind: ModelKind,
-    /// Of the model.
-    pub shape: ShapeName,
+    pub name: ModelName,
 }
 
 impl<B: Backend> Fixture<B> {
     /// Draws the weights from the seed and puts them on the backend.
-    pub fn load(backend: B, kind: ModelKind, shape: ShapeName, seed: u64) -> Result<Fixture<B>> {
-        let config = Config::named(kind, shape)?;
-        let model = AnyModel::load(&backend, &config, &Weights::seeded(seed))?;
-        Ok(Fixture { backend, model, kind, shape })
+    pub fn load(backend: B, name: ModelName, seed: u64) -> Result<Fixture<B>> {
+        let config = Config::named(name.kind, name.shape)?;
+        let model = AnyModel::load(&backend, &config, &Weights::seeded(seed).kept_as(name.weights))?;
+        Ok(Fixture { backend, model, name })
     }
 
     /// Whether a case is one of this model's.
     pub fn has(&self, case: &Case) -> bool {
-        (case.model, case.shape) == (self.kind, self.shape)
+        case.model_name() == self.name
     }
 
     /// An empty session for a case.

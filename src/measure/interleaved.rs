@@ -174,14 +174,14 @@ mod tests {
     use crate::backend::cpu::Cpu;
     use crate::backend::cuda::{Cuda, Device, Mode};
     use crate::backend::tests::{device, told};
-    use crate::case::{BackendName, ModelKind, ShapeName};
+    use crate::case::{BackendName, Dtype, ModelKind, ModelName, ShapeName};
     use crate::measure::equality::TOLERANCE;
     use crate::record::Sample;
     use crate::strategy::Strategy;
 
     fn samples<B: Backend>(b: B, cases: &[&str]) -> Vec<Sample> {
         let cases: Vec<Case> = cases.iter().map(|case| case.parse().unwrap()).collect();
-        let fixture = Fixture::load(b, cases[0].model, cases[0].shape, 1).unwrap();
+        let fixture = Fixture::load(b, cases[0].model_name(), 1).unwrap();
         let arms: Vec<_> = cases.iter().map(|case| Arm::new(&fixture, case).unwrap()).collect();
         let mut samples = Vec::new();
         round(&arms, 1, |sample| {
@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn a_prompt_is_fed_in_one_call_and_in_chunks_in_turn() {
         let fixture =
-            Fixture::load(Cpu::new(1).unwrap(), ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+            Fixture::load(Cpu::new(1).unwrap(), ModelName::f32(ModelKind::Transformer, ShapeName::Tiny), 1)
+                .unwrap();
         let case: Case = "transformer-tiny/padded/cpu/b3/t16".parse().unwrap();
         let prompts: Vec<Prompt> = Prompt::of(&case, &[1, 5, 16, 99]).collect();
         let sizes = |prompt: &Prompt| -> Vec<usize> {
@@ -230,10 +231,19 @@ mod tests {
     #[test]
     fn a_prompt_in_chunks_ends_at_the_logits_of_one_call() {
         for &kind in ModelKind::ALL {
-            let fixture = Fixture::load(Cpu::new(1).unwrap(), kind, ShapeName::Tiny, 1).unwrap();
+            let fixture =
+                Fixture::load(Cpu::new(1).unwrap(), ModelName::f32(kind, ShapeName::Tiny), 1).unwrap();
             for &strategy in Strategy::examples().iter().filter(|&&strategy| kind.supports(strategy)) {
                 let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);
-                let case = Case { model: kind, shape, strategy, backend, batch: 2, position: 17 };
+                let case = Case {
+                    model: kind,
+                    shape,
+                    weights: Dtype::F32,
+                    strategy,
+                    backend,
+                    batch: 2,
+                    position: 17,
+                };
                 let logits = |prompt: Prompt| {
                     let mut session = fixture.session(&case).unwrap();
                     let calls = prompt.calls(fixture.model.vocab());
@@ -280,7 +290,8 @@ mod tests {
         for mode in [Mode::Stream, Mode::Graph] {
             let b = Cuda::new(&device, mode).unwrap();
             let name = b.name();
-            let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+            let fixture =
+                Fixture::load(b, ModelName::f32(ModelKind::Transformer, ShapeName::Tiny), 1).unwrap();
             for strategy in ["padded", "chunked-4", "concat", "naive"] {
                 let case: Case = format!("transformer-tiny/{strategy}/{name}/b2/t7").parse().unwrap();
                 if case.backend.runs(case.strategy) {
@@ -297,7 +308,7 @@ mod tests {
         let Some(_) = device() else { return };
         let cold = Device::open(0).unwrap(); // with nothing compiled
         let b = Cuda::new(&cold, Mode::Stream).unwrap();
-        let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let fixture = Fixture::load(b, ModelName::f32(ModelKind::Transformer, ShapeName::Tiny), 1).unwrap();
         let case = "transformer-tiny/padded/cuda/b1/t16".parse().unwrap();
         let prompts: Vec<Prompt> = Prompt::of(&case, &[5]).collect();
         warm_up_prefills(&fixture, &prompts).unwrap();

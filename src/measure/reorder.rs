@@ -96,17 +96,19 @@ pub fn count<B: Backend>(fixture: &Fixture<Metered<B>>, case: &Case) -> Result<L
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::case::{BackendName, ModelKind, ShapeName};
+    use crate::case::{BackendName, Dtype, ModelKind, ModelName, ShapeName};
     use crate::strategy::Strategy;
 
     #[test]
     fn a_reorder_reads_and_writes_what_is_kept_once() {
         for &model in ModelKind::ALL {
-            let fixture = Fixture::load(Metered(Cpu::new(1).unwrap()), model, ShapeName::Tiny, 1).unwrap();
+            let fixture =
+                Fixture::load(Metered(Cpu::new(1).unwrap()), ModelName::f32(model, ShapeName::Tiny), 1)
+                    .unwrap();
             for &strategy in Strategy::examples().iter().filter(|&&strategy| model.supports(strategy)) {
                 for (batch, position) in [(2, 2), (5, 17)] {
                     let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);
-                    let case = Case { model, shape, strategy, backend, batch, position };
+                    let case = Case { model, shape, weights: Dtype::F32, strategy, backend, batch, position };
                     let LedgerRow { counted, predicted, .. } = count(&fixture, &case).unwrap();
                     assert_eq!(Some(counted), predicted, "{case}");
                     assert_eq!(counted == 0, !strategy.remembers(), "{case}");

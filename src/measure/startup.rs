@@ -75,7 +75,7 @@ pub fn in_this_process(case: &Case, checkpoint: &Path, settings: &Settings) -> R
 
 fn phases<B: Backend>(start: Instant, b: &B, case: &Case, folder: &Path) -> Result<Phases> {
     let (file, weights) = checkpoint::open(case.model, folder)?;
-    let model = AnyModel::load(b, &file.config, &weights)?;
+    let model = AnyModel::load(b, &file.config, &weights.kept_as(case.weights))?;
     b.synchronize()?;
     let load_ns = start.elapsed().as_nanos() as u64;
 

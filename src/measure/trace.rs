@@ -190,7 +190,7 @@ mod tests {
     use crate::backend::cpu::Cpu;
     use crate::backend::cuda::{Cuda, Device, Mode};
     use crate::backend::tests::device;
-    use crate::case::{ModelKind, ShapeName};
+    use crate::case::{ModelKind, ModelName, ShapeName};
     use crate::measure::Settings;
     use crate::record::Environment;
     use crate::strategy::Strategy;
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn the_end_of_a_decode_has_the_steps_of_its_table() {
         let b = Cpu::new(1).unwrap();
-        let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let fixture = Fixture::load(b, ModelName::f32(ModelKind::Transformer, ShapeName::Tiny), 1).unwrap();
         let positions = |id: &str| -> Vec<usize> {
             let end = Decode::end(&fixture, id.parse().unwrap()).unwrap();
             end.steps().unwrap().into_iter().map(|(position, _)| position).collect()
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_round_is_taken_once() {
         let b = Cpu::new(1).unwrap();
-        let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let fixture = Fixture::load(b, ModelName::f32(ModelKind::Transformer, ShapeName::Tiny), 1).unwrap();
         let case: Case = "transformer-tiny/padded/cpu/b1/t16".parse().unwrap();
         let whole = Decode::whole(&fixture, case.under(Strategy::Concat));
         let all = [whole, Decode::end(&fixture, case).unwrap()];
@@ -238,7 +238,7 @@ mod tests {
         let Some(_) = device() else { return };
         let cold = Device::open(0).unwrap(); // with nothing compiled
         let b = Cuda::new(&cold, Mode::Stream).unwrap();
-        let fixture = Fixture::load(b, ModelKind::Transformer, ShapeName::Tiny, 1).unwrap();
+        let fixture = Fixture::load(b, ModelName::f32(ModelKind::Transformer, ShapeName::Tiny), 1).unwrap();
         let case: Case = "transformer-tiny/naive/cuda/b1/t1".parse().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { results: folder.path().into(), ..Settings::default() };

@@ -20,14 +20,14 @@ use serde_json::{json, Value};
 use super::fields::Fields;
 use super::linearized_conv::{dense, linearised};
 use super::loader::{parameters, Loader};
-use super::weights::{Parameter, Spread};
+use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
 use crate::backend::cpu::room;
 use crate::backend::{
     whole, Activation, AttentionParams, Backend, Call, Convolution, Layout, Linear, Mask, View,
 };
 use crate::cache::{Cache, EncoderOutput, LayerContext};
-use crate::case::ShapeName;
+use crate::case::{Dtype, ShapeName};
 use crate::error::Result;
 use crate::layer::{encoder_output, Layer, LinearizedConvolution};
 use crate::strategy::{Slot, Strategy};
@@ -152,11 +152,12 @@ impl ModelConfig for ConvSeq2SeqConfig {
     }
 
     /// The encoder, and of the decoder's tables all but the rows looked up.
-    fn untouched(&self, _: Strategy, batch: usize, rows: usize) -> usize {
+    fn untouched(&self, _: Strategy, batch: usize, rows: usize, weights: Dtype) -> usize {
         let parameters = parameters(|l| self.load(l));
         let encoder = parameters.iter().filter(|p| p.name().starts_with("encoder."));
-        let encoder: usize = encoder.map(Parameter::len).sum();
-        encoder + self.embed * (self.vocab.saturating_sub(batch * rows) + self.table.saturating_sub(rows))
+        let encoder: usize = encoder.map(|parameter| parameter.bytes(weights)).sum();
+        let left_alone = self.vocab.saturating_sub(batch * rows) + self.table.saturating_sub(rows);
+        encoder + left_alone * self.embed * weights.bytes()
     }
 
     /// A and B.

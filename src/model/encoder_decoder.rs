@@ -22,7 +22,7 @@ use super::weights::{Parameter, Spread};
 use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Call, Linear, Mask, Norm};
 use crate::cache::{Cache, EncoderOutput, LayerContext};
-use crate::case::ShapeName;
+use crate::case::{Dtype, ShapeName};
 use crate::error::Result;
 use crate::layer::position::{sinusoid, Sinusoid};
 use crate::layer::{Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
@@ -235,13 +235,13 @@ impl ModelConfig for EncoderDecoderConfig {
     }
 
     /// The encoder, and the projections of its result unless they are used again.
-    fn untouched(&self, strategy: Strategy, _: usize, _: usize) -> usize {
+    fn untouched(&self, strategy: Strategy, _: usize, _: usize, weights: Dtype) -> usize {
         let projection =
             |name: &str| name.contains("encoder_attn.k_proj") || name.contains("encoder_attn.v_proj");
         let kept = strategy != Strategy::Reprojected;
         let untouched =
             |p: &&Parameter| p.name().starts_with("model.encoder.") || (kept && projection(p.name()));
-        parameters(|l| self.load(l)).iter().filter(untouched).map(Parameter::len).sum()
+        parameters(|l| self.load(l)).iter().filter(untouched).map(|p| p.bytes(weights)).sum()
     }
 
     fn source_width(&self, strategy: Strategy) -> usize {

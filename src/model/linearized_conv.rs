@@ -24,7 +24,7 @@ use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
 use crate::backend::cpu::zeros;
 use crate::backend::{Activation, Backend, Convolution, Linear};
-use crate::case::ShapeName;
+use crate::case::{Dtype, ShapeName};
 use crate::error::Result;
 use crate::layer::{Dense, Layer, LinearizedConvolution, Sequential};
 use crate::strategy::Strategy;
@@ -94,8 +94,8 @@ impl ModelConfig for ConvConfig {
         nodes
     }
 
-    fn untouched(&self, _: Strategy, batch: usize, rows: usize) -> usize {
-        self.vocab.saturating_sub(batch * rows) * self.embed
+    fn untouched(&self, _: Strategy, batch: usize, rows: usize, weights: Dtype) -> usize {
+        self.vocab.saturating_sub(batch * rows) * self.embed * weights.bytes()
     }
 
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {

@@ -21,7 +21,7 @@ use super::loader::Loader;
 use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Linear, Mask};
-use crate::case::ShapeName;
+use crate::case::{Dtype, ShapeName};
 use crate::error::Result;
 use crate::layer::position::{self, RopeScaling};
 use crate::layer::{Attention, GatedMlp, Layer, Residual, Sequential};
@@ -230,10 +230,10 @@ impl ModelConfig for LlamaConfig {
         nodes
     }
 
-    fn untouched(&self, _: Strategy, batch: usize, rows: usize) -> usize {
+    fn untouched(&self, _: Strategy, batch: usize, rows: usize, weights: Dtype) -> usize {
         match self.tied {
             true => 0, // the table is read by the last product
-            false => self.vocab.saturating_sub(batch * rows) * self.width,
+            false => self.vocab.saturating_sub(batch * rows) * self.width * weights.bytes(),
         }
     }
 

@@ -11,6 +11,7 @@ use super::Model;
 use crate::backend::cpu::room;
 use crate::backend::cuda::Cuda;
 use crate::backend::{Backend, Linear, Norm, Shape};
+use crate::case::Dtype;
 use crate::error::Result;
 
 /// Where a model gets its tensors from, and the backend that they go to.
@@ -78,9 +79,18 @@ impl<'a, B: Backend> Loader<'a, B> {
         Ok(None)
     }
 
+    /// A matrix or table, `[1, rows, width]`, in the precision of the weights; a vector, of one row, in f32.
+    ///
+    /// # Errors
+    /// When a number is too large for the precision, or the backend has no room.
     pub fn upload(&self, shape: Shape, numbers: Numbers<'_>) -> Result<B::Tensor> {
+        let dtype = if shape[1] > 1 { self.weights.dtype() } else { Dtype::F32 };
+        self.upload_as(shape, numbers, dtype)
+    }
+
+    fn upload_as(&self, shape: Shape, numbers: Numbers<'_>, dtype: Dtype) -> Result<B::Tensor> {
         match numbers {
-            Some(numbers) => self.b.upload(shape, &numbers),
+            Some(numbers) => self.b.upload_as(shape, &numbers, dtype),
             None => self.b.upload([0; 3], &[]),
         }
     }
@@ -94,9 +104,9 @@ impl<'a, B: Backend> Loader<'a, B> {
     pub fn constant(&self, shape: Shape, numbers: impl FnOnce() -> Result<Vec<f32>>) -> Result<B::Tensor> {
         if let Some(noted) = &self.noted {
             noted.borrow_mut().computed += shape.iter().product::<usize>();
-            return self.upload(shape, None);
+            return self.upload_as(shape, None, Dtype::F32);
         }
-        self.upload(shape, Some(numbers()?.into()))
+        self.upload_as(shape, Some(numbers()?.into()), Dtype::F32)
     }
 
     /// Files may hold the tensor `name`, whose numbers follow from the configuration.

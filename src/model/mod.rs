@@ -48,7 +48,7 @@ use serde_json::Value;
 
 use crate::backend::{Backend, Call};
 use crate::cache::{Cache, EncoderOutput};
-use crate::case::{ModelKind, ShapeName};
+use crate::case::{Dtype, ModelKind, ShapeName};
 use crate::error::{Error, Result};
 use crate::strategy::{Slot, Strategy};
 use fields::Fields;
@@ -119,9 +119,9 @@ trait ModelConfig {
     /// Its parts in a call, in order: its costs are sums over them.
     fn nodes(&self) -> Vec<Node>;
 
-    /// Numbers of its weights that a call of `rows` new rows a sentence leaves alone: of tables that are
-    /// only looked up, all but the rows that are; an encoder, which has done its work before.
-    fn untouched(&self, strategy: Strategy, batch: usize, rows: usize) -> usize;
+    /// Bytes of its weights that a call of `rows` new rows a sentence leaves alone, kept in some precision: of
+    /// tables that are only looked up, all but the rows that are; an encoder, which has done its work before.
+    fn untouched(&self, strategy: Strategy, batch: usize, rows: usize, weights: Dtype) -> usize;
 
     /// Numbers kept of each row of the source, where there is one.
     fn source_width(&self, _: Strategy) -> usize {
@@ -210,15 +210,16 @@ impl Config {
         self.of_model().start()
     }
 
-    /// Bytes of all weights, f32.
-    pub(crate) fn weight_bytes(&self) -> usize {
-        4 * self.parameters().iter().map(Parameter::len).sum::<usize>()
+    /// Bytes of all weights.
+    pub(crate) fn weight_bytes(&self, weights: Dtype) -> usize {
+        self.parameters().iter().map(|parameter| parameter.bytes(weights)).sum()
     }
 
     /// The same with the tables that are computed for so many positions.
-    pub(crate) fn loaded_bytes(&self, positions: usize) -> usize {
+    pub(crate) fn loaded_bytes(&self, positions: usize, weights: Dtype) -> usize {
         let contents = loader::seeded_contents(positions, |loader| self.load(loader));
-        4 * (contents.parameters.iter().map(Parameter::len).sum::<usize>() + contents.computed)
+        let parameters: usize = contents.parameters.iter().map(|parameter| parameter.bytes(weights)).sum();
+        parameters + Dtype::F32.bytes() * contents.computed
     }
 
     /// See [`ModelConfig::nodes`].
@@ -227,8 +228,8 @@ impl Config {
     }
 
     /// See [`ModelConfig::untouched`].
-    pub(crate) fn untouched(&self, strategy: Strategy, batch: usize, rows: usize) -> usize {
-        self.of_model().untouched(strategy, batch, rows)
+    pub(crate) fn untouched(&self, strategy: Strategy, batch: usize, rows: usize, weights: Dtype) -> usize {
+        self.of_model().untouched(strategy, batch, rows, weights)
     }
 
     /// See [`ModelConfig::source_width`].

@@ -19,7 +19,7 @@ use super::loader::Loader;
 use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
 use crate::backend::{Backend, Linear};
-use crate::case::ShapeName;
+use crate::case::{Dtype, ShapeName};
 use crate::error::Result;
 use crate::layer::{decays, GatedMlp, Layer, Residual, Retention, Sequential};
 use crate::strategy::Strategy;
@@ -98,7 +98,7 @@ impl ModelConfig for RetentionConfig {
         nodes
     }
 
-    fn untouched(&self, _: Strategy, _: usize, _: usize) -> usize {
+    fn untouched(&self, _: Strategy, _: usize, _: usize, _: Dtype) -> usize {
         0 // the table is read by the last product
     }
 

@@ -21,7 +21,7 @@ use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
 use crate::backend::cpu::zeros;
 use crate::backend::{Activation, Backend, Linear, Mask};
-use crate::case::ShapeName;
+use crate::case::{Dtype, ShapeName};
 use crate::error::Result;
 use crate::layer::{Attention, Layer, Mlp, Residual, Sequential};
 use crate::strategy::Strategy;
@@ -148,8 +148,8 @@ impl ModelConfig for TransformerConfig {
     }
 
     /// Of positions one row a new row is looked up; the tied table is read by the last product.
-    fn untouched(&self, _: Strategy, _: usize, rows: usize) -> usize {
-        self.positions.saturating_sub(rows) * self.width
+    fn untouched(&self, _: Strategy, _: usize, rows: usize, weights: Dtype) -> usize {
+        self.positions.saturating_sub(rows) * self.width * weights.bytes()
     }
 
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {

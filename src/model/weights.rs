@@ -20,13 +20,17 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::Dtype;
 
 use crate::backend::cpu::collect;
+use crate::case;
 use crate::error::{Error, Result};
 
 /// The longest header of a safetensors file, as the format's own library says.
 const HEADER_MOST_BYTES: u64 = 100_000_000;
 
-/// Numbers for the tensors of a model, f32.
-pub struct Weights(Source);
+/// Numbers for the tensors of a model, f32, and how its matrices and tables are to be kept.
+pub struct Weights {
+    source: Source,
+    dtype: case::Dtype,
+}
 
 enum Source {
     Seed(u64),
@@ -64,7 +68,7 @@ pub(super) struct Contents {
 impl Weights {
     /// Random numbers; nothing is drawn before it is asked for.
     pub fn seeded(seed: u64) -> Weights {
-        Weights(Source::Seed(seed))
+        Weights { source: Source::Seed(seed), dtype: case::Dtype::F32 }
     }
 
     /// Maps a safetensors file, in which each name may begin with `prefix`, and reads its header.
@@ -72,7 +76,18 @@ impl Weights {
     /// # Errors
     /// When the header is wrong, or a tensor is there with the prefix and without.
     pub(super) fn map(file: &File, path: PathBuf, prefix: &str) -> Result<Weights> {
-        Ok(Weights(Source::File(Box::new(TensorFile::map(file, path, prefix)?))))
+        let source = Source::File(Box::new(TensorFile::map(file, path, prefix)?));
+        Ok(Weights { source, dtype: case::Dtype::F32 })
+    }
+
+    /// The same numbers, to be rounded to another precision where they are kept.
+    pub fn kept_as(self, dtype: case::Dtype) -> Weights {
+        Weights { dtype, ..self }
+    }
+
+    /// Of the matrices and tables of a model that is loaded from it.
+    pub(super) fn dtype(&self) -> case::Dtype {
+        self.dtype
     }
 
     /// The numbers of a tensor, row-major.
@@ -80,7 +95,7 @@ impl Weights {
     /// # Errors
     /// As [`Self::check`], and when one of the numbers is a NaN.
     pub(super) fn get(&self, parameter: &Parameter) -> Result<Cow<'_, [f32]>> {
-        match &self.0 {
+        match &self.source {
             Source::Seed(seed) => parameter.draw(*seed).map(Cow::Owned),
             Source::File(file) => file.get(file.name(parameter), &parameter.shape),
         }
@@ -89,7 +104,7 @@ impl Weights {
     /// # Errors
     /// When a file lacks the tensor or has it in another shape or type.
     pub(super) fn check(&self, parameter: &Parameter) -> Result<()> {
-        match &self.0 {
+        match &self.source {
             Source::Seed(_) => Ok(()),
             Source::File(file) => file.info(file.name(parameter), &parameter.shape).map(drop),
         }
@@ -103,7 +118,7 @@ impl Weights {
         shape: &[usize],
         numbers: impl FnOnce() -> Result<Vec<f32>>,
     ) -> Result<()> {
-        match &self.0 {
+        match &self.source {
             Source::File(file) if file.names.contains_key(name) => {
                 let stored = file.get(name, shape)?;
                 match stored.iter().zip(numbers()?).all(|(x, y)| (x - y).abs() < 1e-3) {
@@ -118,7 +133,7 @@ impl Weights {
     /// # Errors
     /// When a file holds a tensor that is not among these, or one of these twice with different numbers.
     pub(super) fn check_others(&self, contents: &Contents) -> Result<()> {
-        match &self.0 {
+        match &self.source {
             Source::Seed(_) => Ok(()),
             Source::File(file) => {
                 file.check_copies(contents)?;
@@ -155,6 +170,12 @@ impl Parameter {
     /// How many numbers it has.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Bytes in memory: those of a matrix or table in some precision, and those of a vector in f32.
+    pub fn bytes(&self, dtype: case::Dtype) -> usize {
+        let rows: usize = self.shape.iter().rev().skip(1).product();
+        self.len() * if rows > 1 { dtype.bytes() } else { case::Dtype::F32.bytes() }
     }
 
     fn draw(&self, seed: u64) -> Result<Vec<f32>> {

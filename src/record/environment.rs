@@ -395,7 +395,7 @@ impl Environment {
 
     /// The best of those that bound this case: from memory where the run's steps began with a cold cache.
     pub(crate) fn best_read(&self, case: &Case) -> Option<&Bandwidth> {
-        let name = format!("{}-{}", case.model, case.shape);
+        let name = case.model_name().to_string();
         let measured: Vec<&Bandwidth> = match (case.backend, &self.gpu) {
             (BackendName::Cpu, _) => {
                 self.read_bandwidth.iter().filter(|b| b.threads == self.threads).collect()

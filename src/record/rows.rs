@@ -85,12 +85,12 @@ impl Row for Sample {
     const FILE: &'static str = "samples.csv";
     const COLUMNS: &'static [&'static str] = &[
         "case", "model", "shape", "strategy", "backend", "batch", "position", "metric", "protocol", "round",
-        "iters", "value", "error", "mark",
+        "iters", "value", "error", "mark", "weights",
     ];
-    const ADDED: &'static [&'static str] = &["protocol", "mark"];
+    const ADDED: &'static [&'static str] = &["protocol", "mark", "weights"];
 
     fn cells(&self) -> Vec<String> {
-        let Case { model, shape, strategy, backend, batch, position } = self.case;
+        let Case { model, shape, weights, strategy, backend, batch, position } = self.case;
         let Sample { case, metric, round, iters, value, error, mark } = self;
         vec![
             case.to_string(),
@@ -107,6 +107,7 @@ impl Row for Sample {
             or_empty(value.as_ref()),
             one_line(error.as_deref()),
             one_line(mark.as_deref()),
+            weights.to_string(),
         ]
     }
 

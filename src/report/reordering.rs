@@ -16,7 +16,7 @@ pub fn tables(analysis: &Analysis<'_>) -> Vec<(String, TextTable, &'static str)>
     let lines = reordering(&analysis.tables);
     let table = |lines: &[Reordering]| {
         let case = lines[0].case;
-        (format!("{}-{}, {}: beams", case.model, case.shape, case.backend), cells(lines), WHAT)
+        (format!("{}, {}: beams", case.model_name(), case.backend), cells(lines), WHAT)
     };
     lines.chunk_by(|a, b| suite::same_fixture(&a.case, &b.case)).map(table).collect()
 }

@@ -61,8 +61,7 @@ struct Row {
 impl Row {
     fn of(run: &Run) -> Row {
         let (environment, cases) = (&run.environment, cases(run));
-        let models: BTreeSet<String> =
-            cases.iter().map(|case| format!("{}-{}", case.model, case.shape)).collect();
+        let models: BTreeSet<String> = cases.iter().map(|case| case.model_name().to_string()).collect();
         let (marked, samples) = run.marked();
         // runs before there were marks do not say how they sampled
         let known = samples > 0 && (marked > 0 || environment.sampling.is_some());

@@ -9,7 +9,9 @@ use std::rc::Rc;
 
 use memmap2::{MmapOptions, MmapRaw};
 
+use super::element::Element;
 use crate::backend::{bytes, Meter, Shape};
+use crate::case::Dtype;
 use crate::error::{Error, Result};
 
 /// A cache line, and the widest vector.
@@ -64,9 +66,10 @@ pub(crate) fn zeros(len: usize) -> Result<Vec<f32>> {
     Ok(zeros)
 }
 
-/// `[batch, rows, width]`, row-major.
+/// `[batch, rows, width]`, row-major. Weights may be of any [`Element`], the rest is f32.
 pub struct Tensor {
     shape: Shape,
+    dtype: Dtype,
     storage: Storage,
 }
 
@@ -89,14 +92,32 @@ impl Tensor {
         self.shape
     }
 
+    /// Of its numbers.
+    pub(super) fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
     /// All numbers, row-major.
+    ///
+    /// # Panics
+    /// For weights that are not f32.
     pub fn as_slice(&self) -> &[f32] {
-        let len = self.shape.iter().product();
-        match &self.storage {
-            Storage::WeightPages(weights) => weights.as_slice(),
-            Storage::Kept { block, .. } => &block.as_slice()[..len],
-            Storage::Scratch { block, .. } => &block.as_ref().expect("alive").as_slice()[..len],
-        }
+        self.elements()
+    }
+
+    /// All numbers, row-major.
+    ///
+    /// # Panics
+    /// When they are of another element.
+    pub(super) fn elements<E: Element>(&self) -> &[E] {
+        assert_eq!(E::DTYPE, self.dtype, "an operation that takes numbers of one kind alone");
+        let start = match &self.storage {
+            Storage::WeightPages(weights) => weights.start(),
+            Storage::Kept { block, .. } => block.start.as_ptr(),
+            Storage::Scratch { block, .. } => block.as_ref().expect("alive").start.as_ptr(),
+        };
+        // SAFETY: each of the three holds as many numbers of the tensor's type; any bits are a number.
+        unsafe { std::slice::from_raw_parts(start.cast(), self.shape.iter().product()) }
     }
 
     /// # Panics
@@ -151,11 +172,6 @@ impl Allocation {
         Layout::array::<f32>(capacity.max(1)).and_then(|l| l.align_to(ALIGN)).ok()
     }
 
-    fn as_slice(&self) -> &[f32] {
-        // SAFETY: the block is ours and holds `capacity` numbers; any bits are a number.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.capacity) }
-    }
-
     fn as_mut_slice(&mut self) -> &mut [f32] {
         // SAFETY: as above, and `&mut self` makes the borrow exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.capacity) }
@@ -176,7 +192,7 @@ pub fn kept(meter: &Rc<Meter>, shape: Shape) -> Result<Tensor> {
     let block = Allocation::unwritten(shape.iter().product())?;
     meter.allocated(bytes(shape));
     meter.keep(bytes(shape));
-    Ok(Tensor { shape, storage: Storage::Kept { block, meter: meter.clone() } })
+    Ok(Tensor { shape, dtype: Dtype::F32, storage: Storage::Kept { block, meter: meter.clone() } })
 }
 
 pub fn kept_zeros(meter: &Rc<Meter>, shape: Shape) -> Result<Tensor> {
@@ -210,7 +226,11 @@ impl Scratch {
             }
         };
         self.meter.borrow_scratch(bytes(shape));
-        Ok(Tensor { shape, storage: Storage::Scratch { block: Some(block), home: self.clone() } })
+        Ok(Tensor {
+            shape,
+            dtype: Dtype::F32,
+            storage: Storage::Scratch { block: Some(block), home: self.clone() },
+        })
     }
 
     fn give_back(&self, block: Allocation, bytes: usize) {
@@ -224,15 +244,14 @@ struct WeightPages {
     chunk: Rc<MmapRaw>,
     /// In bytes.
     from: usize,
-    /// In numbers.
-    len: usize,
 }
 
 impl WeightPages {
-    fn as_slice(&self) -> &[f32] {
-        // SAFETY: the arena gave this part of the live chunk to these weights alone, filled it
-        // before it made them, and nothing writes there again.
-        unsafe { std::slice::from_raw_parts(self.chunk.as_ptr().add(self.from).cast(), self.len) }
+    /// The arena gave the part of the live chunk that begins here to these weights alone, filled it before it
+    /// made them, and nothing writes there again.
+    fn start(&self) -> *const f32 {
+        // SAFETY: the part lies in the chunk.
+        unsafe { self.chunk.as_ptr().add(self.from).cast() }
     }
 }
 
@@ -245,8 +264,10 @@ pub struct Arena {
 }
 
 impl Arena {
-    pub fn store(&self, shape: Shape, data: &[f32]) -> Result<Tensor> {
-        let size = size_of_val(data).next_multiple_of(ALIGN);
+    /// # Errors
+    /// When the system has no room, or a number is too large for the element.
+    pub fn store<E: Element>(&self, shape: Shape, data: &[f32]) -> Result<Tensor> {
+        let size = (data.len() * size_of::<E>()).next_multiple_of(ALIGN);
         let mut open = self.open.borrow_mut();
         let fits = |(chunk, used): &(Rc<MmapRaw>, usize)| used + size <= chunk.len();
         if !open.as_ref().is_some_and(fits) {
@@ -255,13 +276,19 @@ impl Arena {
             *open = Some((Rc::new(chunk), start));
         }
         let (chunk, used) = open.as_mut().expect("opened above");
-        let weights = WeightPages { chunk: chunk.clone(), from: *used, len: data.len() };
-        // SAFETY: `used + size` is within the chunk, beyond all parts given away; `data` is elsewhere.
-        unsafe {
-            chunk.as_mut_ptr().add(*used).cast::<f32>().copy_from_nonoverlapping(data.as_ptr(), data.len())
-        };
+        let weights = WeightPages { chunk: chunk.clone(), from: *used };
+        // SAFETY: `used + size` is within the chunk, beyond all parts given away, aligned for any number.
+        let start: *mut E = unsafe { chunk.as_mut_ptr().add(*used).cast() };
+        for (i, &x) in data.iter().enumerate() {
+            let nearest = E::nearest(x);
+            if x.is_finite() && !nearest.widen().is_finite() {
+                return Err(Error::Input(format!("a weight of {x} is too large for {}", E::DTYPE)));
+            }
+            // SAFETY: as above.
+            unsafe { start.add(i).write(nearest) };
+        }
         *used += size;
-        Ok(Tensor { shape, storage: Storage::WeightPages(weights) })
+        Ok(Tensor { shape, dtype: E::DTYPE, storage: Storage::WeightPages(weights) })
     }
 }
 

@@ -2,6 +2,7 @@
 //! is parallel, `ndarray` views over memory of three kinds (`memory`).
 
 pub mod ceiling;
+mod element;
 mod free;
 pub mod kernels;
 mod memory;
@@ -9,8 +10,10 @@ pub mod pool;
 
 use std::rc::Rc;
 
+use half::{bf16, f16};
 use ndarray::{s, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
 
+use element::Element;
 pub(crate) use memory::{collect, room, zeros};
 pub use memory::{keep_freed_memory, Tensor};
 use memory::{kept, kept_zeros, Arena, Scratch};
@@ -20,6 +23,7 @@ use super::{
     Activation, AttentionParams, Backend, Call, Columns, Convolution, Layout, Linear, Meter, Norm, Shape,
     View,
 };
+use crate::case::Dtype;
 use crate::error::Result;
 
 /// The CPU as a backend: a pool of threads, and memory that is recycled.
@@ -63,8 +67,12 @@ impl Tensor {
 
     /// Rows of all batch entries, one below the other.
     fn rows(&self) -> ArrayView2<'_, f32> {
+        self.rows_of()
+    }
+
+    fn rows_of<E: Element>(&self) -> ArrayView2<'_, E> {
         let [batch, rows, width] = self.shape();
-        ArrayView2::from_shape((batch * rows, width), self.as_slice()).expect("a slice of the shape's size")
+        ArrayView2::from_shape((batch * rows, width), self.elements()).expect("a slice of the shape's size")
     }
 
     fn rows_mut(&mut self) -> ArrayViewMut2<'_, f32> {
@@ -72,6 +80,26 @@ impl Tensor {
         ArrayViewMut2::from_shape((batch * rows, width), self.as_mut_slice())
             .expect("a slice of the shape's size")
     }
+}
+
+/// An expression over the rows of a tensor, whatever numbers they are of.
+macro_rules! with_rows {
+    ($tensor:expr, |$rows:ident| $body:expr) => {
+        match $tensor.dtype() {
+            Dtype::F32 => {
+                let $rows = $tensor.rows_of::<f32>();
+                $body
+            }
+            Dtype::Bf16 => {
+                let $rows = $tensor.rows_of::<bf16>();
+                $body
+            }
+            Dtype::F16 => {
+                let $rows = $tensor.rows_of::<f16>();
+                $body
+            }
+        }
+    };
 }
 
 /// `[batch, rows, columns.width]`.
@@ -95,13 +123,17 @@ impl Backend for Cpu {
         Ok(()) // every operation has ended when it returns
     }
 
-    fn upload(&self, shape: Shape, data: &[f32]) -> Result<Tensor> {
+    fn upload_as(&self, shape: Shape, data: &[f32], dtype: Dtype) -> Result<Tensor> {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
-        self.weights.store(shape, data)
+        match dtype {
+            Dtype::F32 => self.weights.store::<f32>(shape, data),
+            Dtype::Bf16 => self.weights.store::<bf16>(shape, data),
+            Dtype::F16 => self.weights.store::<f16>(shape, data),
+        }
     }
 
     fn download(&self, x: &Tensor) -> Result<Vec<f32>> {
-        collect(x.as_slice().len(), x.as_slice().iter().copied())
+        with_rows!(x, |rows| collect(rows.len(), rows.iter().map(|x| x.widen())))
     }
 
     fn shape(&self, x: &Tensor) -> Shape {
@@ -136,10 +168,11 @@ impl Backend for Cpu {
         let [_, _, width] = table.shape();
         let mut out = self.scratch.tensor([call.batch, call.rows(), width])?;
         for (i, (mut row, &token)) in out.rows_mut().rows_mut().into_iter().zip(&call.tokens).enumerate() {
-            row.assign(&table.rows().row(token as usize));
+            with_rows!(table, |table| row.zip_mut_with(&table.row(token as usize), |x, of| *x = of.widen()));
             if let Some(positions) = positions {
                 let position = (call.at + i % call.rows()).saturating_sub(call.left_padding[i / call.rows()]);
-                row += &positions.rows().row(position);
+                with_rows!(positions, |table| row
+                    .zip_mut_with(&table.row(position), |x, of| *x += of.widen()));
             }
         }
         Ok(out)
@@ -167,15 +200,9 @@ impl Backend for Cpu {
         let mut out = self.scratch.tensor([batch, rows, width])?;
         let bias = layer.bias.as_ref().map(Tensor::as_slice);
         let residual = residual.map(Tensor::rows);
-        kernels::linear(
-            &self.pool,
-            x.rows(),
-            layer.weight.rows(),
-            bias,
-            activation,
-            residual,
-            out.rows_mut(),
-        );
+        with_rows!(layer.weight, |weight| {
+            kernels::linear(&self.pool, x.rows(), weight, bias, activation, residual, out.rows_mut())
+        });
         Ok(out)
     }
 
@@ -266,15 +293,9 @@ impl Backend for Cpu {
         let [_, width, _] = linear.weight.shape();
         let mut u = self.scratch.tensor([call.batch, n, width])?;
         let bias = linear.bias.as_ref().map(Tensor::as_slice);
-        kernels::linear(
-            &self.pool,
-            window.rows(),
-            linear.weight.rows(),
-            bias,
-            Activation::None,
-            None,
-            u.rows_mut(),
-        );
+        with_rows!(linear.weight, |weight| {
+            kernels::linear(&self.pool, window.rows(), weight, bias, Activation::None, None, u.rows_mut())
+        });
         let mut out = self.scratch.tensor([call.batch, n, channels])?;
         let own = (taps - 1 - ahead) * channels;
         let newest = residual.then(|| window.rows().slice_move(s![.., own..own + channels]));

@@ -38,6 +38,7 @@ use super::{
     bytes, Activation, AttentionParams, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory,
     DeviceTime, Layout, Linear, Mask, Meter, Norm, Prepared, Shape, View,
 };
+use crate::case::Dtype;
 use crate::error::{Error, Result};
 use driver::Function;
 use driver::Pointer;
@@ -495,8 +496,13 @@ impl Backend for Cuda {
         self.stream.synchronize()
     }
 
-    fn upload(&self, shape: Shape, data: &[f32]) -> Result<Tensor> {
+    fn upload_as(&self, shape: Shape, data: &[f32], dtype: Dtype) -> Result<Tensor> {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
+        if dtype != Dtype::F32 {
+            return Err(Error::Input(format!(
+                "weights in {dtype}: CUDA kernels read f32 alone so far; use the CPU"
+            )));
+        }
         weights(&self.stream, shape, data)
     }
 

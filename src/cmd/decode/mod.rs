@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::backend::{Backend, Tokens};
 use decode_bench::bench::Threads;
-use decode_bench::case::{BackendName, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, Dtype, ModelKind, ShapeName};
 use decode_bench::cost::{check_memory, Step};
 use decode_bench::decoding::{
     sample, search, Decoder, GenerationConfig, Hypothesis, Limits, Text, GENERATION_CONFIG_FILE,
@@ -75,6 +75,9 @@ pub struct Args {
     /// Seed of the random weights [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// How matrices and tables are kept in memory
+    #[arg(long, default_value_t, value_parser = Named::<Dtype>::parser())]
+    dtype: Dtype,
     /// Further checkpoints; the models' probabilities are averaged
     #[arg(long, value_name = "DIR,DIR", value_delimiter = ',')]
     ensemble: Vec<PathBuf>,
@@ -172,6 +175,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     let source_rows = read.as_ref().map_or(0, Tokens::longest);
     let last = |(config, _): &Unloaded| Step {
         config: config.clone(),
+        weights: args.dtype,
         strategy: args.strategy,
         batch: prompts.0.len(),
         position: capacity,
@@ -213,6 +217,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
         shape: args.shape.map(|shape| shape.to_string()),
         checkpoint: args.checkpoint.as_ref().map(|path| path.display().to_string()),
         seed: args.shape.map(|_| seed),
+        dtype: args.dtype.to_string(),
         strategy: args.strategy.to_string(),
         backend: args.backend.to_string(),
         prefill: args.prefill,
@@ -246,7 +251,8 @@ fn sources(args: &Args, seed: u64) -> Result<(Vec<Unloaded>, Map<String, Value>)
         }
         models.push(further);
     }
-    Ok((models, generation))
+    let kept = |(config, weights): Unloaded| (config, weights.kept_as(args.dtype));
+    Ok((models.into_iter().map(kept).collect(), generation))
 }
 
 /// A checkpoint; what its reader should know is said on standard error.

@@ -16,6 +16,7 @@ pub struct Decoded {
     pub shape: Option<String>,
     pub checkpoint: Option<String>,
     pub seed: Option<u64>,
+    pub dtype: String,
     pub strategy: String,
     pub backend: String,
     pub prefill: super::Prefill,

@@ -278,13 +278,13 @@ fn score<S: Simd>(simd: S, q: &[f32], k: Matrix, first: usize, scale: f32, score
     let mut row = first;
     for scores in fours {
         let rows = [k.row(row), k.row(row + 1), k.row(row + 2), k.row(row + 3)];
-        for (score, [sum]) in scores.iter_mut().zip(dots::<S, 4, 1>(simd, rows, [q], ahead)) {
+        for (score, [sum]) in scores.iter_mut().zip(dots::<S, f32, 4, 1>(simd, rows, [q], ahead)) {
             *score = sum * scale;
         }
         row += 4;
     }
     for score in rest {
-        let [[sum]] = dots::<S, 1, 1>(simd, [k.row(row)], [q], ahead);
+        let [[sum]] = dots::<S, f32, 1, 1>(simd, [k.row(row)], [q], ahead);
         *score = sum * scale;
         row += 1;
     }
@@ -403,7 +403,7 @@ impl Values<'_> {
         let row = &self.v.row(self.first + i)[from..from + C * S::F32_LANES];
         let weight = simd.splat_f32s(self.weights[i]);
         let seen = simd.splat_f32s(f32::from_bits(self.seen[i]));
-        for line in (0..C * S::F32_LANES).step_by(LINE) {
+        for line in (0..C * S::F32_LANES).step_by(LINE / size_of::<f32>()) {
             prefetch(row.as_ptr().wrapping_add(line + AHEAD * self.v.stride));
         }
         for (sum, &value) in sums.iter_mut().zip(S::as_simd_f32s(row).0) {

@@ -23,6 +23,7 @@
 //! | 0.2 to 0.3 | 0.4 to 0.5 | 0.4 to 0.7 | 0.5 to 0.9 | 0.8 to 1.1 | 0.9 to 1.2 |
 
 use std::array;
+use std::cell::RefCell;
 use std::ops::Range;
 
 use ndarray::{s, ArrayView2, ArrayViewMut2};
@@ -30,6 +31,7 @@ use pulp::{Simd, WithSimd};
 
 use super::math::{gelu, silu};
 use super::{arch, Matrix, MatrixMut};
+use crate::backend::cpu::element::Element;
 use crate::backend::cpu::pool::{part, Pool};
 use crate::backend::Activation;
 
@@ -39,16 +41,22 @@ const FEW: usize = 32;
 const STREAMS: usize = 4;
 /// Rows of x that share one pass over the weights in cache.
 const TOGETHER: usize = 4;
-/// How far ahead of each stream to prefetch, in numbers: 2 KB.
-const AHEAD: usize = 512;
-/// Numbers in a cache line.
-pub(super) const LINE: usize = 16;
+/// How far ahead of each stream to prefetch, in bytes.
+const AHEAD: usize = 2048;
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
+/// Outputs whose weights are widened at once for [`matmul`], if they are not f32.
+const PANEL: usize = 128;
+
+thread_local! {
+    static WIDENED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// `activation(x·weightᵀ + bias) (+ residual)`: x `[rows, in]`, weight `[out, in]`, out `[rows, out]`.
-pub fn linear(
+pub fn linear<E: Element>(
     pool: &Pool,
     x: ArrayView2<f32>,
-    weight: ArrayView2<f32>,
+    weight: ArrayView2<E>,
     bias: Option<&[f32]>,
     activation: Activation,
     residual: Option<ArrayView2<f32>>,
@@ -65,11 +73,31 @@ pub fn linear(
         if x.rows <= FEW {
             arch.dispatch(FewRows { x, weight, outputs: outputs.clone(), out });
         } else {
-            // SAFETY: these outputs are this thread's own.
-            let product = unsafe { out.view(0..x.rows, outputs.clone()) };
-            matmul(1.0, x.view(), weight.view().slice(s![outputs.clone(), ..]).t(), product);
+            many_rows(x, weight, outputs.clone(), out);
         }
         arch.dispatch(Finish { epilogue, outputs, out });
+    });
+}
+
+/// `out[.., outputs] = x·weight[outputs]ᵀ`, of outputs that are this thread's own.
+fn many_rows<E: Element>(x: Matrix, weight: Matrix<E>, outputs: Range<usize>, out: MatrixMut) {
+    let weight = weight.view();
+    // SAFETY: these outputs are this thread's own.
+    let product = |outputs: Range<usize>| unsafe { out.view(0..x.rows, outputs) };
+    if let Some(weight) = E::as_f32(weight) {
+        return matmul(1.0, x.view(), weight.slice(s![outputs.clone(), ..]).t(), product(outputs));
+    }
+    WIDENED.with_borrow_mut(|widened| {
+        for start in outputs.clone().step_by(PANEL) {
+            let panel = start..outputs.end.min(start + PANEL);
+            let stored = weight.slice(s![panel.clone(), ..]);
+            widened.clear();
+            for row in stored.rows() {
+                E::widen_all(row.to_slice().expect("rows are contiguous"), widened);
+            }
+            let wide = ArrayView2::from_shape(stored.dim(), widened).expect("as many numbers");
+            matmul(1.0, x.view(), wide.t(), product(panel));
+        }
     });
 }
 
@@ -81,14 +109,14 @@ struct Epilogue<'a> {
     residual: Option<Matrix<'a>>,
 }
 
-struct FewRows<'a> {
+struct FewRows<'a, E> {
     x: Matrix<'a>,
-    weight: Matrix<'a>,
+    weight: Matrix<'a, E>,
     outputs: Range<usize>,
     out: MatrixMut<'a>,
 }
 
-impl WithSimd for FewRows<'_> {
+impl<E: Element> WithSimd for FewRows<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -104,7 +132,7 @@ impl WithSimd for FewRows<'_> {
     }
 }
 
-impl FewRows<'_> {
+impl<E: Element> FewRows<'_, E> {
     #[inline(always)]
     fn outputs<S: Simd, const W: usize>(&self, simd: S, outputs: [usize; W]) {
         for first in (0..self.x.rows).step_by(TOGETHER) {
@@ -119,14 +147,15 @@ impl FewRows<'_> {
 
     #[inline(always)]
     fn block<S: Simd, const W: usize, const X: usize>(&self, simd: S, outputs: [usize; W], first: usize) {
-        let (mut w, mut x): ([&[f32]; W], [&[f32]; X]) = ([&[]; W], [&[]; X]);
+        let (mut w, mut x): ([&[E]; W], [&[f32]; X]) = ([&[]; W], [&[]; X]);
         for (w, &output) in w.iter_mut().zip(&outputs) {
             *w = self.weight.row(output);
         }
         for (i, x) in x.iter_mut().enumerate() {
             *x = self.x.row(first + i);
         }
-        for (output, sums) in outputs.into_iter().zip(dots::<S, W, X>(simd, w, x, AHEAD)) {
+        for (output, sums) in outputs.into_iter().zip(dots::<S, E, W, X>(simd, w, x, AHEAD / size_of::<E>()))
+        {
             for (i, sum) in sums.into_iter().enumerate() {
                 // SAFETY: this output is this thread's own.
                 let out = unsafe { self.out.part(first + i, output..output + 1) };
@@ -141,30 +170,35 @@ impl FewRows<'_> {
 ///
 /// Loops, not `map` with closures: a closure that is not inlined leaves the instruction set behind.
 #[inline(always)]
-pub(super) fn dots<S: Simd, const W: usize, const X: usize>(
+pub(super) fn dots<S: Simd, E: Element, const W: usize, const X: usize>(
     simd: S,
-    w: [&[f32]; W],
+    w: [&[E]; W],
     x: [&[f32]; X],
     ahead: usize,
 ) -> [[f32; X]; W] {
     let length = w[0].len();
-    let (w, w_rest) = vectors::<S, W>(w, length);
+    let whole = length - length % S::F32_LANES;
     let (x, x_rest) = vectors::<S, X>(x, length);
+    assert!(w.iter().all(|w| w.len() == length));
     let mut sums = [[simd.splat_f32s(0.0); X]; W];
     for i in 0..length / S::F32_LANES {
         for (w, sums) in w.iter().zip(&mut sums) {
-            if (i * S::F32_LANES).is_multiple_of(LINE) {
-                prefetch(w.as_ptr().wrapping_add(i).cast::<f32>().wrapping_add(ahead));
+            let from = w.as_ptr().wrapping_add(i * S::F32_LANES);
+            if (i * S::F32_LANES * size_of::<E>()).is_multiple_of(LINE) {
+                prefetch(from.wrapping_add(ahead));
             }
+            // SAFETY: `i` counts the whole vectors of the slice.
+            let w = unsafe { E::load(simd, from) };
             for (x, sum) in x.iter().zip(sums) {
-                *sum = simd.mul_add_e_f32s(w[i], x[i], *sum);
+                *sum = simd.mul_add_e_f32s(w, x[i], *sum);
             }
         }
     }
-    if !length.is_multiple_of(S::F32_LANES) {
-        for (w, sums) in w_rest.iter().zip(&mut sums) {
+    if whole < length {
+        for (w, sums) in w.iter().zip(&mut sums) {
+            let w = E::load_rest(simd, &w[whole..]);
             for (x, sum) in x_rest.iter().zip(sums) {
-                *sum = simd.mul_add_e_f32s(simd.partial_load_f32s(w), simd.partial_load_f32s(x), *sum);
+                *sum = simd.mul_add_e_f32s(w, simd.partial_load_f32s(x), *sum);
             }
         }
     }
@@ -196,7 +230,7 @@ fn reduce<S: Simd, const W: usize, const X: usize>(simd: S, sums: [[S::f32s; X];
 
 /// Asks for a cache line; the address may be anything.
 #[inline(always)]
-pub(super) fn prefetch(address: *const f32) {
+pub(super) fn prefetch<E>(address: *const E) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program could see and never faults.
     unsafe {
@@ -268,18 +302,22 @@ impl WithSimd for Finish<'_> {
 mod tests {
     use super::super::tests::{assert_close, on_every_arch, random};
     use super::*;
+    use half::{bf16, f16};
     use ndarray::Array2;
 
-    fn oracle(
+    fn oracle<E: Element>(
         x: ArrayView2<f32>,
-        weight: ArrayView2<f32>,
+        weight: ArrayView2<E>,
         bias: Option<&[f32]>,
         activation: Activation,
         residual: Option<ArrayView2<f32>>,
     ) -> Array2<f64> {
         Array2::from_shape_fn((x.nrows(), weight.nrows()), |(row, output)| {
-            let products =
-                x.row(row).into_iter().zip(weight.row(output)).map(|(&x, &w)| f64::from(x) * f64::from(w));
+            let products = x
+                .row(row)
+                .into_iter()
+                .zip(weight.row(output))
+                .map(|(&x, w)| f64::from(x) * f64::from(w.widen()));
             let sum = products.sum::<f64>() + bias.map_or(0.0, |bias| f64::from(bias[output]));
             let u = (2.0 / std::f64::consts::PI).sqrt() * (sum + 0.044715 * sum.powi(3));
             let active = match activation {
@@ -292,8 +330,8 @@ mod tests {
         })
     }
 
-    fn check(pool: &Pool, [rows, width, outputs]: [usize; 3]) {
-        let (x, weight) = (random((rows, width + 5), 1), random((outputs, width), 2));
+    fn check<E: Element>(pool: &Pool, [rows, width, outputs]: [usize; 3]) {
+        let (x, weight) = (random((rows, width + 5), 1), random((outputs, width), 2).mapv(E::nearest));
         let (x, bias) = (x.slice(s![.., 3..width + 3]), random(outputs, 3));
         let residual = random((rows, outputs + 1), 4);
         for (bias, activation, residual) in [
@@ -317,8 +355,14 @@ mod tests {
         let pools = [1, 2, 3].map(|threads| Pool::new(threads).unwrap());
         on_every_arch(|| {
             for rows in [1, 2, 3, 4, 5, 8, 9, 10, 24, 70] {
-                for [width, outputs] in [[1, 1], [3, 5], [17, 3], [16, 24], [64, 10], [100, 67], [257, 33]] {
-                    pools.iter().for_each(|pool| check(pool, [rows, width, outputs]));
+                for [width, outputs] in
+                    [[1, 1], [3, 5], [17, 3], [16, 24], [64, 10], [100, 67], [257, 33], [40, 300]]
+                {
+                    for pool in &pools {
+                        check::<f32>(pool, [rows, width, outputs]);
+                        check::<bf16>(pool, [rows, width, outputs]);
+                        check::<f16>(pool, [rows, width, outputs]);
+                    }
                 }
             }
         });

@@ -20,6 +20,8 @@ use std::ops::Range;
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
 use pulp::Arch;
 
+use super::element::Element;
+
 /// The instruction set to run on: the best that the machine has.
 pub(super) fn arch() -> Arch {
     #[cfg(test)]
@@ -31,34 +33,34 @@ pub(super) fn arch() -> Arch {
 
 /// A matrix with contiguous rows, to read.
 #[derive(Clone, Copy)]
-struct Matrix<'a> {
-    start: *const f32,
+struct Matrix<'a, E = f32> {
+    start: *const E,
     stride: usize,
     rows: usize,
     width: usize,
-    borrow: PhantomData<&'a [f32]>,
+    borrow: PhantomData<&'a [E]>,
 }
 
 // SAFETY: it is a shared borrow of numbers.
-unsafe impl Sync for Matrix<'_> {}
+unsafe impl<E: Element> Sync for Matrix<'_, E> {}
 // SAFETY: likewise.
-unsafe impl Send for Matrix<'_> {}
+unsafe impl<E: Element> Send for Matrix<'_, E> {}
 
-impl<'a> Matrix<'a> {
-    fn new(view: ArrayView2<'a, f32>) -> Self {
+impl<'a, E: Element> Matrix<'a, E> {
+    fn new(view: ArrayView2<'a, E>) -> Self {
         let (rows, width) = view.dim();
         let stride = row_stride(view.dim(), view.strides());
         Self { start: view.as_ptr(), stride, rows, width, borrow: PhantomData }
     }
 
     #[inline(always)]
-    fn row(&self, row: usize) -> &'a [f32] {
+    fn row(&self, row: usize) -> &'a [E] {
         assert!(row < self.rows);
         // SAFETY: the row exists, its `width` numbers are contiguous and borrowed for 'a.
         unsafe { std::slice::from_raw_parts(self.start.add(row * self.stride), self.width) }
     }
 
-    fn view(&self) -> ArrayView2<'a, f32> {
+    fn view(&self) -> ArrayView2<'a, E> {
         let shape = (self.rows, self.width).strides((self.stride, 1));
         // SAFETY: the matrix was made of a view like this one, or is part of such a matrix.
         unsafe { ArrayView2::from_shape_ptr(shape, self.start) }
@@ -136,11 +138,12 @@ fn row_stride((rows, width): (usize, usize), strides: &[isize]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::backend::cpu) mod tests {
     use std::cell::Cell;
 
     use ndarray::{Array, Dimension, ShapeBuilder};
     use pulp::Arch;
+
     use rand_chacha::rand_core::{RngCore, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
