@@ -17,7 +17,7 @@ struct LagAndAdd {
 
 impl<B: Backend> Layer<B> for LagAndAdd {
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::Window { width: self.width, rows: 2 }]
+        vec![Slot::Window { width: self.width, heads: 1, rows: 2 }]
     }
     fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
         let (b, call) = (context.backend(), context.call());

@@ -9,9 +9,10 @@
 use std::rc::Rc;
 
 use crate::backend::cpu::room;
-use crate::backend::{whole, Backend, Call, Columns, Layout, View};
+use crate::backend::{whole, Backend, Call, Columns, Format, Layout, View};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::strategy::{Slot, Strategy};
+use crate::strategy::{CacheConfig, Slot, Strategy};
 
 /// The state of one layer call. Every `match` on it is complete, so that a new kind that is not reordered or counted
 /// does not compile.
@@ -50,17 +51,17 @@ impl<T> History<T> {
         b: &B,
         strategy: Strategy,
         slot: Slot,
-        batch: usize,
-        capacity: usize,
+        format: Format,
+        [batch, capacity]: [usize; 2],
     ) -> Result<Self> {
         if !slot.fits(strategy) {
             return Err(Error::Input(format!("strategy `{strategy}` has no form for {slot}")));
         }
-        let zeros = |rows, width| b.zeros([batch, rows, width]);
+        let zeros = |rows, width| b.zeros_as([batch, rows, width], format);
         let fixed = |layout, width| Ok(History::Fixed { rows: zeros(capacity, width)?, layout });
         let (width, taps) = match slot {
-            Slot::Rows { width } => (width, None),
-            Slot::Window { width, rows } => (width, Some(rows.min(capacity))),
+            Slot::Rows { width, .. } => (width, None),
+            Slot::Window { width, rows, .. } => (width, Some(rows.min(capacity))),
             Slot::State { rows, width } if strategy.remembers() => {
                 return Ok(History::State(zeros(rows, width)?));
             }
@@ -112,7 +113,7 @@ impl<T> History<T> {
                 if held < wanted {
                     let grown = match rows.as_ref() {
                         Some(past) => b.grow(past, wanted)?,
-                        None => b.zeros([call.batch, wanted, new.width])?,
+                        None => b.zeros_as([call.batch, wanted, new.width], b.format(new.tensor))?,
                     };
                     *rows = Some(grown);
                 }
@@ -255,14 +256,55 @@ impl<B: Backend> EncoderOutput<B> {
 
     /// Bytes kept.
     pub fn bytes(&self, b: &B) -> usize {
-        self.encoded.iter().chain(&self.rows).map(|rows| crate::backend::bytes(b.shape(rows))).sum()
+        self.encoded.iter().chain(&self.rows).map(|rows| b.bytes(rows)).sum()
+    }
+}
+
+/// The state of one layer call, and how its rows are kept.
+struct State<T> {
+    history: History<T>,
+    format: Format,
+    /// The call's new rows in that format, where it is not f32: what is kept of them is what is read.
+    new: Option<T>,
+}
+
+impl<T> State<T> {
+    fn new<B: Backend<Tensor = T>>(
+        b: &B,
+        CacheConfig { strategy, dtype }: CacheConfig,
+        slot: Slot,
+        sizes: [usize; 2],
+    ) -> Result<Self> {
+        let format = match slot {
+            Slot::Rows { heads, .. } | Slot::Window { heads, .. } => Format { dtype, heads },
+            Slot::State { .. } => Format::F32,
+        };
+        Ok(State { history: History::new(b, strategy, slot, format, sizes)?, format, new: None })
+    }
+
+    fn append<'a, B: Backend<Tensor = T>>(
+        &'a mut self,
+        b: &B,
+        call: &Call<B::Input>,
+        new: Columns<'a, T>,
+    ) -> Result<View<'a, T>> {
+        if self.format.dtype == Dtype::F32 {
+            return self.history.append(b, call, new);
+        }
+        self.new = Some(b.cast(new, self.format)?);
+        self.history.append(b, call, whole(b, self.new.as_ref().expect("made above")))
+    }
+
+    /// The same kind of memory over another tensor: see [`History::map`].
+    fn map(&self, change: impl FnOnce(&T) -> Result<T>) -> Result<State<T>> {
+        Ok(State { history: self.history.map(change)?, format: self.format, new: None })
     }
 }
 
 /// The state of each layer call, in call order, and the number of positions held.
 pub struct Cache<B: Backend> {
-    strategy: Strategy,
-    histories: Vec<History<B::Tensor>>,
+    config: CacheConfig,
+    states: Vec<State<B::Tensor>>,
     encoder_output: Option<Rc<EncoderOutput<B>>>,
     call: Call<B::Input>,
     batch: usize,
@@ -272,12 +314,23 @@ pub struct Cache<B: Backend> {
 
 impl<B: Backend> Cache<B> {
     /// An empty cache. What has a fixed shape is allocated here, not at the first step.
-    pub fn new(b: &B, strategy: Strategy, slots: &[Slot], batch: usize, capacity: usize) -> Result<Self> {
-        let new = |&slot: &Slot| History::new(b, strategy, slot, batch, capacity);
-        let histories = slots.iter().map(new).collect::<Result<_>>()?;
-        let longest = if strategy.remembers() { 1 } else { capacity };
+    ///
+    /// # Errors
+    /// When the strategy has no form for a slot or its numbers, or the backend no room or no such numbers.
+    pub fn new(
+        b: &B,
+        config: impl Into<CacheConfig>,
+        slots: &[Slot],
+        batch: usize,
+        capacity: usize,
+    ) -> Result<Self> {
+        let config = config.into();
+        config.check(slots)?;
+        let new = |&slot: &Slot| State::new(b, config, slot, [batch, capacity]);
+        let states = slots.iter().map(new).collect::<Result<_>>()?;
+        let longest = if config.strategy.remembers() { 1 } else { capacity };
         let call = Call::new(room(batch * longest)?, batch, 0);
-        Ok(Cache { strategy, histories, encoder_output: None, call, batch, capacity, len: 0 })
+        Ok(Cache { config, states, encoder_output: None, call, batch, capacity, len: 0 })
     }
 
     /// Sets the encoder's output for cross-attention.
@@ -314,7 +367,7 @@ impl<B: Backend> Cache<B> {
 
     /// That it keeps its rows by.
     pub fn strategy(&self) -> Strategy {
-        self.strategy
+        self.config.strategy
     }
 
     /// Entries, each a sentence or a beam of one.
@@ -376,31 +429,31 @@ impl<B: Backend> Cache<B> {
 
     /// [`Strategy::step_shape`] of the next step.
     pub(crate) fn step_shape(&self) -> Option<usize> {
-        self.strategy.step_shape(self.len + 1, self.capacity)
+        self.config.strategy.step_shape(self.len + 1, self.capacity)
     }
 
     /// The context of the staged call, for a model's layers.
     pub fn context<'a>(&'a mut self, b: &'a B) -> LayerContext<'a, B> {
         LayerContext {
             b,
-            strategy: self.strategy,
+            strategy: self.config.strategy,
             call: &self.call,
-            states: self.histories.iter_mut(),
+            states: self.states.iter_mut(),
             encoder_output: self.encoder_output.as_deref(),
         }
     }
 
     /// The rows of the staged call are remembered from now on.
     pub(crate) fn advance(&mut self) {
-        if self.strategy.remembers() {
+        if self.config.strategy.remembers() {
             self.len += self.call.rows();
         }
     }
 
     /// Entry i continues what entry `order[i]` held: beams moved, so must their past.
     pub fn reorder(&mut self, b: &B, order: &[usize]) -> Result<()> {
-        for history in &mut self.histories {
-            *history = history.map(|rows| b.gather_batch(rows, order))?;
+        for state in &mut self.states {
+            *state = state.map(|rows| b.gather_batch(rows, order))?;
         }
         if let Some(source) = &self.encoder_output {
             let beams = self.batch / source.call.batch;
@@ -418,23 +471,24 @@ impl<B: Backend> Cache<B> {
 
     /// An independent copy.
     pub(crate) fn fork(&self, b: &B) -> Result<Cache<B>> {
-        let histories =
-            self.histories.iter().map(|h| h.map(|rows| b.duplicate(rows))).collect::<Result<_>>()?;
+        let states =
+            self.states.iter().map(|state| state.map(|rows| b.duplicate(rows))).collect::<Result<_>>()?;
         let mut call = Call::new(room(self.call.tokens.capacity())?, self.batch, 0);
         call.left_padding.clone_from(&self.call.left_padding);
-        Ok(Cache { histories, encoder_output: self.encoder_output.clone(), call, ..*self })
+        Ok(Cache { states, encoder_output: self.encoder_output.clone(), call, ..*self })
     }
 
     /// Becomes an independent copy of `other`, in the buffers it has where they are of the same shapes:
     /// what was recorded of its steps then stays valid.
     pub fn restore(&mut self, b: &B, other: &Cache<B>) -> Result<()> {
-        let shapes = |cache: &Cache<B>| cache.kept().map(|rows| b.shape(rows)).collect::<Vec<_>>();
+        let shapes =
+            |cache: &Cache<B>| cache.kept().map(|rows| (b.shape(rows), b.format(rows))).collect::<Vec<_>>();
         if shapes(self) != shapes(other) {
             *self = other.fork(b)?;
             return Ok(());
         }
-        for (mine, theirs) in self.histories.iter_mut().zip(&other.histories) {
-            if let (Some(rows), Some(by)) = (mine.kept_mut(), theirs.kept()) {
+        for (mine, theirs) in self.states.iter_mut().zip(&other.states) {
+            if let (Some(rows), Some(by)) = (mine.history.kept_mut(), theirs.history.kept()) {
                 b.overwrite(rows, by)?;
             }
         }
@@ -451,22 +505,28 @@ impl<B: Backend> Cache<B> {
     /// Bytes of the rows kept, padding and what is kept of a source included.
     pub fn allocated_bytes(&self, b: &B) -> usize {
         let source = self.encoder_output.as_ref().map_or(0, |source| source.bytes(b));
-        self.kept().map(|rows| crate::backend::bytes(b.shape(rows))).sum::<usize>() + source
+        self.kept().map(|rows| b.bytes(rows)).sum::<usize>() + source
     }
 
     /// Bytes of the rows that hold a position, of the past or of a source.
     pub(crate) fn live_bytes(&self, b: &B) -> usize {
         let live = |history: &History<B::Tensor>| {
-            let [batch, rows, width] = b.shape(history.kept()?);
+            let kept = history.kept()?;
+            let [batch, rows, width] = b.shape(kept);
             let whole = matches!(history, History::State(_));
-            Some(crate::backend::bytes([batch, if whole { rows } else { rows.min(self.len) }, width]))
+            let live = if whole { rows } else { rows.min(self.len) };
+            Some(b.format(kept).bytes([batch, live, width]))
         };
         let source = self.encoder_output.as_ref().map_or(0, |source| source.bytes(b));
-        self.histories.iter().filter_map(live).sum::<usize>() + source
+        self.histories().filter_map(live).sum::<usize>() + source
     }
 
     fn kept(&self) -> impl Iterator<Item = &B::Tensor> {
-        self.histories.iter().filter_map(History::kept)
+        self.histories().filter_map(History::kept)
+    }
+
+    fn histories(&self) -> impl Iterator<Item = &History<B::Tensor>> {
+        self.states.iter().map(|state| &state.history)
     }
 }
 
@@ -488,7 +548,7 @@ pub struct LayerContext<'a, B: Backend> {
     b: &'a B,
     strategy: Strategy,
     call: &'a Call<B::Input>,
-    states: std::slice::IterMut<'a, History<B::Tensor>>,
+    states: std::slice::IterMut<'a, State<B::Tensor>>,
     encoder_output: Option<&'a EncoderOutput<B>>,
 }
 
@@ -535,13 +595,13 @@ impl<'a, B: Backend> LayerContext<'a, B> {
     /// # Panics
     /// As [`Self::append`].
     pub fn state(&mut self) -> Option<&'a mut B::Tensor> {
-        match self.next_node() {
+        match &mut self.next_node().history {
             History::State(state) => Some(state),
             _ => None,
         }
     }
 
-    fn next_node(&mut self) -> &'a mut History<B::Tensor> {
+    fn next_node(&mut self) -> &'a mut State<B::Tensor> {
         self.states.next().expect("a layer has one slot for each state that it asks for")
     }
 }
@@ -550,10 +610,10 @@ impl<'a, B: Backend> LayerContext<'a, B> {
 impl Cache<crate::backend::cpu::Cpu> {
     /// Fills all rows kept with a number that must not matter.
     pub(crate) fn poison(&mut self, number: f32) {
-        for history in &mut self.histories {
-            match history {
+        for state in &mut self.states {
+            match &mut state.history {
                 History::Fixed { rows, .. } | History::Window { rows: Window::Ring(rows), .. } => {
-                    rows.as_mut_slice().fill(number)
+                    rows.poison(number)
                 }
                 // these read what creation promised to be zero, or keep no row unwritten
                 History::Onehot(_)

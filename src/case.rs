@@ -12,8 +12,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::strategy::{Slot, Strategy, MOST_POSITIONS};
+use crate::strategy::{CacheConfig, Slot, Strategy, MOST_POSITIONS};
 
 /// A kind of model: see [`crate::model`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,16 +37,22 @@ impl ModelKind {
     /// What kind of memory its layers ask for; the sizes stand for any.
     pub fn slot(self) -> Slot {
         match self {
-            ModelKind::Transformer | ModelKind::Llama | ModelKind::EncoderDecoder => Slot::Rows { width: 1 },
-            ModelKind::LinearizedConv | ModelKind::ConvSeq2Seq => Slot::Window { width: 1, rows: 1 },
+            ModelKind::Transformer | ModelKind::Llama | ModelKind::EncoderDecoder => {
+                Slot::Rows { width: 1, heads: 1 }
+            }
+            ModelKind::LinearizedConv | ModelKind::ConvSeq2Seq => {
+                Slot::Window { width: 1, heads: 1, rows: 1 }
+            }
             ModelKind::Retention => Slot::State { rows: 1, width: 1 },
         }
     }
 
-    /// Whether a strategy has a form for its layers' state, and for its encoder's output if that is what the
+    /// Whether a cache has a form for its layers' state, and for its encoder's output if that is what the
     /// strategy is about.
-    pub fn supports(self, strategy: Strategy) -> bool {
-        self.slot().fits(strategy) && (strategy != Strategy::Reprojected || self.projects_a_source())
+    pub fn supports(self, cache: impl Into<CacheConfig>) -> bool {
+        let (cache, slot) = (cache.into(), self.slot());
+        let projects = cache.strategy != Strategy::Reprojected || self.projects_a_source();
+        slot.fits(cache.strategy) && projects && cache.check(&[slot]).is_ok()
     }
 
     /// Whether it decodes from a source, and not from a prompt alone.
@@ -76,43 +83,6 @@ pub enum ShapeName {
     FlaxToy,
     /// Six layers on either side of width 1024, as Flax's translation example and fairseq's large; encoder-decoder only.
     Wmt,
-}
-
-/// How numbers are kept in memory. Sums are f32, and so are the vectors of a model: biases, gains of norms.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Dtype {
-    /// IEEE 754 single precision.
-    #[default]
-    F32,
-    /// The upper half of an f32: its range, 8 bits of mantissa.
-    Bf16,
-    /// IEEE 754 half precision: 11 bits of mantissa, nothing beyond 65 504.
-    F16,
-}
-
-impl Dtype {
-    /// Of one number.
-    pub fn bytes(self) -> usize {
-        match self {
-            Dtype::F32 => 4,
-            Dtype::Bf16 | Dtype::F16 => 2,
-        }
-    }
-
-    /// What follows a name in a case id: nothing, `-bf16`, `-f16`.
-    fn suffix(self) -> String {
-        match self {
-            Dtype::F32 => String::new(),
-            _ => format!("-{self}"),
-        }
-    }
-
-    /// A name without its suffix, and what that means.
-    fn split(name: &str) -> (&str, Dtype) {
-        let suffixed = Dtype::ALL.iter().filter(|p| **p != Dtype::F32);
-        let found = suffixed.filter_map(|&p| Some((name.strip_suffix(&p.suffix())?, p))).next();
-        found.unwrap_or((name, Dtype::F32))
-    }
 }
 
 /// A model of a named shape, with weights of some precision: what is loaded once for all its cases.
@@ -208,13 +178,6 @@ names!(
     Wmt => "wmt",
 );
 
-names!(
-    Dtype, "dtype",
-    F32 => "f32",
-    Bf16 => "bf16",
-    F16 => "f16",
-);
-
 impl OutsideName {
     /// `None` when it is no such name.
     pub fn new(name: &str) -> Option<OutsideName> {
@@ -284,9 +247,9 @@ impl BackendName {
         matches!(self, BackendName::Cuda | BackendName::CudaGraph | BackendName::CudaSpecialised)
     }
 
-    /// Whether its kernels read weights of a type.
-    pub fn reads(self, weights: Dtype) -> bool {
-        weights == Dtype::F32 || matches!(self, BackendName::Cpu | BackendName::Outside(_))
+    /// Whether its kernels read weights and caches of a type.
+    pub fn reads(self, numbers: Dtype) -> bool {
+        numbers == Dtype::F32 || matches!(self, BackendName::Cpu | BackendName::Outside(_))
     }
 
     /// Whether it can run a strategy: a recording fixes all lengths and addresses of a step, so
@@ -307,6 +270,8 @@ pub struct Case {
     pub weights: Dtype,
     /// How it keeps its past.
     pub strategy: Strategy,
+    /// Of which numbers.
+    pub cache: Dtype,
     /// On what it runs.
     pub backend: BackendName,
     /// Sentences decoded at once.
@@ -319,6 +284,11 @@ impl Case {
     /// What it is decoded with.
     pub fn model_name(self) -> ModelName {
         ModelName { kind: self.model, shape: self.shape, weights: self.weights }
+    }
+
+    /// How it keeps its past, and of which numbers.
+    pub fn cache_config(self) -> CacheConfig {
+        CacheConfig { strategy: self.strategy, dtype: self.cache }
     }
 
     /// The same case under another strategy: what it is compared with.
@@ -334,8 +304,8 @@ impl Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { strategy, backend, batch, position, .. } = self;
-        write!(f, "{}/{strategy}/{backend}/b{batch}/t{position}", self.model_name())
+        let Case { backend, batch, position, .. } = self;
+        write!(f, "{}/{}/{backend}/b{batch}/t{position}", self.model_name(), self.cache_config())
     }
 }
 
@@ -348,7 +318,8 @@ impl FromStr for Case {
         let [model, strategy, backend, batch, position] = id.split('/').collect::<Vec<_>>()[..] else {
             return Err(malformed());
         };
-        let (model, weights) = Dtype::split(model);
+        let (model, weights) = Dtype::split(model, &Dtype::WEIGHTS);
+        let cache: CacheConfig = strategy.parse()?;
         // the longest name of a shape that ends it: `encoder-decoder-flax-toy` is no `toy`
         let shape = ShapeName::ALL.iter().map(|shape| shape.name());
         let shape = shape.filter(|name| model.ends_with(&format!("-{name}"))).max_by_key(|name| name.len());
@@ -364,7 +335,8 @@ impl FromStr for Case {
             model: model.parse()?,
             shape: shape.parse()?,
             weights,
-            strategy: strategy.parse()?,
+            strategy: cache.strategy,
+            cache: cache.dtype,
             backend: backend.parse()?,
             batch: number(batch, 'b', 1 << 16)?,
             position: number(position, 't', MOST_POSITIONS)?,
@@ -383,7 +355,8 @@ mod tests {
         fn ids_parse_to_the_case_that_printed_them(
             model in proptest::sample::select(ModelKind::ALL),
             shape in proptest::sample::select(ShapeName::ALL),
-            weights in proptest::sample::select(Dtype::ALL),
+            weights in proptest::sample::select(&Dtype::WEIGHTS),
+            cache in proptest::sample::select(Dtype::ALL),
             strategy in proptest::sample::select(Strategy::examples()),
             backend in proptest::prop_oneof![
                 proptest::sample::select(BackendName::OURS),
@@ -391,7 +364,7 @@ mod tests {
             ],
             batch in 1usize..999, position in 1usize..99_999,
         ) {
-            let case = Case { model, shape, weights, strategy, backend, batch, position };
+            let case = Case { model, shape, weights, strategy, cache, backend, batch, position };
             prop_assert_eq!(case.to_string().parse::<Case>().unwrap(), case);
         }
     }

@@ -27,8 +27,9 @@
 //! The most that concat keeps at once is `(2N + 1)·t - 1` rows: keys are freed before values grow,
 //! layer after layer, so only one tensor of the model is there twice at a time.
 
-use crate::backend::{Backend, Work};
-use crate::case::{Case, Dtype};
+use crate::backend::{Backend, Format, Work};
+use crate::case::Case;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::model::{capacity, source_rows, Config, Node};
 use crate::strategy::Strategy;
@@ -45,6 +46,8 @@ pub struct Step {
     pub weights: Dtype,
     /// How the past is kept.
     pub strategy: Strategy,
+    /// Of which numbers.
+    pub cache: Dtype,
     /// Sentences decoded at once.
     pub batch: usize,
     /// Tokens each sentence has when the step is done.
@@ -55,7 +58,7 @@ pub struct Step {
     pub source: usize,
 }
 
-/// What one memory costs in one step, in numbers of one batch entry.
+/// What one memory costs in one step, of one batch entry: in rows, and then in bytes.
 #[derive(Clone, Copy, Default)]
 struct Memory {
     copied: usize,
@@ -71,16 +74,18 @@ struct Memory {
 }
 
 impl Memory {
-    /// From rows to numbers.
-    fn of_width(self, width: usize) -> Memory {
+    /// From rows to bytes. In another format than f32, `new` rows are written in it before they are kept.
+    fn in_bytes(self, width: usize, format: Format, new: usize) -> Memory {
+        let bytes = format.row_bytes(width);
+        let cast = if format.dtype == Dtype::F32 { 0 } else { new };
         Memory {
-            copied: self.copied * width,
-            read: self.read * width,
+            copied: (self.copied + cast) * bytes,
+            read: self.read * bytes,
             allocs: self.allocs,
-            allocated: self.allocated * width,
-            before: self.before * width,
-            after: self.after * width,
-            live: self.live * width,
+            allocated: self.allocated * bytes,
+            before: self.before * bytes,
+            after: self.after * bytes,
+            live: self.live * bytes,
             flops: self.flops * width,
         }
     }
@@ -93,6 +98,7 @@ impl Step {
             config: Config::named(case.model, case.shape)?,
             weights: case.weights,
             strategy: case.strategy,
+            cache: case.cache,
             batch: case.batch,
             position: case.position,
             capacity: capacity(case.model, case.shape),
@@ -109,11 +115,11 @@ impl Step {
     pub fn work(&self) -> Work {
         let memories = self.memories();
         let sum = |of: fn(&Memory) -> usize| memories.iter().map(of).sum::<usize>();
-        let bytes = |numbers: usize| (self.batch * numbers * S) as u64;
+        let bytes = |of_entry: usize| (self.batch * of_entry) as u64;
         Work {
             flops: self.flops() as u64,
             copied_bytes: bytes(sum(|m| m.copied)),
-            read_bytes: bytes(sum(|m| m.read) + self.encoder_numbers()),
+            read_bytes: bytes(sum(|m| m.read) + S * self.encoder_numbers()),
             allocs: sum(|m| m.allocs) as u64,
             alloc_bytes: bytes(sum(|m| m.allocated)),
             ..Work::default()
@@ -122,12 +128,12 @@ impl Step {
 
     /// Rows kept after the step that hold a position, of the past or of the source.
     pub(crate) fn live_bytes(&self) -> usize {
-        self.batch * S * self.memories().iter().map(|m| m.live).sum::<usize>() + self.source_bytes()
+        self.batch * self.memories().iter().map(|m| m.live).sum::<usize>() + self.source_bytes()
     }
 
     /// Rows kept after the step.
     pub fn allocated_bytes(&self) -> usize {
-        self.batch * S * self.memories().iter().map(|m| m.after).sum::<usize>() + self.source_bytes()
+        self.batch * self.memories().iter().map(|m| m.after).sum::<usize>() + self.source_bytes()
     }
 
     /// The most kept at once during the step: one tensor after another is there twice while it grows.
@@ -140,7 +146,7 @@ impl Step {
             most = most.max(kept + memory.after);
             kept = kept + memory.after - memory.before;
         }
-        self.batch * S * most + self.source_bytes()
+        self.batch * most + self.source_bytes()
     }
 
     /// The most kept at once when each sentence is decoded by so many beams, which share its source.
@@ -238,22 +244,26 @@ impl Step {
 
     /// What each kept tensor costs, in call order.
     fn memories(&self) -> Vec<Memory> {
+        let kept = |rows: Memory, width: usize, heads: usize| {
+            rows.in_bytes(width, Format { dtype: self.cache, heads }, self.new_rows())
+        };
         let of = |node: &Node| match *node {
             Node::Dense { .. } | Node::Last { .. } | Node::CrossAttention { .. } => Vec::new(),
-            Node::Attention { kept, window: None, .. } => vec![self.rows().of_width(kept); 2],
-            Node::Attention { kept, window: Some(window), .. } => {
+            Node::Attention { kept: width, kv_heads, window: None, .. } => {
+                vec![kept(self.rows(), width, kv_heads); 2]
+            }
+            Node::Attention { kept: width, kv_heads, window: Some(window), .. } => {
                 let read =
                     if self.strategy.remembers() { self.position.min(window) } else { self.new_rows() };
-                vec![self.window(window, read).of_width(kept); 2]
+                vec![kept(self.window(window, read), width, kv_heads); 2]
             }
             Node::Convolution { channels, taps } => {
-                vec![self.window(taps, taps - 1 + self.new_rows()).of_width(channels)]
+                vec![kept(self.window(taps, taps - 1 + self.new_rows()), channels, 1)]
             }
             Node::Retention { heads, size } => {
-                let numbers = heads * size * size;
-                let kept = if self.strategy.remembers() { numbers } else { 0 };
-                let memory =
-                    Memory { read: numbers, copied: kept, before: kept, after: kept, ..Memory::default() };
+                let read = S * heads * size * size;
+                let kept = if self.strategy.remembers() { read } else { 0 };
+                let memory = Memory { read, copied: kept, before: kept, after: kept, ..Memory::default() };
                 vec![Memory { live: kept, ..memory }]
             }
         };
@@ -334,6 +344,7 @@ mod tests {
     use crate::case::{ModelKind, ShapeName};
     use crate::model::{AnyModel, Weights};
     use crate::session::Session;
+    use crate::strategy::CacheConfig;
 
     /// Trap 5 of a cache: silently unused, it gives right answers at naive cost. So the work is
     /// counted and not only the output compared.
@@ -359,9 +370,17 @@ mod tests {
                 let session =
                     Session::open_case(&b, &loaded, strategy, [beams * batch, batch], capacity, source);
                 let kept = session.unwrap().cache().allocated_bytes(&b);
-                let weights = Dtype::F32;
-                let step =
-                    Step { config: config.clone(), weights, strategy, batch, position: 9, capacity, source };
+                let (weights, cache) = (Dtype::F32, Dtype::F32);
+                let step = Step {
+                    config: config.clone(),
+                    weights,
+                    strategy,
+                    cache,
+                    batch,
+                    position: 9,
+                    capacity,
+                    source,
+                };
                 assert_eq!(step.kept_by_beams(beams), kept, "{model}, {batch} sentences, {beams} beams");
             }
         }
@@ -375,7 +394,12 @@ mod tests {
             let strategies = Strategy::examples().iter().copied().chain([Strategy::Chunked(4)]);
             for (strategy, batch) in strategies.filter(|s| model.supports(*s)).flat_map(|s| [(s, 1), (s, 3)])
             {
-                steps_cost_the_closed_form(&b, &config, &loaded, strategy, batch, last);
+                for &dtype in Dtype::ALL.iter().filter(|&&dtype| b.name() == "cpu" || dtype == Dtype::F32) {
+                    let cache = CacheConfig { strategy, dtype };
+                    if model.supports(cache) {
+                        steps_cost_the_closed_form(&b, &config, &loaded, cache, batch, last);
+                    }
+                }
             }
         }
     }
@@ -384,12 +408,12 @@ mod tests {
         b: &Metered<B>,
         config: &Config,
         model: &AnyModel<Metered<B>>,
-        strategy: Strategy,
+        cache: CacheConfig,
         batch: usize,
         last: usize,
     ) {
         let source = source_rows(config.kind(), ShapeName::Tiny);
-        let mut session = Session::open_case(b, model, strategy, [batch; 2], 24, source).unwrap();
+        let mut session = Session::open_case(b, model, cache, [batch; 2], 24, source).unwrap();
         session.feed(&Tokens(vec![vec![1, 2, 3]; batch])).unwrap();
         // the largest shape a step will have, so that scratch is warm
         session.fork().unwrap().feed(&Tokens(vec![vec![1; 21]; batch])).unwrap();
@@ -401,13 +425,14 @@ mod tests {
             let step = Step {
                 config: config.clone(),
                 weights: Dtype::F32,
-                strategy,
+                strategy: cache.strategy,
+                cache: cache.dtype,
                 batch,
                 position,
                 capacity: 24,
                 source,
             };
-            let what = format!("{} {strategy} batch {batch} position {position}", b.name());
+            let what = format!("{} {cache} batch {batch} position {position}", b.name());
             let counted = Work { launches: 0, host_syncs: 0, ..counted };
             assert_eq!(counted, step.work(), "{what}");
             assert_eq!(session.cache().live_bytes(b), step.live_bytes(), "{what}: live");

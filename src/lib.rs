@@ -3,7 +3,7 @@
 //!
 //! | to learn about | read |
 //! |---|---|
-//! | what can be measured, and its id | [`case`], [`suite`] |
+//! | what can be measured, and its id | [`case`], [`dtype`], [`suite`] |
 //! | one decode in progress | [`session`] |
 //! | what is made of its logits: samplers, beams, ensembles | [`decoding`] |
 //! | layers with a cache, and how to write one | [`layer`] |
@@ -38,7 +38,7 @@
 //!
 //! impl<B: Backend> Layer<B> for LagAndAdd {
 //!     fn slots(&self) -> Vec<Slot> {
-//!         vec![Slot::Window { width: self.width, rows: 2 }]
+//!         vec![Slot::Window { width: self.width, heads: 1, rows: 2 }]
 //!     }
 //!     fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
 //!         let (b, call) = (context.backend(), context.call());
@@ -77,7 +77,7 @@
 //! ```text
 //! harmless → error             what others wrote, made safe to show; errors
 //! temporary → files            what does not outlive the program; whole files
-//! strategy, case               the names of what is compared
+//! dtype → strategy → case      the names of what is compared
 //! backend                      the operations: cpu, cuda
 //! cache                        the state that layers keep, under each strategy
 //! layer → model → cost         layers, models, closed forms of a step's work
@@ -102,6 +102,7 @@ pub mod cache;
 pub mod case;
 pub mod cost;
 pub mod decoding;
+pub mod dtype;
 pub mod error;
 pub mod files;
 pub mod harmless;

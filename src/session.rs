@@ -8,7 +8,7 @@ use crate::backend::{Backend, Call, Tokens, NEXT};
 use crate::cache::Cache;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::strategy::Strategy;
+use crate::strategy::{CacheConfig, Strategy};
 
 /// The token in rows that no query attends to: any of the vocabulary.
 const PADDING: u32 = 0;
@@ -25,7 +25,13 @@ pub struct Session<'a, B: Backend, M: Model<B>> {
 impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
     /// An empty session for `batch` sentences of at most `capacity` tokens. Creating the cache is
     /// part of opening; the first token is not.
-    pub fn open(b: &'a B, model: &'a M, strategy: Strategy, batch: usize, capacity: usize) -> Result<Self> {
+    pub fn open(
+        b: &'a B,
+        model: &'a M,
+        config: impl Into<CacheConfig>,
+        batch: usize,
+        capacity: usize,
+    ) -> Result<Self> {
         if batch == 0 {
             return Err(Error::Input("a batch needs at least one sentence".into()));
         }
@@ -34,7 +40,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
                 "a capacity of {capacity} was asked for, and the model has {most} positions"
             )));
         }
-        let cache = Cache::new(b, strategy, &model.slots(), batch, capacity)?;
+        let cache = Cache::new(b, config, &model.slots(), batch, capacity)?;
         let seen = (0..batch).map(|_| room(capacity)).collect::<Result<_>>()?;
         Ok(Session { b, model, cache, seen: Tokens(seen) })
     }
@@ -44,12 +50,13 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
     pub fn from_source(
         b: &'a B,
         model: &'a M,
-        strategy: Strategy,
+        config: impl Into<CacheConfig>,
         source: &Tokens,
         beams: usize,
         capacity: usize,
     ) -> Result<Self> {
-        let mut session = Session::open(b, model, strategy, beams * source.0.len(), capacity)?;
+        let config = config.into();
+        let mut session = Session::open(b, model, config, beams * source.0.len(), capacity)?;
         let rows = source.longest();
         if source.0.iter().any(Vec::is_empty) {
             return Err(Error::Input("a sentence of the source is empty".into()));
@@ -63,7 +70,7 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
         let mut call = Call::new(source.0.iter().flat_map(padded).collect(), source.0.len(), 0);
         call.left_padding = source.0.iter().map(|sentence| rows - sentence.len()).collect();
         b.stage(&mut call)?;
-        session.cache.set_encoder_output(Rc::new(model.encode(b, strategy, call)?));
+        session.cache.set_encoder_output(Rc::new(model.encode(b, config.strategy, call)?));
         Ok(session)
     }
 
@@ -72,16 +79,16 @@ impl<'a, B: Backend, M: Model<B>> Session<'a, B, M> {
     pub fn open_case(
         b: &'a B,
         model: &'a M,
-        strategy: Strategy,
+        config: impl Into<CacheConfig>,
         [batch, sentences]: [usize; 2],
         capacity: usize,
         rows: usize,
     ) -> Result<Self> {
         match rows {
-            0 => Session::open(b, model, strategy, batch, capacity),
+            0 => Session::open(b, model, config, batch, capacity),
             _ => {
                 let source = Tokens::given(sentences, 0, rows, model.vocab());
-                Session::from_source(b, model, strategy, &source, batch / sentences, capacity)
+                Session::from_source(b, model, config, &source, batch / sentences, capacity)
             }
         }
     }

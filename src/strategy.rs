@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 
 /// The most positions of a decode, of a case and of a chunk: no cost of them overflows, and a mistyped number does
@@ -73,6 +74,63 @@ impl Strategy {
     }
 }
 
+/// How the past is kept, and of which numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// How the rows are kept.
+    pub strategy: Strategy,
+    /// Of their numbers. The state of a recurrent layer, which is a sum, stays f32, and so do keys and values of
+    /// a source.
+    pub dtype: Dtype,
+}
+
+impl CacheConfig {
+    /// That layers with such state can be kept so.
+    ///
+    /// # Errors
+    /// When the strategy computes with what it keeps, which is f32 then; when there is nothing but the state of
+    /// recurrent layers.
+    pub fn check(self, slots: &[Slot]) -> Result<()> {
+        let CacheConfig { strategy, dtype } = self;
+        if dtype == Dtype::F32 {
+            return Ok(());
+        }
+        if strategy == Strategy::Onehot {
+            return Err(Error::Input(format!(
+                "a cache in {dtype}: `onehot` adds products to its rows, in f32 alone"
+            )));
+        }
+        if !slots.is_empty() && slots.iter().all(|slot| matches!(slot, Slot::State { .. })) {
+            return Err(Error::Input(format!(
+                "a cache in {dtype}: the state of recurrent layers is a sum, in f32 alone"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// As in a case id: `padded`, `padded-bf16`.
+impl fmt::Display for CacheConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}{}", self.strategy, self.dtype.suffix()))
+    }
+}
+
+impl FromStr for CacheConfig {
+    type Err = Error;
+    fn from_str(name: &str) -> Result<CacheConfig> {
+        let (strategy, dtype) = Dtype::split(name, Dtype::ALL);
+        Ok(CacheConfig { strategy: strategy.parse()?, dtype })
+    }
+}
+
+/// In f32.
+impl From<Strategy> for CacheConfig {
+    fn from(strategy: Strategy) -> CacheConfig {
+        CacheConfig { strategy, dtype: Dtype::F32 }
+    }
+}
+
 /// The name of each strategy, and what stands for those that have a parameter.
 macro_rules! names {
     ($($variant:ident $(($parameter:ident = $example:literal))? => $name:literal),+ $(,)?) => {
@@ -120,12 +178,12 @@ impl FromStr for Strategy {
 /// The state that one layer keeps in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
-    /// Every row, of so many numbers.
+    /// Every row, of so many numbers, those of so many heads: in int8, each head of a row has a scale.
     #[allow(missing_docs, reason = "the fields are explained above")]
-    Rows { width: usize },
+    Rows { width: usize, heads: usize },
     /// The latest rows, the newest included: what a convolution of so many taps reads.
     #[allow(missing_docs, reason = "the fields are explained above")]
-    Window { width: usize, rows: usize },
+    Window { width: usize, heads: usize, rows: usize },
     /// One matrix of a fixed size, whatever the length: a recurrent layer's.
     #[allow(missing_docs, reason = "the fields are explained above")]
     State { rows: usize, width: usize },

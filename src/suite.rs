@@ -6,7 +6,7 @@
 //! | `base` | yes: weights beyond the caches of a core, bandwidth shows | the question's three, and those that explain them |
 //! | `gpt2`, `large` | when a filter matches their ids: minutes each | the same |
 //! | `tiny` | when a filter matches its ids: for tests of the harness itself | all |
-//! | any, `-bf16`, `-f16` | when a filter matches their ids, on the CPU | as in f32 |
+//! | any, of other [types](crate::dtype) | when a filter matches their ids, on the CPU | as in f32 |
 //!
 //! The transformer and the convolution are what is measured by default; a filter selects from the cases of all
 //! models and shapes.
@@ -22,10 +22,11 @@
 
 use regex::Regex;
 
-use crate::case::{BackendName, Case, Dtype, ModelKind, ModelName, ShapeName};
+use crate::case::{BackendName, Case, ModelKind, ModelName, ShapeName};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::model::{capacity, shapes, Config};
-use crate::strategy::Strategy;
+use crate::strategy::{CacheConfig, Strategy};
 
 /// The cases that a filter selects, a regular expression searched in the ids as criterion does;
 /// without one, the default suite. Those on a GPU come last, in the order of their importance.
@@ -71,10 +72,15 @@ pub fn all() -> Vec<Case> {
         for &backend in BackendName::OURS.iter().filter(|backend| backend.reads(weights)) {
             for (batch, position) in places(model, shape) {
                 let strategies = Strategy::examples().iter().copied();
-                let possible = strategies.filter(|&s| model.supports(s) && backend.runs(s));
-                let chosen = possible.filter(|&s| worth_its_time(s, shape, batch, position));
-                let case = |strategy| Case { model, shape, weights, strategy, backend, batch, position };
-                cases.extend(chosen.map(case));
+                let possible =
+                    strategies.filter(|&s| backend.runs(s) && worth_its_time(s, shape, batch, position));
+                for cache in Dtype::ALL.iter().copied().filter(|&cache| backend.reads(cache)) {
+                    let config = |strategy| CacheConfig { strategy, dtype: cache };
+                    let chosen = possible.clone().filter(|&strategy| model.supports(config(strategy)));
+                    let case =
+                        |strategy| Case { model, shape, weights, strategy, cache, backend, batch, position };
+                    cases.extend(chosen.map(case));
+                }
             }
         }
     }
@@ -84,7 +90,7 @@ pub fn all() -> Vec<Case> {
 /// Every model in every shape that it has, with weights of every type.
 fn models() -> impl Iterator<Item = ModelName> {
     let shaped = ModelKind::ALL.iter().flat_map(|&kind| shapes(kind).map(move |shape| (kind, shape)));
-    let typed = |(kind, shape)| Dtype::ALL.iter().map(move |&weights| ModelName { kind, shape, weights });
+    let typed = |(kind, shape)| Dtype::WEIGHTS.iter().map(move |&weights| ModelName { kind, shape, weights });
     shaped.flat_map(typed)
 }
 
@@ -175,7 +181,7 @@ fn in_default(case: &Case) -> bool {
     if case.backend.is_cuda() {
         return answers_on_a_gpu(case);
     }
-    case.weights == Dtype::F32
+    (case.weights, case.cache) == (Dtype::F32, Dtype::F32)
         && matches!(case.model, ModelKind::Transformer | ModelKind::LinearizedConv)
         && matches!(case.shape, ShapeName::Toy | ShapeName::Base)
 }

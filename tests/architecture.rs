@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use decode_bench::backend::cuda::Kernel;
 
 /// Each module may use those before it. `src/lib.rs` draws the same order.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "harmless",
     "error",
     "temporary",
     "files",
+    "dtype",
     "strategy",
     "case",
     "backend",

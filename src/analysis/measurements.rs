@@ -5,7 +5,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
-use crate::case::{BackendName, Case, Dtype, ModelKind, ModelName, ShapeName};
+use crate::case::{BackendName, Case, ModelKind, ModelName, ShapeName};
+use crate::dtype::Dtype;
 use crate::record::{Metric, Protocol, Round, Run, Sample};
 use crate::strategy::Strategy;
 
@@ -163,6 +164,8 @@ pub struct Group {
     pub shape: ShapeName,
     /// Of all its cases.
     pub weights: Dtype,
+    /// Of all its cases' caches.
+    pub cache: Dtype,
     /// Of all its cases.
     pub backend: BackendName,
     /// Sentences decoded at once.
@@ -172,8 +175,8 @@ pub struct Group {
 impl Group {
     /// That the case belongs to.
     pub fn of(case: &Case) -> Group {
-        let &Case { model, shape, weights, backend, batch, .. } = case;
-        Group { model, shape, weights, backend, batch }
+        let &Case { model, shape, weights, cache, backend, batch, .. } = case;
+        Group { model, shape, weights, cache, backend, batch }
     }
 
     /// That all its cases are decoded with.
@@ -183,8 +186,8 @@ impl Group {
 
     /// The group's case under this strategy at this position.
     pub fn case(self, strategy: Strategy, position: usize) -> Case {
-        let Group { model, shape, weights, backend, batch } = self;
-        Case { model, shape, weights, strategy, backend, batch, position }
+        let Group { model, shape, weights, cache, backend, batch } = self;
+        Case { model, shape, weights, strategy, cache, backend, batch, position }
     }
 }
 
@@ -192,7 +195,11 @@ impl Group {
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Group { backend, batch, .. } = self;
-        write!(f, "{}, {backend}, batch {batch}", self.model_name())
+        write!(f, "{}, ", self.model_name())?;
+        if self.cache != Dtype::F32 {
+            write!(f, "{} cache, ", self.cache)?;
+        }
+        write!(f, "{backend}, batch {batch}")
     }
 }
 

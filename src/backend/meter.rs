@@ -6,10 +6,10 @@ use std::cell::Cell;
 use std::ops::Sub;
 
 use super::{
-    bytes, Activation, AttentionParams, Backend, Call, Columns, Convolution, DeviceMemory, Linear, Norm,
+    Activation, AttentionParams, Backend, Call, Columns, Convolution, DeviceMemory, Format, Linear, Norm,
     Shape, View,
 };
-use crate::case::Dtype;
+use crate::dtype::Dtype;
 use crate::error::Result;
 
 /// Work done, as running totals. What one step did is the difference of two.
@@ -133,7 +133,7 @@ impl<B: Backend> Metered<B> {
     /// Bytes of `rows` rows of each batch entry of a tensor.
     fn rows_bytes(&self, tensor: &B::Tensor, rows: usize, width: usize) -> u64 {
         let [batch, _, _] = self.0.shape(tensor);
-        bytes([batch, rows, width]) as u64
+        self.0.format(tensor).bytes([batch, rows, width]) as u64
     }
 
     fn copied(&self, bytes: u64) {
@@ -163,8 +163,11 @@ impl<B: Backend> Backend for Metered<B> {
     fn shape(&self, x: &B::Tensor) -> Shape {
         self.0.shape(x)
     }
-    fn zeros(&self, shape: Shape) -> Result<B::Tensor> {
-        self.0.zeros(shape)
+    fn format(&self, x: &B::Tensor) -> Format {
+        self.0.format(x)
+    }
+    fn zeros_as(&self, shape: Shape, format: Format) -> Result<B::Tensor> {
+        self.0.zeros_as(shape, format)
     }
     fn duplicate(&self, x: &B::Tensor) -> Result<B::Tensor> {
         self.0.duplicate(x)
@@ -234,7 +237,7 @@ impl<B: Backend> Backend for Metered<B> {
             call.left_padding.iter().map(|&start| params.read(k.layout, rows, call.at, start, n)).sum();
         self.count(|work| {
             work.flops += (4 * pairs * q.width) as u64;
-            work.read_bytes += 2 * bytes([1, read, k.rows.width]) as u64;
+            work.read_bytes += 2 * self.0.format(k.rows.tensor).bytes([1, read, k.rows.width]) as u64;
         });
         self.0.attention(call, q, k, v, params)
     }
@@ -289,6 +292,11 @@ impl<B: Backend> Backend for Metered<B> {
         self.0.choose(call, x, ids, row)
     }
 
+    fn cast(&self, new: Columns<'_, B::Tensor>, format: Format) -> Result<B::Tensor> {
+        let [batch, n, _] = self.0.shape(new.tensor);
+        self.copied(format.bytes([batch, n, new.width]) as u64);
+        self.0.cast(new, format)
+    }
     fn concat(
         &self,
         past: Option<(&B::Tensor, usize)>,
@@ -352,7 +360,7 @@ impl<B: Backend> Backend for Metered<B> {
     }
     fn gather_batch(&self, x: &B::Tensor, order: &[usize]) -> Result<B::Tensor> {
         let [_, rows, width] = self.0.shape(x);
-        self.copied(2 * bytes([order.len(), rows, width]) as u64);
+        self.copied(2 * self.0.format(x).bytes([order.len(), rows, width]) as u64);
         self.0.gather_batch(x, order)
     }
 }

@@ -15,15 +15,42 @@ mod meter;
 
 pub use meter::{Meter, Metered, Work};
 
-use crate::case::Dtype;
+use crate::dtype::Dtype;
 use crate::error::Result;
 
 /// `[batch, rows, width]`.
 pub type Shape = [usize; 3];
 
-/// Bytes of a tensor of this shape.
+/// How the numbers of a tensor are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Of the numbers.
+    pub dtype: Dtype,
+    /// Parts of a row, each with a scale of its own, of int8: the scales, f32, follow the row's numbers.
+    pub heads: usize,
+}
+
+impl Format {
+    /// Of all but weights and caches.
+    pub const F32: Format = Format { dtype: Dtype::F32, heads: 1 };
+
+    /// Bytes of a row of so many numbers.
+    pub fn row_bytes(self, width: usize) -> usize {
+        match self.dtype {
+            Dtype::Int8 => width + size_of::<f32>() * self.heads,
+            dtype => width * dtype.bytes(),
+        }
+    }
+
+    /// Bytes of a tensor of this shape.
+    pub fn bytes(self, [batch, rows, width]: Shape) -> usize {
+        batch * rows * self.row_bytes(width)
+    }
+}
+
+/// Bytes of a tensor of this shape in f32.
 pub fn bytes(shape: Shape) -> usize {
-    shape.iter().product::<usize>() * size_of::<f32>()
+    Format::F32.bytes(shape)
 }
 
 /// Columns `from .. from + width` of every row of a tensor: the queries of a fused
@@ -323,8 +350,18 @@ pub trait Backend: Sized + 'static {
     fn download(&self, x: &Self::Tensor) -> Result<Vec<f32>>;
     /// Three lengths: `[batch, rows, width]` of most.
     fn shape(&self, x: &Self::Tensor) -> Shape;
-    /// Allocates rows of zeros for a strategy to keep.
-    fn zeros(&self, shape: Shape) -> Result<Self::Tensor>;
+    /// How its numbers are kept.
+    fn format(&self, x: &Self::Tensor) -> Format;
+    /// Bytes of a tensor.
+    fn bytes(&self, x: &Self::Tensor) -> usize {
+        self.format(x).bytes(self.shape(x))
+    }
+    /// Allocates rows of zeros for a strategy to keep, in f32.
+    fn zeros(&self, shape: Shape) -> Result<Self::Tensor> {
+        self.zeros_as(shape, Format::F32)
+    }
+    /// The same in any format.
+    fn zeros_as(&self, shape: Shape, format: Format) -> Result<Self::Tensor>;
     /// Allocates a copy, for an untimed fork.
     fn duplicate(&self, x: &Self::Tensor) -> Result<Self::Tensor>;
     /// Copies a tensor over another of its shape, for an untimed restore.
@@ -471,8 +508,14 @@ pub trait Backend: Sized + 'static {
         unreachable!("asked only of those who choose ahead")
     }
 
-    // ---- what strategies do to the rows they keep
+    // ---- what strategies do to the rows they keep, all of one format
 
+    /// New rows in the format that they are kept in, `[batch, n, width]`: the nearest numbers; for int8 the largest of
+    /// a head is ±127 times its scale, and a head of zeros has the scale 0.
+    ///
+    /// # Errors
+    /// When the backend computes with no such numbers.
+    fn cast(&self, new: Columns<'_, Self::Tensor>, format: Format) -> Result<Self::Tensor>;
     /// Allocates the last `keep` rows of `past` followed by `new` without its first `skip` rows:
     /// `[batch, keep + n - skip, width]`.
     fn concat(

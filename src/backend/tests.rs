@@ -2,6 +2,7 @@
 //! sums in f64, inputs that are random, never zero and sometimes large, sizes that divide by nothing.
 
 mod attention;
+mod formats;
 mod keeping;
 mod layers;
 mod numbers;
@@ -44,8 +45,13 @@ pub fn told<T>(ask: impl Fn() -> Result<Option<T>>) -> Option<T> {
 
 #[test]
 fn cpu_operations_are_the_oracle_s() {
-    operations_are_the_oracle_s(&Cpu::new(1).unwrap());
-    operations_are_the_oracle_s(&Cpu::new(3).unwrap());
+    for threads in [1, 3] {
+        let b = Cpu::new(threads).unwrap();
+        operations_are_the_oracle_s(&b);
+        formats::cast(&b);
+        formats::moved(&b);
+        formats::read(&b);
+    }
 }
 
 #[test]

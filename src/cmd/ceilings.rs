@@ -1,7 +1,8 @@
 //! `ceilings`: read bandwidth, FLOP/s and launch costs of a machine.
 
 use decode_bench::bench::Threads;
-use decode_bench::case::{BackendName, Case, Dtype, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
+use decode_bench::dtype::Dtype;
 use decode_bench::error::Result;
 use decode_bench::measure::ceilings::Ceilings;
 use decode_bench::measure::{Machines, Settings};
@@ -37,7 +38,16 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let Args { backend, model, shape, weights, .. } = args;
-    let case = Case { model, shape, weights, strategy: Strategy::Naive, backend, batch: 1, position: 1 };
+    let case = Case {
+        model,
+        shape,
+        weights,
+        strategy: Strategy::Naive,
+        cache: Dtype::F32,
+        backend,
+        batch: 1,
+        position: 1,
+    };
     check_position(&case)?;
     let threads = args.threads.count();
     let machines = Machines::new(&Settings { threads, ..Settings::default() });

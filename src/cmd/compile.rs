@@ -2,7 +2,8 @@
 
 use decode_bench::backend::cuda::compile::Compiler;
 use decode_bench::bench::{finish, Destination};
-use decode_bench::case::{Case, Dtype, ModelKind, ShapeName};
+use decode_bench::case::{Case, ModelKind, ShapeName};
+use decode_bench::dtype::Dtype;
 use decode_bench::error::Result;
 use decode_bench::measure::compile::{decodes, environment, CompilePlan};
 use decode_bench::measure::{say, Record};
@@ -68,6 +69,7 @@ pub fn run(args: Args) -> Result<()> {
         shape: args.shape,
         weights: Dtype::F32,
         strategy,
+        cache: Dtype::F32,
         backend: compiler.backend,
         batch: args.batch as usize,
         position: args.tokens,

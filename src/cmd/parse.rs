@@ -9,7 +9,8 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, Command};
 
-use decode_bench::case::{BackendName, Dtype, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, ModelKind, ShapeName};
+use decode_bench::dtype::Dtype;
 use decode_bench::error::{Error, Result};
 use decode_bench::model::capacity;
 use decode_bench::strategy::Strategy;

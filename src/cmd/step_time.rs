@@ -2,7 +2,8 @@
 
 use decode_bench::backend::Backend;
 use decode_bench::bench::Threads;
-use decode_bench::case::{BackendName, Case, Dtype, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
+use decode_bench::dtype::Dtype;
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::trace::Decode;
 use decode_bench::measure::{equality, interleaved, Fixture, Machines, Settings};
@@ -34,6 +35,9 @@ pub struct Args {
     weights: Dtype,
     #[arg(long)]
     strategy: Strategy,
+    /// How the cache is kept in memory
+    #[arg(long = "cache-dtype", default_value_t, value_parser = Named::<Dtype>::parser())]
+    cache: Dtype,
     #[arg(long)]
     position: usize,
     #[arg(long, default_value_t = BackendName::Cpu, value_parser = Named::<BackendName>::parser())]
@@ -57,13 +61,13 @@ pub struct Args {
 const PIPELINED: usize = 32;
 
 pub fn run(args: Args) -> Result<()> {
-    let &Args { model, shape, weights, strategy, backend, position, .. } = &args;
-    let case = Case { model, shape, weights, strategy, backend, batch: 1, position };
+    let &Args { model, shape, weights, strategy, cache, backend, position, .. } = &args;
+    let case = Case { model, shape, weights, strategy, cache, backend, batch: 1, position };
     check_position(&case)?;
-    if !backend.reads(weights) {
-        return Err(Error::Input(format!("`{case}` cannot be run: {backend} reads no weights in {weights}")));
+    if let Some(unread) = [weights, cache].into_iter().find(|&dtype| !backend.reads(dtype)) {
+        return Err(Error::Input(format!("`{case}` cannot be run: {backend} reads no {unread}")));
     }
-    if !model.supports(strategy) || !backend.runs(strategy) {
+    if !model.supports(case.cache_config()) || !backend.runs(strategy) {
         return Err(Error::Input(format!("`{case}` cannot be run: {model} has no {strategy} on {backend}")));
     }
     let threads = args.threads.count();

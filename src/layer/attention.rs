@@ -58,10 +58,10 @@ impl<B: Backend> Attention<B> {
 
 impl<B: Backend> Layer<B> for Attention<B> {
     fn slots(&self) -> Vec<Slot> {
-        let width = self.kv_heads * self.size;
+        let (width, heads) = (self.kv_heads * self.size, self.kv_heads);
         match self.mask {
-            Mask::Causal => vec![Slot::Rows { width }; 2],
-            Mask::SlidingWindow(rows) => vec![Slot::Window { width, rows }; 2],
+            Mask::Causal => vec![Slot::Rows { width, heads }; 2],
+            Mask::SlidingWindow(rows) => vec![Slot::Window { width, heads, rows }; 2],
             Mask::Full => Vec::new(),
         }
     }

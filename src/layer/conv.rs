@@ -17,7 +17,7 @@ pub struct LinearizedConvolution<B: Backend> {
 
 impl<B: Backend> Layer<B> for LinearizedConvolution<B> {
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::Window { width: self.channels, rows: self.convolution.taps }]
+        vec![Slot::Window { width: self.channels, heads: 1, rows: self.convolution.taps }]
     }
     fn call(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
         let (b, call) = (context.backend(), context.call());

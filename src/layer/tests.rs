@@ -129,7 +129,7 @@ enum Wrong {
 
 impl Layer<Cpu> for Wrong {
     fn slots(&self) -> Vec<Slot> {
-        vec![Slot::Window { width: WIDTH, rows: 2 }]
+        vec![Slot::Window { width: WIDTH, heads: 1, rows: 2 }]
     }
     fn call(
         &self,

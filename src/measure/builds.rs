@@ -8,7 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::case::{Case, Dtype};
+use crate::case::Case;
+use crate::dtype::Dtype;
 use crate::error::{one_line, Error, Result};
 
 /// The two, by their place in what is asked for and given.
@@ -99,6 +100,7 @@ impl Process {
         let option = |name: &str, value: &dyn std::fmt::Display| [format!("--{name}"), value.to_string()];
         // builds from before there was another know no option for it
         let dtype = (case.weights != Dtype::F32).then(|| option("dtype", &case.weights));
+        let cache = (case.cache != Dtype::F32).then(|| option("cache-dtype", &case.cache));
         let options = [
             option("model", &case.model),
             option("shape", &case.shape),
@@ -110,7 +112,7 @@ impl Process {
         ];
         let mut child = Command::new(program)
             .arg("step-time")
-            .args(options.iter().chain(&dtype).flatten())
+            .args(options.iter().chain(&dtype).chain(&cache).flatten())
             .arg("--turns")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -48,9 +48,10 @@ impl<B: Backend> Fixture<B> {
     }
 
     fn open(&self, case: &Case, sentences: usize) -> Result<Session<'_, B, AnyModel<B>>> {
-        let &Case { model, shape, strategy, batch, .. } = case;
+        let &Case { model, shape, batch, .. } = case;
         let (capacity, source) = (capacity(model, shape), source_rows(model, shape));
-        Session::open_case(&self.backend, &self.model, strategy, [batch, sentences], capacity, source)
+        let config = case.cache_config();
+        Session::open_case(&self.backend, &self.model, config, [batch, sentences], capacity, source)
     }
 
     fn prefilled_at<'a>(

@@ -174,7 +174,8 @@ mod tests {
     use crate::backend::cpu::Cpu;
     use crate::backend::cuda::{Cuda, Device, Mode};
     use crate::backend::tests::{device, told};
-    use crate::case::{BackendName, Dtype, ModelKind, ModelName, ShapeName};
+    use crate::case::{BackendName, ModelKind, ModelName, ShapeName};
+    use crate::dtype::Dtype;
     use crate::measure::equality::TOLERANCE;
     use crate::record::Sample;
     use crate::strategy::Strategy;
@@ -240,6 +241,7 @@ mod tests {
                     shape,
                     weights: Dtype::F32,
                     strategy,
+                    cache: Dtype::F32,
                     backend,
                     batch: 2,
                     position: 17,

@@ -96,7 +96,8 @@ pub fn count<B: Backend>(fixture: &Fixture<Metered<B>>, case: &Case) -> Result<L
 mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
-    use crate::case::{BackendName, Dtype, ModelKind, ModelName, ShapeName};
+    use crate::case::{BackendName, ModelKind, ModelName, ShapeName};
+    use crate::dtype::Dtype;
     use crate::strategy::Strategy;
 
     #[test]
@@ -108,7 +109,16 @@ mod tests {
             for &strategy in Strategy::examples().iter().filter(|&&strategy| model.supports(strategy)) {
                 for (batch, position) in [(2, 2), (5, 17)] {
                     let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);
-                    let case = Case { model, shape, weights: Dtype::F32, strategy, backend, batch, position };
+                    let case = Case {
+                        model,
+                        shape,
+                        weights: Dtype::F32,
+                        strategy,
+                        cache: Dtype::F32,
+                        backend,
+                        batch,
+                        position,
+                    };
                     let LedgerRow { counted, predicted, .. } = count(&fixture, &case).unwrap();
                     assert_eq!(Some(counted), predicted, "{case}");
                     assert_eq!(counted == 0, !strategy.remembers(), "{case}");

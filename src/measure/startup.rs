@@ -82,7 +82,7 @@ fn phases<B: Backend>(start: Instant, b: &B, case: &Case, folder: &Path) -> Resu
     let start = Instant::now();
     let capacity = capacity(case.model, case.shape);
     let source = source_rows(case.model, case.shape);
-    let mut session = Session::open_case(b, &model, case.strategy, [case.batch; 2], capacity, source)?;
+    let mut session = Session::open_case(b, &model, case.cache_config(), [case.batch; 2], capacity, source)?;
     b.synchronize()?;
     let cache_create_ns = start.elapsed().as_nanos() as u64;
 

@@ -27,7 +27,8 @@ use crate::backend::{
     whole, Activation, AttentionParams, Backend, Call, Convolution, Layout, Linear, Mask, View,
 };
 use crate::cache::{Cache, EncoderOutput, LayerContext};
-use crate::case::{Dtype, ShapeName};
+use crate::case::ShapeName;
+use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::layer::{encoder_output, Layer, LinearizedConvolution};
 use crate::strategy::{Slot, Strategy};

@@ -22,7 +22,8 @@ use super::weights::{Parameter, Spread};
 use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Call, Linear, Mask, Norm};
 use crate::cache::{Cache, EncoderOutput, LayerContext};
-use crate::case::{Dtype, ShapeName};
+use crate::case::ShapeName;
+use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::layer::position::{sinusoid, Sinusoid};
 use crate::layer::{Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
@@ -221,7 +222,7 @@ impl ModelConfig for EncoderDecoderConfig {
         let (d, f) = (self.width, self.decoder_hidden);
         let layer = [
             Node::Dense { inner: d, out: 3 * d },
-            Node::Attention { width: d, kept: d, window: None },
+            Node::Attention { width: d, kept: d, kv_heads: self.decoder_heads, window: None },
             Node::Dense { inner: d, out: d },
             Node::Dense { inner: d, out: d },
             Node::CrossAttention { width: d, kept: d, inner: Some(d) },

@@ -21,7 +21,8 @@ use super::loader::Loader;
 use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
 use crate::backend::{Activation, Backend, Linear, Mask};
-use crate::case::{Dtype, ShapeName};
+use crate::case::ShapeName;
+use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::layer::position::{self, RopeScaling};
 use crate::layer::{Attention, GatedMlp, Layer, Residual, Sequential};
@@ -220,7 +221,7 @@ impl ModelConfig for LlamaConfig {
         let (q, kv) = (self.heads * self.size, self.kv_heads * self.size);
         let layer = [
             Node::Dense { inner: d, out: q + 2 * kv },
-            Node::Attention { width: q, kept: kv, window: self.window },
+            Node::Attention { width: q, kept: kv, kv_heads: self.kv_heads, window: self.window },
             Node::Dense { inner: q, out: d },
             Node::Dense { inner: d, out: 2 * f },
             Node::Dense { inner: f, out: d },

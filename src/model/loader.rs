@@ -11,7 +11,7 @@ use super::Model;
 use crate::backend::cpu::room;
 use crate::backend::cuda::Cuda;
 use crate::backend::{Backend, Linear, Norm, Shape};
-use crate::case::Dtype;
+use crate::dtype::Dtype;
 use crate::error::Result;
 
 /// Where a model gets its tensors from, and the backend that they go to.

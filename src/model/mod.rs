@@ -48,7 +48,8 @@ use serde_json::Value;
 
 use crate::backend::{Backend, Call};
 use crate::cache::{Cache, EncoderOutput};
-use crate::case::{Dtype, ModelKind, ShapeName};
+use crate::case::{ModelKind, ShapeName};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::strategy::{Slot, Strategy};
 use fields::Fields;

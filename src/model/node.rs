@@ -23,6 +23,8 @@ pub(crate) enum Node {
         width: usize,
         /// Numbers of a row of keys, or of values.
         kept: usize,
+        /// Heads that these are of.
+        kv_heads: usize,
         /// The latest positions that are seen, where not all are.
         window: Option<usize>,
     },

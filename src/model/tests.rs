@@ -10,7 +10,7 @@ use crate::backend::cpu::Cpu;
 use crate::backend::{Activation, Tokens};
 use crate::layer::position::{RopeScaling, Sinusoid};
 use crate::session::Session;
-use crate::strategy::Strategy;
+use crate::strategy::{CacheConfig, Strategy};
 
 /// Positions in the laws: more than one chunk, more than two windows.
 const LENGTH: usize = 20;
@@ -113,8 +113,25 @@ fn strategies(config: &Config) -> Vec<Strategy> {
     all.filter(|s| fits(s) && makes_sense(s)).collect()
 }
 
+/// The same with caches of a type, where there are such.
+fn caches(config: &Config, dtype: Dtype) -> Vec<CacheConfig> {
+    let slots = load(&Cpu::new(1).unwrap(), config).slots();
+    let caches = strategies(config).into_iter().map(|strategy| CacheConfig { strategy, dtype });
+    caches.filter(|cache| cache.check(&slots).is_ok()).collect()
+}
+
 pub(crate) fn load<B: Backend>(b: &B, config: &Config) -> AnyModel<B> {
-    AnyModel::load(b, config, &Weights::seeded(7)).unwrap()
+    load_as(b, config, Dtype::F32)
+}
+
+fn load_as<B: Backend>(b: &B, config: &Config, dtype: Dtype) -> AnyModel<B> {
+    AnyModel::load(b, config, &Weights::seeded(7).kept_as(dtype)).unwrap()
+}
+
+/// In f32, and in the type whose rows have parts of two kinds.
+fn cached(config: &Config) -> Vec<(Dtype, CacheConfig)> {
+    let of = |dtype| caches(config, dtype).into_iter().map(move |cache| (dtype, cache));
+    [Dtype::F32, Dtype::Int8].into_iter().flat_map(of).collect()
 }
 
 /// Ids that look like nothing in particular.
@@ -132,12 +149,13 @@ pub(crate) fn slice(text: &Tokens, range: std::ops::Range<usize>) -> Tokens {
 pub(crate) fn open<'a, B: Backend>(
     b: &'a B,
     model: &'a AnyModel<B>,
-    strategy: Strategy,
+    config: impl Into<CacheConfig>,
     text: &Tokens,
     capacity: usize,
 ) -> Session<'a, B, AnyModel<B>> {
-    Session::from_source(b, model, strategy, &sources(text, model.vocab()), 1, capacity)
-        .or_else(|_| Session::open(b, model, strategy, text.0.len(), capacity)) // a prompt alone
+    let config = config.into();
+    Session::from_source(b, model, config, &sources(text, model.vocab()), 1, capacity)
+        .or_else(|_| Session::open(b, model, config, text.0.len(), capacity)) // a prompt alone
         .unwrap()
 }
 
@@ -153,17 +171,31 @@ fn feed(session: &mut Session<'_, Cpu, AnyModel<Cpu>>, b: &Cpu, tokens: &Tokens)
 
 /// Logits after the last token, recomputed from nothing.
 fn forward(b: &Cpu, model: &AnyModel<Cpu>, text: &Tokens) -> Vec<f32> {
-    let mut session = open(b, model, Strategy::Naive, text, LENGTH);
+    forward_as(b, model, Dtype::F32, text)
+}
+
+/// The same with rows rounded as a cache of this type would round them.
+fn forward_as(b: &Cpu, model: &AnyModel<Cpu>, dtype: Dtype, text: &Tokens) -> Vec<f32> {
+    let config = CacheConfig { strategy: Strategy::Naive, dtype };
+    let dtype = if config.check(&model.slots()).is_ok() { dtype } else { Dtype::F32 };
+    let mut session = open(b, model, CacheConfig { dtype, ..config }, text, LENGTH);
     feed(&mut session, b, text)
 }
 
 fn assert_close(got: &[f32], want: &[f32], what: &str) {
+    assert_close_as(Dtype::F32, got, want, what);
+}
+
+/// Rows computed in another order of sums may lie on the other side of where two numbers of the cache meet: then one
+/// number differs by a unit in its last place.
+fn assert_close_as(dtype: Dtype, got: &[f32], want: &[f32], what: &str) {
+    let tolerance = TOLERANCE + dtype.unit() / 4.0;
     assert_eq!(got.len(), want.len(), "{what}");
     let differences =
         got.iter().zip(want).map(|(g, w)| if g.is_nan() { f32::INFINITY } else { (g - w).abs() });
     let (place, size) =
         differences.enumerate().fold((0, 0.0), |worst, next| if next.1 > worst.1 { next } else { worst });
-    assert!(size <= TOLERANCE, "{what}: logit {place} is {} and should be {}", got[place], want[place]);
+    assert!(size <= tolerance, "{what}: logit {place} is {} and should be {}", got[place], want[place]);
 }
 
 /// The runs under `results/` are of these numbers: of every model the first bytes of the SHA-256 of its tensors,
@@ -214,13 +246,64 @@ fn a_model_asks_for_each_tensor_once() {
     }
 }
 
+/// Bit for bit: what is widened in registers is the number that was rounded, and sums are of the same order.
+#[test]
+fn weights_of_half_precision_give_the_logits_of_the_rounded_ones() {
+    let b = Cpu::new(1).unwrap();
+    for config in odd_configs() {
+        let text = text(1, config.vocab(), 3);
+        let logits = |model: &AnyModel<Cpu>| {
+            let mut session = open(&b, model, Strategy::Padded, &text, LENGTH);
+            let mut logits = feed(&mut session, &b, &slice(&text, 0..9));
+            logits.extend(feed(&mut session, &b, &slice(&text, 9..10)));
+            logits
+        };
+        let f32s = logits(&load(&b, &config));
+        for (dtype, most) in [(Dtype::Bf16, 0.05), (Dtype::F16, 0.005)] {
+            let kept = logits(&load_as(&b, &config, dtype));
+            assert_eq!(kept, logits(&load_rounded(&b, &config, dtype)), "{config:?} {dtype}");
+            let difference = kept.iter().zip(&f32s).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(difference > 0.0 && difference < most, "{config:?} {dtype}: {difference}");
+        }
+    }
+}
+
+/// The same weights from a file whose matrices and tables are rounded to a type before they are written as f32.
+fn load_rounded(b: &Cpu, config: &Config, dtype: Dtype) -> AnyModel<Cpu> {
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint::write(config, &Weights::seeded(7), folder.path()).unwrap();
+    let path = folder.path().join(checkpoint::MODEL_FILE);
+    let bytes = std::fs::read(&path).unwrap();
+    let rounded = |x: f32| match dtype {
+        Dtype::F32 => x,
+        Dtype::Bf16 => half::bf16::from_f32(x).to_f32(),
+        Dtype::F16 => half::f16::from_f32(x).to_f32(),
+        Dtype::Int8 => unreachable!("no weights are int8"),
+    };
+    let tensor = |view: &safetensors::tensor::TensorView<'_>| {
+        let matrix = view.shape().iter().rev().skip(1).product::<usize>() > 1;
+        let numbers = view.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap()));
+        let kept = |x: f32| if matrix { rounded(x) } else { x };
+        numbers.flat_map(|x| kept(x).to_le_bytes()).collect::<Vec<u8>>()
+    };
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors: Vec<_> =
+        file.iter().map(|(name, view)| (name.to_string(), view.shape().to_vec(), tensor(&view))).collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize_to_file(views, None, &path).unwrap();
+    let weights = Weights::map(&std::fs::File::open(&path).unwrap(), path, config.prefix()).unwrap();
+    AnyModel::load(b, config, &weights).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// Any split of a sequence into pieces, of one token or of several, gives the logits of the
     /// full forward pass at the end of every piece.
     #[test]
-    fn models_obey_the_caching_law(pieces in prop::collection::vec(1usize..6, 1..LENGTH), batch in 1usize..4, salt in 0usize..99) {
+    fn models_obey_the_caching_law(pieces in prop::collection::vec(1usize..6, 1..LENGTH), batch in 1usize..4, salt in 0usize..99, weights in prop::sample::select(&Dtype::WEIGHTS), dtype in prop::sample::select(Dtype::ALL)) {
         let b = Cpu::new(1).unwrap();
         let so_far = |at: &mut usize, piece: &usize| {
             *at = LENGTH.min(*at + piece);
@@ -229,15 +312,15 @@ proptest! {
         let mut ends: Vec<usize> = pieces.iter().scan(0, so_far).collect();
         ends.dedup();
         for config in odd_configs() {
-            let (model, text) = (load(&b, &config), text(batch, config.vocab(), salt));
+            let (model, text) = (load_as(&b, &config, weights), text(batch, config.vocab(), salt));
             let want: Vec<Vec<f32>> =
-                ends.iter().map(|&end| forward(&b, &model, &slice(&text, 0..end))).collect();
-            for strategy in strategies(&config) {
+                ends.iter().map(|&end| forward_as(&b, &model, dtype, &slice(&text, 0..end))).collect();
+            for strategy in caches(&config, dtype) {
                 let mut session = open(&b, &model, strategy, &text, LENGTH);
                 let mut at = 0;
                 for (&end, want) in ends.iter().zip(&want) {
                     let got = feed(&mut session, &b, &slice(&text, at..end));
-                    assert_close(&got, want, &format!("{config:?} {strategy} batch {batch} pieces {pieces:?} at {end}"));
+                    assert_close_as(dtype, &got, want, &format!("{config:?} {weights} {strategy} batch {batch} pieces {pieces:?} at {end}"));
                     at = end;
                 }
             }
@@ -263,16 +346,21 @@ fn after_a_reorder_stepping_equals_recomputing_the_reordered_prefixes() {
         let (model, text) = (load(&b, &config), text(3, config.vocab(), 1));
         for order in [vec![2, 0, 0], vec![1], vec![0, 1, 2, 2, 1]] {
             let beams = Tokens(order.iter().map(|&beam| text.0[beam].clone()).collect());
-            let want: Vec<Vec<f32>> =
-                (8..12).map(|end| forward(&b, &model, &slice(&beams, 0..end))).collect();
-            for strategy in strategies(&config) {
+            for (dtype, strategy) in cached(&config) {
+                let want: Vec<Vec<f32>> =
+                    (8..12).map(|end| forward_as(&b, &model, dtype, &slice(&beams, 0..end))).collect();
                 let mut session = open(&b, &model, strategy, &text, LENGTH);
                 feed(&mut session, &b, &slice(&text, 0..6));
                 feed(&mut session, &b, &slice(&text, 6..7));
                 session.reorder(&order).unwrap();
                 for (end, want) in (8..12).zip(&want) {
                     let got = feed(&mut session, &b, &slice(&beams, end - 1..end));
-                    assert_close(&got, want, &format!("{config:?} {strategy} order {order:?} at {end}"));
+                    assert_close_as(
+                        dtype,
+                        &got,
+                        want,
+                        &format!("{config:?} {strategy} order {order:?} at {end}"),
+                    );
                 }
             }
         }
@@ -285,10 +373,10 @@ fn unwritten_rows_cannot_matter() {
     let b = Cpu::new(2).unwrap();
     for config in odd_configs() {
         let (model, text) = (load(&b, &config), text(2, config.vocab(), 6));
-        let want = forward(&b, &model, &slice(&text, 0..9));
-        for (strategy, poison) in
-            strategies(&config).into_iter().flat_map(|s| [1e30, f32::NAN].map(|p| (s, p)))
+        for ((dtype, strategy), poison) in
+            cached(&config).into_iter().flat_map(|cache| [1e30, f32::NAN].map(|poison| (cache, poison)))
         {
+            let want = forward_as(&b, &model, dtype, &slice(&text, 0..9));
             for prefill in [1, 4] {
                 let mut session = open(&b, &model, strategy, &text, LENGTH);
                 session.cache_mut().poison(poison);
@@ -296,7 +384,7 @@ fn unwritten_rows_cannot_matter() {
                 for end in prefill + 1..=9 {
                     got = feed(&mut session, &b, &slice(&text, end - 1..end));
                 }
-                assert_close(&got, &want, &format!("{config:?} {strategy} poisoned with {poison}"));
+                assert_close_as(dtype, &got, &want, &format!("{config:?} {strategy} poisoned with {poison}"));
             }
         }
     }

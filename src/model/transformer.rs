@@ -21,7 +21,8 @@ use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
 use crate::backend::cpu::zeros;
 use crate::backend::{Activation, Backend, Linear, Mask};
-use crate::case::{Dtype, ShapeName};
+use crate::case::ShapeName;
+use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::layer::{Attention, Layer, Mlp, Residual, Sequential};
 use crate::strategy::Strategy;
@@ -137,7 +138,7 @@ impl ModelConfig for TransformerConfig {
         let (d, f) = (self.width, self.hidden);
         let layer = [
             Node::Dense { inner: d, out: 3 * d },
-            Node::Attention { width: d, kept: d, window: None },
+            Node::Attention { width: d, kept: d, kv_heads: self.heads, window: None },
             Node::Dense { inner: d, out: d },
             Node::Dense { inner: d, out: f },
             Node::Dense { inner: f, out: d },

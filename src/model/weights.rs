@@ -20,7 +20,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::Dtype;
 
 use crate::backend::cpu::collect;
-use crate::case;
+use crate::dtype;
 use crate::error::{Error, Result};
 
 /// The longest header of a safetensors file, as the format's own library says.
@@ -29,7 +29,7 @@ const HEADER_MOST_BYTES: u64 = 100_000_000;
 /// Numbers for the tensors of a model, f32, and how its matrices and tables are to be kept.
 pub struct Weights {
     source: Source,
-    dtype: case::Dtype,
+    dtype: dtype::Dtype,
 }
 
 enum Source {
@@ -68,7 +68,7 @@ pub(super) struct Contents {
 impl Weights {
     /// Random numbers; nothing is drawn before it is asked for.
     pub fn seeded(seed: u64) -> Weights {
-        Weights { source: Source::Seed(seed), dtype: case::Dtype::F32 }
+        Weights { source: Source::Seed(seed), dtype: dtype::Dtype::F32 }
     }
 
     /// Maps a safetensors file, in which each name may begin with `prefix`, and reads its header.
@@ -77,16 +77,16 @@ impl Weights {
     /// When the header is wrong, or a tensor is there with the prefix and without.
     pub(super) fn map(file: &File, path: PathBuf, prefix: &str) -> Result<Weights> {
         let source = Source::File(Box::new(TensorFile::map(file, path, prefix)?));
-        Ok(Weights { source, dtype: case::Dtype::F32 })
+        Ok(Weights { source, dtype: dtype::Dtype::F32 })
     }
 
     /// The same numbers, to be rounded to another precision where they are kept.
-    pub fn kept_as(self, dtype: case::Dtype) -> Weights {
+    pub fn kept_as(self, dtype: dtype::Dtype) -> Weights {
         Weights { dtype, ..self }
     }
 
     /// Of the matrices and tables of a model that is loaded from it.
-    pub(super) fn dtype(&self) -> case::Dtype {
+    pub(super) fn dtype(&self) -> dtype::Dtype {
         self.dtype
     }
 
@@ -173,9 +173,9 @@ impl Parameter {
     }
 
     /// Bytes in memory: those of a matrix or table in some precision, and those of a vector in f32.
-    pub fn bytes(&self, dtype: case::Dtype) -> usize {
+    pub fn bytes(&self, dtype: dtype::Dtype) -> usize {
         let rows: usize = self.shape.iter().rev().skip(1).product();
-        self.len() * if rows > 1 { dtype.bytes() } else { case::Dtype::F32.bytes() }
+        self.len() * if rows > 1 { dtype.bytes() } else { dtype::Dtype::F32.bytes() }
     }
 
     fn draw(&self, seed: u64) -> Result<Vec<f32>> {

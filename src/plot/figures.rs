@@ -53,8 +53,9 @@ pub fn figures(analysis: &Analysis<'_>, steps: Option<&Run>) -> Result<Vec<Figur
 
 impl Figure {
     fn new(name: &str, group: Group, svg: String, curves: Vec<(String, String)>) -> Figure {
-        let (model, Group { backend, batch, .. }) = (group.model_name(), group);
-        Figure { name: format!("{name}-{model}-{backend}-b{batch}"), group, svg, curves }
+        let (model, Group { cache, backend, batch, .. }) = (group.model_name(), group);
+        let cache = cache.suffix();
+        Figure { name: format!("{name}-{model}{cache}-{backend}-b{batch}"), group, svg, curves }
     }
 
     fn of_chart(name: &str, group: Group, mut chart: Chart) -> Figure {

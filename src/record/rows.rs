@@ -85,12 +85,12 @@ impl Row for Sample {
     const FILE: &'static str = "samples.csv";
     const COLUMNS: &'static [&'static str] = &[
         "case", "model", "shape", "strategy", "backend", "batch", "position", "metric", "protocol", "round",
-        "iters", "value", "error", "mark", "weights",
+        "iters", "value", "error", "mark", "weights", "cache",
     ];
-    const ADDED: &'static [&'static str] = &["protocol", "mark", "weights"];
+    const ADDED: &'static [&'static str] = &["protocol", "mark", "weights", "cache"];
 
     fn cells(&self) -> Vec<String> {
-        let Case { model, shape, weights, strategy, backend, batch, position } = self.case;
+        let Case { model, shape, weights, strategy, cache, backend, batch, position } = self.case;
         let Sample { case, metric, round, iters, value, error, mark } = self;
         vec![
             case.to_string(),
@@ -108,6 +108,7 @@ impl Row for Sample {
             one_line(error.as_deref()),
             one_line(mark.as_deref()),
             weights.to_string(),
+            cache.to_string(),
         ]
     }
 

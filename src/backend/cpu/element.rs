@@ -7,18 +7,20 @@ use half::{bf16, f16};
 use ndarray::ArrayView2;
 use pulp::Simd;
 
-use crate::case::Dtype;
+use crate::dtype::Dtype;
 
 /// The widest vector, in f32.
 const WIDEST: usize = 16;
 
-/// A number in memory, one of [`f32`], [`bf16`], [`f16`].
+/// A number in memory: [`f32`], [`bf16`], [`f16`]; [`i8`], a number apart from its scale.
 ///
 /// # Safety
 /// Every pattern of its bits is a number.
 pub unsafe trait Element: Copy + Send + Sync + 'static {
     /// Its name.
     const DTYPE: Dtype;
+    /// Whether it is to be multiplied by a scale.
+    const SCALED: bool = false;
 
     /// The same number: f32 has all those of the others.
     fn widen(self) -> f32;
@@ -156,6 +158,39 @@ unsafe impl Element for f16 {
     }
 }
 
+// SAFETY: every pattern of bits is an i8.
+unsafe impl Element for i8 {
+    const DTYPE: Dtype = Dtype::Int8;
+    const SCALED: bool = true;
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from(self)
+    }
+
+    fn nearest(x: f32) -> i8 {
+        x.round_ties_even() as i8
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn load<S: Simd>(simd: S, from: *const i8) -> S::f32s {
+        use std::arch::x86_64::*;
+        // SAFETY: as for bf16.
+        unsafe {
+            if is::<S, pulp::x86::V4>() {
+                let wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()));
+                return std::mem::transmute_copy(&_mm512_cvtepi32_ps(wide));
+            }
+            if is::<S, pulp::x86::V3>() {
+                let wide = _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()));
+                return std::mem::transmute_copy(&_mm256_cvtepi32_ps(wide));
+            }
+            one_by_one(simd, from)
+        }
+    }
+}
+
 /// As many numbers as a vector has, of any element, on any machine.
 ///
 /// # Safety
@@ -224,6 +259,7 @@ mod tests {
         on_every_arch(|| {
             check(f16::from_bits, |bits| f16::from_bits(bits).to_f32());
             check(bf16::from_bits, |bits| bf16::from_bits(bits).to_f32());
+            check(|bits| bits as i8, |bits| f32::from(bits as i8));
         });
     }
 }

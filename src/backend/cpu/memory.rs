@@ -10,8 +10,8 @@ use std::rc::Rc;
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::element::Element;
-use crate::backend::{bytes, Meter, Shape};
-use crate::case::Dtype;
+use crate::backend::{Format, Meter, Shape};
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 
 /// A cache line, and the widest vector.
@@ -66,10 +66,10 @@ pub(crate) fn zeros(len: usize) -> Result<Vec<f32>> {
     Ok(zeros)
 }
 
-/// `[batch, rows, width]`, row-major. Weights may be of any [`Element`], the rest is f32.
+/// `[batch, rows, width]`, row-major.
 pub struct Tensor {
     shape: Shape,
-    dtype: Dtype,
+    format: Format,
     storage: Storage,
 }
 
@@ -92,15 +92,19 @@ impl Tensor {
         self.shape
     }
 
-    /// Of its numbers.
-    pub(super) fn dtype(&self) -> Dtype {
-        self.dtype
+    /// How its numbers are kept.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    fn bytes(&self) -> usize {
+        self.format.bytes(self.shape)
     }
 
     /// All numbers, row-major.
     ///
     /// # Panics
-    /// For weights that are not f32.
+    /// When they are not f32.
     pub fn as_slice(&self) -> &[f32] {
         self.elements()
     }
@@ -110,36 +114,52 @@ impl Tensor {
     /// # Panics
     /// When they are of another element.
     pub(super) fn elements<E: Element>(&self) -> &[E] {
-        assert_eq!(E::DTYPE, self.dtype, "an operation that takes numbers of one kind alone");
+        assert_eq!(E::DTYPE, self.format.dtype, "an operation that takes numbers of one kind alone");
+        let len = self.raw().len() / size_of::<E>();
+        // SAFETY: so many numbers are what the bytes are, aligned for any; any bits are a number.
+        unsafe { std::slice::from_raw_parts(self.raw().as_ptr().cast(), len) }
+    }
+
+    /// Row after row, each as [`Format::row_bytes`] says.
+    pub(super) fn raw(&self) -> &[u8] {
         let start = match &self.storage {
             Storage::WeightPages(weights) => weights.start(),
             Storage::Kept { block, .. } => block.start.as_ptr(),
             Storage::Scratch { block, .. } => block.as_ref().expect("alive").start.as_ptr(),
         };
-        // SAFETY: each of the three holds as many numbers of the tensor's type; any bits are a number.
-        unsafe { std::slice::from_raw_parts(start.cast(), self.shape.iter().product()) }
+        // SAFETY: each of the three holds the bytes of the tensor.
+        unsafe { std::slice::from_raw_parts(start.cast(), self.bytes()) }
     }
 
     /// # Panics
     /// For weights, which nothing changes.
-    pub fn as_mut_slice(&mut self) -> &mut [f32] {
-        let len = self.shape.iter().product();
-        match &mut self.storage {
+    pub(super) fn raw_mut(&mut self) -> &mut [u8] {
+        let start = match &self.storage {
             Storage::WeightPages(_) => unreachable!("no operation writes to weights"),
-            Storage::Kept { block, .. } => &mut block.as_mut_slice()[..len],
-            Storage::Scratch { block, .. } => &mut block.as_mut().expect("alive").as_mut_slice()[..len],
-        }
+            Storage::Kept { block, .. } => block.start.as_ptr(),
+            Storage::Scratch { block, .. } => block.as_ref().expect("alive").start.as_ptr(),
+        };
+        // SAFETY: as above, and `&mut self` makes the borrow exclusive.
+        unsafe { std::slice::from_raw_parts_mut(start.cast(), self.bytes()) }
+    }
+
+    /// # Panics
+    /// For weights, which nothing changes, and for numbers that are not f32.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        assert_eq!(self.format.dtype, Dtype::F32, "an operation that takes numbers of one kind alone");
+        let (start, len) = (self.raw_mut().as_mut_ptr(), self.shape.iter().product());
+        // SAFETY: so many numbers are what the bytes are; `&mut self` makes the borrow exclusive.
+        unsafe { std::slice::from_raw_parts_mut(start.cast(), len) }
     }
 }
 
 impl Drop for Tensor {
     fn drop(&mut self) {
+        let bytes = self.bytes();
         match &mut self.storage {
             Storage::WeightPages(_) => {}
-            Storage::Kept { meter, .. } => meter.drop_kept(bytes(self.shape)),
-            Storage::Scratch { block, home } => {
-                home.give_back(block.take().expect("alive"), bytes(self.shape))
-            }
+            Storage::Kept { meter, .. } => meter.drop_kept(bytes),
+            Storage::Scratch { block, home } => home.give_back(block.take().expect("alive"), bytes),
         }
     }
 }
@@ -188,16 +208,17 @@ impl Drop for Allocation {
 }
 
 /// A tensor of the allocator's memory, unwritten: see [`Allocation::unwritten`].
-pub fn kept(meter: &Rc<Meter>, shape: Shape) -> Result<Tensor> {
-    let block = Allocation::unwritten(shape.iter().product())?;
-    meter.allocated(bytes(shape));
-    meter.keep(bytes(shape));
-    Ok(Tensor { shape, dtype: Dtype::F32, storage: Storage::Kept { block, meter: meter.clone() } })
+pub fn kept(meter: &Rc<Meter>, shape: Shape, format: Format) -> Result<Tensor> {
+    let bytes = format.bytes(shape);
+    let block = Allocation::unwritten(bytes.div_ceil(size_of::<f32>()))?;
+    meter.allocated(bytes);
+    meter.keep(bytes);
+    Ok(Tensor { shape, format, storage: Storage::Kept { block, meter: meter.clone() } })
 }
 
-pub fn kept_zeros(meter: &Rc<Meter>, shape: Shape) -> Result<Tensor> {
-    let mut tensor = kept(meter, shape)?;
-    tensor.as_mut_slice().fill(0.0);
+pub fn kept_zeros(meter: &Rc<Meter>, shape: Shape, format: Format) -> Result<Tensor> {
+    let mut tensor = kept(meter, shape, format)?;
+    tensor.raw_mut().fill(0); // in any format a zero
     Ok(tensor)
 }
 
@@ -215,7 +236,13 @@ impl Scratch {
 
     /// A tensor whose contents are whatever was there before.
     pub fn tensor(self: &Rc<Self>, shape: Shape) -> Result<Tensor> {
-        let capacity = shape.iter().product::<usize>().next_power_of_two().max(ALIGN / 4);
+        self.tensor_as(shape, Format::F32)
+    }
+
+    /// The same in any format.
+    pub fn tensor_as(self: &Rc<Self>, shape: Shape, format: Format) -> Result<Tensor> {
+        let bytes = format.bytes(shape);
+        let capacity = bytes.div_ceil(size_of::<f32>()).next_power_of_two().max(ALIGN / 4);
         let free = self.free.borrow_mut()[capacity.ilog2() as usize..].iter_mut().find_map(Vec::pop);
         let block = match free {
             Some(block) => block,
@@ -225,12 +252,8 @@ impl Scratch {
                 block
             }
         };
-        self.meter.borrow_scratch(bytes(shape));
-        Ok(Tensor {
-            shape,
-            dtype: Dtype::F32,
-            storage: Storage::Scratch { block: Some(block), home: self.clone() },
-        })
+        self.meter.borrow_scratch(bytes);
+        Ok(Tensor { shape, format, storage: Storage::Scratch { block: Some(block), home: self.clone() } })
     }
 
     fn give_back(&self, block: Allocation, bytes: usize) {
@@ -288,7 +311,8 @@ impl Arena {
             unsafe { start.add(i).write(nearest) };
         }
         *used += size;
-        Ok(Tensor { shape, dtype: E::DTYPE, storage: Storage::WeightPages(weights) })
+        let format = Format { dtype: E::DTYPE, ..Format::F32 };
+        Ok(Tensor { shape, format, storage: Storage::WeightPages(weights) })
     }
 }
 
@@ -298,4 +322,16 @@ fn chunk(size: usize) -> Result<MmapRaw> {
     #[cfg(target_os = "linux")]
     let _ = map.advise(memmap2::Advice::HugePage); // without them everything works, slower
     Ok(map.into())
+}
+
+#[cfg(test)]
+impl Tensor {
+    /// Fills all rows with a number, and with a scale where it has one.
+    pub(crate) fn poison(&mut self, number: f32) {
+        let (format, [_, _, width]) = (self.format, self.shape);
+        let row = vec![number; width];
+        for to in self.raw_mut().chunks_exact_mut(format.row_bytes(width)) {
+            super::kernels::cast_row(&row, format, to);
+        }
+    }
 }

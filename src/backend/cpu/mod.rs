@@ -11,20 +11,21 @@ pub mod pool;
 use std::rc::Rc;
 
 use half::{bf16, f16};
-use ndarray::{s, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis};
+use ndarray::{s, ArrayView2, ArrayView3, ArrayViewMut2, ArrayViewMut3, Axis, ShapeBuilder};
 
 use element::Element;
+use kernels::PastRows;
 pub(crate) use memory::{collect, room, zeros};
 pub use memory::{keep_freed_memory, Tensor};
 use memory::{kept, kept_zeros, Arena, Scratch};
 use pool::Pool;
 
 use super::{
-    Activation, AttentionParams, Backend, Call, Columns, Convolution, Layout, Linear, Meter, Norm, Shape,
-    View,
+    whole, Activation, AttentionParams, Backend, Call, Columns, Convolution, Format, Layout, Linear, Meter,
+    Norm, Shape, View,
 };
-use crate::case::Dtype;
-use crate::error::Result;
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
 
 /// The CPU as a backend: a pool of threads, and memory that is recycled.
 pub struct Cpu {
@@ -82,29 +83,94 @@ impl Tensor {
     }
 }
 
-/// An expression over the rows of a tensor, whatever numbers they are of.
-macro_rules! with_rows {
-    ($tensor:expr, |$rows:ident| $body:expr) => {
-        match $tensor.dtype() {
+/// An expression over a kind of numbers: an [`Element`] for each [`Dtype`].
+macro_rules! with_element {
+    ($dtype:expr, |$element:ident| $body:expr) => {
+        match $dtype {
             Dtype::F32 => {
-                let $rows = $tensor.rows_of::<f32>();
+                type $element = f32;
                 $body
             }
             Dtype::Bf16 => {
-                let $rows = $tensor.rows_of::<bf16>();
+                type $element = bf16;
                 $body
             }
             Dtype::F16 => {
-                let $rows = $tensor.rows_of::<f16>();
+                type $element = f16;
+                $body
+            }
+            Dtype::Int8 => {
+                type $element = i8;
                 $body
             }
         }
     };
 }
 
+/// An expression over the rows of weights.
+macro_rules! with_rows {
+    ($tensor:expr, |$rows:ident| $body:expr) => {
+        with_element!($tensor.format().dtype, |E| {
+            let $rows = $tensor.rows_of::<E>();
+            $body
+        })
+    };
+}
+
 /// `[batch, rows, columns.width]`.
 fn view<'a>(columns: Columns<'a, Tensor>) -> ArrayView3<'a, f32> {
     columns.tensor.view().slice_move(s![.., .., columns.from..columns.from + columns.width])
+}
+
+/// The bytes of these columns, whatever they are of; of int8 all columns are taken, and the scales with them.
+fn bytes_of(columns: Columns<'_, Tensor>) -> ArrayView3<'_, u8> {
+    let Columns { tensor, from, width } = columns;
+    let ([batch, rows, all], Format { dtype, .. }) = (tensor.shape(), tensor.format());
+    let shape = (batch, rows, tensor.format().row_bytes(all));
+    let bytes = ArrayView3::from_shape(shape, tensor.raw()).expect("rows of so many bytes");
+    match dtype {
+        Dtype::Int8 => {
+            debug_assert_eq!((from, width), (0, all), "a head's scale is not among its columns");
+            bytes
+        }
+        _ => bytes.slice_move(s![.., .., from * dtype.bytes()..(from + width) * dtype.bytes()]),
+    }
+}
+
+fn bytes_of_mut(tensor: &mut Tensor) -> ArrayViewMut3<'_, u8> {
+    let [batch, rows, width] = tensor.shape();
+    let shape = (batch, rows, tensor.format().row_bytes(width));
+    ArrayViewMut3::from_shape(shape, tensor.raw_mut()).expect("rows of so many bytes")
+}
+
+/// Rows that a strategy keeps, as attention reads them.
+fn past<E: Element>(columns: Columns<'_, Tensor>) -> PastRows<'_, E> {
+    let bytes = bytes_of(columns);
+    let ((batch, rows, row_bytes), width) = (bytes.dim(), columns.width);
+    let [entry, row] = [0, 1].map(|axis| bytes.strides()[axis] as usize / size_of::<E>());
+    let shape = (batch, rows, width).strides((entry, row, 1));
+    // SAFETY: every row begins with its numbers, aligned, since rows of all but int8 are whole numbers of them.
+    let numbers = unsafe { ArrayView3::from_shape_ptr(shape, bytes.as_ptr().cast()) };
+    let scales = E::SCALED.then(|| bytes.slice_move(s![.., .., width..row_bytes]));
+    PastRows { numbers, scales }
+}
+
+/// One of these rows, as f32.
+fn widen_row(columns: Columns<'_, Tensor>, [entry, row]: [usize; 2], to: &mut [f32]) {
+    let Format { dtype, heads } = columns.tensor.format();
+    with_element!(dtype, |E| {
+        let PastRows { numbers, scales } = past::<E>(columns);
+        let from = numbers.slice_move(s![entry, row, ..]);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
+        if let Some(scales) = scales {
+            let bytes = scales.slice_move(s![entry, row, ..]);
+            let scales = bytes.as_slice().expect("contiguous").chunks_exact(4);
+            for (head, scale) in to.chunks_exact_mut(columns.width / heads).zip(scales) {
+                let scale = f32::from_ne_bytes(scale.try_into().expect("four bytes"));
+                head.iter_mut().for_each(|x| *x *= scale);
+            }
+        }
+    });
 }
 
 impl Backend for Cpu {
@@ -129,29 +195,39 @@ impl Backend for Cpu {
             Dtype::F32 => self.weights.store::<f32>(shape, data),
             Dtype::Bf16 => self.weights.store::<bf16>(shape, data),
             Dtype::F16 => self.weights.store::<f16>(shape, data),
+            Dtype::Int8 => Err(Error::Input("weights in int8: only a cache can be kept in it".into())),
         }
     }
 
     fn download(&self, x: &Tensor) -> Result<Vec<f32>> {
-        with_rows!(x, |rows| collect(rows.len(), rows.iter().map(|x| x.widen())))
+        let [batch, rows, width] = x.shape();
+        let mut numbers = zeros(batch * rows * width)?;
+        for (i, to) in numbers.chunks_exact_mut(width.max(1)).enumerate() {
+            widen_row(whole(self, x), [i / rows, i % rows], to);
+        }
+        Ok(numbers)
     }
 
     fn shape(&self, x: &Tensor) -> Shape {
         x.shape()
     }
 
-    fn zeros(&self, shape: Shape) -> Result<Tensor> {
-        kept_zeros(&self.meter, shape)
+    fn format(&self, x: &Tensor) -> Format {
+        x.format()
+    }
+
+    fn zeros_as(&self, shape: Shape, format: Format) -> Result<Tensor> {
+        kept_zeros(&self.meter, shape, format)
     }
 
     fn duplicate(&self, x: &Tensor) -> Result<Tensor> {
-        let mut copy = kept(&self.meter, x.shape())?;
-        copy.as_mut_slice().copy_from_slice(x.as_slice());
+        let mut copy = kept(&self.meter, x.shape(), x.format())?;
+        copy.raw_mut().copy_from_slice(x.raw());
         Ok(copy)
     }
 
     fn overwrite(&self, x: &mut Tensor, by: &Tensor) -> Result<()> {
-        x.as_mut_slice().copy_from_slice(by.as_slice());
+        x.raw_mut().copy_from_slice(by.raw());
         Ok(())
     }
 
@@ -264,7 +340,9 @@ impl Backend for Cpu {
             at: call.at,
             left_padding: &call.left_padding,
         };
-        kernels::attention(&self.pool, what, view(q), view(k.rows), view(v.rows), out.view_mut());
+        with_element!(k.rows.tensor.format().dtype, |E| {
+            kernels::attention(&self.pool, what, view(q), past::<E>(k.rows), past(v.rows), out.view_mut())
+        });
         Ok(out)
     }
 
@@ -278,14 +356,12 @@ impl Backend for Cpu {
         let Convolution { linear, taps, ahead, residual } = convolution;
         let (n, channels) = (call.rows(), rows.rows.width);
         let mut window = self.scratch.tensor([call.batch, n, taps * channels])?;
-        let (past, mut taken) = (view(rows.rows), window.as_mut_slice().chunks_exact_mut(channels));
+        let mut taken = window.as_mut_slice().chunks_exact_mut(channels);
         let held = held(call, rows);
         for (entry, i) in (0..call.batch).flat_map(|entry| (0..n).map(move |i| (entry, i))) {
             for (tap, to) in (0..*taps).zip(&mut taken) {
                 match held.row(entry, (call.at + i + ahead + tap).checked_sub(taps - 1)) {
-                    Some(row) => {
-                        to.copy_from_slice(past.slice(s![entry, row, ..]).to_slice().expect("contiguous"))
-                    }
+                    Some(row) => widen_row(rows.rows, [entry, row], to),
                     None => to.fill(0.0),
                 }
             }
@@ -337,10 +413,10 @@ impl Backend for Cpu {
         self.launch();
         let (n, width) = (call.rows(), rows.rows.width);
         let mut out = self.scratch.tensor([call.batch, n, width])?;
-        let (past, held) = (view(rows.rows), held(call, rows));
-        for (i, mut out) in out.rows_mut().rows_mut().into_iter().enumerate() {
+        let held = held(call, rows);
+        for (i, out) in out.as_mut_slice().chunks_exact_mut(width).enumerate() {
             match held.row(i / n, (call.at + i % n).checked_sub(back)) {
-                Some(row) => out.assign(&past.slice(s![i / n, row, ..])),
+                Some(row) => widen_row(rows.rows, [i / n, row], out),
                 None => out.fill(0.0),
             }
         }
@@ -365,6 +441,17 @@ impl Backend for Cpu {
             .collect())
     }
 
+    fn cast(&self, new: Columns<'_, Tensor>, format: Format) -> Result<Tensor> {
+        self.launch();
+        let [batch, n, _] = new.tensor.shape();
+        let mut out = self.scratch.tensor_as([batch, n, new.width], format)?;
+        let rows = out.raw_mut().chunks_exact_mut(format.row_bytes(new.width));
+        for (from, to) in view(new).rows().into_iter().zip(rows) {
+            kernels::cast_row(from.to_slice().expect("contiguous"), format, to);
+        }
+        Ok(out)
+    }
+
     fn concat(
         &self,
         past: Option<(&Tensor, usize)>,
@@ -374,33 +461,33 @@ impl Backend for Cpu {
         self.launch();
         let [batch, n, _] = new.tensor.shape();
         let keep = past.map_or(0, |(_, keep)| keep);
-        let mut out = kept(&self.meter, [batch, keep + n - skip, new.width])?;
+        let mut out = kept(&self.meter, [batch, keep + n - skip, new.width], new.tensor.format())?;
         if let Some((past, keep)) = past {
             let [_, held, _] = past.shape();
-            self.copy(&mut out, 0, past.view().slice_move(s![.., held - keep.., ..]));
+            self.copy(&mut out, 0, bytes_of(whole(self, past)).slice_move(s![.., held - keep.., ..]));
         }
-        self.copy(&mut out, keep, view(new).slice_move(s![.., skip.., ..]));
+        self.copy(&mut out, keep, bytes_of(new).slice_move(s![.., skip.., ..]));
         Ok(out)
     }
 
     fn grow(&self, past: &Tensor, rows: usize) -> Result<Tensor> {
         self.launch();
         let [batch, held, width] = past.shape();
-        let mut out = kept(&self.meter, [batch, rows, width])?;
-        self.copy(&mut out, 0, past.view());
-        out.view_mut().slice_mut(s![.., held.., ..]).fill(0.0);
+        let mut out = kept(&self.meter, [batch, rows, width], past.format())?;
+        self.copy(&mut out, 0, bytes_of(whole(self, past)));
+        bytes_of_mut(&mut out).slice_mut(s![.., held.., ..]).fill(0);
         Ok(out)
     }
 
     fn write_rows(&self, call: &Call<()>, rows: &mut Tensor, new: Columns<'_, Tensor>) -> Result<()> {
         self.launch();
-        self.copy(rows, call.at, view(new));
+        self.copy(rows, call.at, bytes_of(new));
         Ok(())
     }
 
     fn write_ring(&self, call: &Call<()>, rows: &mut Tensor, new: Columns<'_, Tensor>) -> Result<()> {
         self.launch();
-        let ([_, taps, _], new) = (rows.shape(), view(new));
+        let ([_, taps, _], new) = (rows.shape(), bytes_of(new));
         let n = new.len_of(Axis(1));
         for i in n.saturating_sub(taps)..n {
             self.copy(rows, (call.at + i) % taps, new.slice(s![.., i..i + 1, ..]));
@@ -418,10 +505,10 @@ impl Backend for Cpu {
 
     fn shift(&self, rows: &mut Tensor, new: Columns<'_, Tensor>) -> Result<()> {
         self.launch();
-        let ([batch, taps, width], new) = (rows.shape(), view(new));
-        let n = new.len_of(Axis(1)).min(taps);
-        for entry in rows.as_mut_slice().chunks_exact_mut(taps * width) {
-            entry.copy_within(n * width.., 0);
+        let ([batch, taps, width], new) = (rows.shape(), bytes_of(new));
+        let (n, row_bytes) = (new.len_of(Axis(1)).min(taps), rows.format().row_bytes(width));
+        for entry in rows.raw_mut().chunks_exact_mut(taps * row_bytes) {
+            entry.copy_within(n * row_bytes.., 0);
         }
         debug_assert_eq!(new.len_of(Axis(0)), batch);
         self.copy(rows, taps - n, new.slice(s![.., new.len_of(Axis(1)) - n.., ..]));
@@ -437,25 +524,26 @@ impl Backend for Cpu {
     ) -> Result<Tensor> {
         self.launch();
         let n = call.rows();
-        let mut out = self.scratch.tensor([call.batch, keep + n, new.width])?;
-        let rows = view(past.rows);
+        let mut out = self.scratch.tensor_as([call.batch, keep + n, new.width], new.tensor.format())?;
+        let rows = bytes_of(past.rows);
         let held = Held { end: call.at, left_padding: &[0], ..held(call, past) }; // padding moves like the rest
         for back in 1..=keep {
             match held.row(0, call.at.checked_sub(back)) {
                 Some(row) => self.copy(&mut out, keep - back, rows.slice(s![.., row..row + 1, ..])),
-                None => out.view_mut().slice_mut(s![.., keep - back, ..]).fill(0.0),
+                None => bytes_of_mut(&mut out).slice_mut(s![.., keep - back, ..]).fill(0),
             }
         }
-        self.copy(&mut out, keep, view(new));
+        self.copy(&mut out, keep, bytes_of(new));
         Ok(out)
     }
 
     fn gather_batch(&self, x: &Tensor, order: &[usize]) -> Result<Tensor> {
         self.launch();
         let [_, rows, width] = x.shape();
-        let mut out = kept(&self.meter, [order.len(), rows, width])?;
-        for (to, &from) in out.as_mut_slice().chunks_exact_mut(rows * width).zip(order) {
-            to.copy_from_slice(&x.as_slice()[from * rows * width..][..rows * width]);
+        let mut out = kept(&self.meter, [order.len(), rows, width], x.format())?;
+        let entry = rows * x.format().row_bytes(width);
+        for (to, &from) in out.raw_mut().chunks_exact_mut(entry).zip(order) {
+            to.copy_from_slice(&x.raw()[from * entry..][..entry]);
         }
         Ok(out)
     }
@@ -463,9 +551,9 @@ impl Backend for Cpu {
 
 impl Cpu {
     /// `to[.., at.., ..] = from`, each batch entry by itself.
-    fn copy(&self, to: &mut Tensor, at: usize, from: ArrayView3<'_, f32>) {
+    fn copy(&self, to: &mut Tensor, at: usize, from: ArrayView3<'_, u8>) {
         let rows = from.len_of(Axis(1));
-        for (mut to, from) in to.view_mut().outer_iter_mut().zip(from.outer_iter()) {
+        for (mut to, from) in bytes_of_mut(to).outer_iter_mut().zip(from.outer_iter()) {
             kernels::copy_rows(&self.pool, to.slice_mut(s![at..at + rows, ..]), from);
         }
     }

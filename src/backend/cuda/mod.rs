@@ -36,9 +36,9 @@ pub use nvrtc::{Image, Need, Nvrtc, Suitability, Survey};
 
 use super::{
     bytes, Activation, AttentionParams, Backend, Call, CaptureTimes, Columns, Convolution, DeviceMemory,
-    DeviceTime, Layout, Linear, Mask, Meter, Norm, Prepared, Shape, View,
+    DeviceTime, Format, Layout, Linear, Mask, Meter, Norm, Prepared, Shape, View,
 };
-use crate::case::Dtype;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use driver::Function;
 use driver::Pointer;
@@ -47,6 +47,15 @@ use kernels::MOST_LENGTHS;
 use memory::{kept, weights, PinnedSlot, PinnedSlots, Scratch};
 use stream::{Grid, Stream};
 use timing::{Flusher, HeadStart};
+
+/// # Errors
+/// For other numbers, which no kernel reads so far.
+fn only_f32(dtype: Dtype) -> Result<()> {
+    match dtype {
+        Dtype::F32 => Ok(()),
+        _ => Err(Error::Input(format!("{dtype}: CUDA kernels read f32 alone so far; use --backend cpu"))),
+    }
+}
 
 fn failed(what: impl Into<String>) -> Error {
     Error::Device { backend: "cuda", what: what.into() }
@@ -498,11 +507,7 @@ impl Backend for Cuda {
 
     fn upload_as(&self, shape: Shape, data: &[f32], dtype: Dtype) -> Result<Tensor> {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
-        if dtype != Dtype::F32 {
-            return Err(Error::Input(format!(
-                "weights in {dtype}: CUDA kernels read f32 alone so far; use the CPU"
-            )));
-        }
+        only_f32(dtype)?;
         weights(&self.stream, shape, data)
     }
 
@@ -515,7 +520,12 @@ impl Backend for Cuda {
         x.shape()
     }
 
-    fn zeros(&self, shape: Shape) -> Result<Tensor> {
+    fn format(&self, _: &Tensor) -> Format {
+        Format::F32
+    }
+
+    fn zeros_as(&self, shape: Shape, format: Format) -> Result<Tensor> {
+        only_f32(format.dtype)?;
         let tensor = self.kept(shape)?;
         self.stream.zero(tensor.start(), bytes(shape))?;
         Ok(tensor)
@@ -856,6 +866,11 @@ impl Backend for Cuda {
         let to = ids.start() + (row * batch * size_of::<i32>()) as Pointer;
         self.argmax_to(x, to)?;
         self.stream.copy(call.input.staged.borrow().chosen(), to, batch * size_of::<i32>())
+    }
+
+    fn cast(&self, _: Columns<'_, Tensor>, format: Format) -> Result<Tensor> {
+        only_f32(format.dtype)?;
+        unreachable!("nobody casts f32 to f32")
     }
 
     fn concat(

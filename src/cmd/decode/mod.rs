@@ -14,18 +14,19 @@ use serde_json::{Map, Value};
 use decode_bench::backend::cpu::Cpu;
 use decode_bench::backend::{Backend, Tokens};
 use decode_bench::bench::Threads;
-use decode_bench::case::{BackendName, Dtype, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, ModelKind, ShapeName};
 use decode_bench::cost::{check_memory, Step};
 use decode_bench::decoding::{
     sample, search, Decoder, GenerationConfig, Hypothesis, Limits, Text, GENERATION_CONFIG_FILE,
     TOKENIZER_FILE,
 };
+use decode_bench::dtype::Dtype;
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::{Machines, Settings};
 use decode_bench::model::checkpoint::{self, CONFIG_FILE, MODEL_FILE};
 use decode_bench::model::{AnyModel, Config, Weights};
 use decode_bench::session::Session;
-use decode_bench::strategy::{Strategy, MOST_POSITIONS};
+use decode_bench::strategy::{CacheConfig, Strategy, MOST_POSITIONS};
 
 use super::output::{check_folder, place, LogitsFile};
 use super::parse::{self, Ids, Named};
@@ -84,6 +85,9 @@ pub struct Args {
     /// Caching strategy; chunked-N for any N
     #[arg(long, value_parser = Named::<Strategy>::parser())]
     strategy: Strategy,
+    /// How the cache is kept in memory
+    #[arg(long, default_value_t, value_parser = Named::<Dtype>::parser())]
+    cache_dtype: Dtype,
     #[arg(long, default_value_t = BackendName::Cpu, value_parser = Named::<BackendName>::parser())]
     backend: BackendName,
     /// Token ids, as 1,2,3; given several times, a batch [default with --source: the token that a decode
@@ -163,6 +167,8 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     let prompts = prompts(args, &given, &models[0].0, config.start, read.as_ref())?;
     let capacity = capacity(args, &prompts, &models)?;
     parse::check_strategy(args.strategy, args.model, capacity)?;
+    let cache = CacheConfig { strategy: args.strategy, dtype: args.cache_dtype };
+    cache.check(&[args.model.slot()])?;
     check_outputs(args, &prompts, &limits)?;
     let from_file = FromFile::new(&config, &args.choosing, &choosing);
     notes.extend(from_file.as_ref().and_then(FromFile::note));
@@ -177,6 +183,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
         config: config.clone(),
         weights: args.dtype,
         strategy: args.strategy,
+        cache: args.cache_dtype,
         batch: prompts.0.len(),
         position: capacity,
         capacity,
@@ -189,8 +196,8 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     models.truncate(usize::from(args.weights_out.is_some())); // or let go of, mapped pages and all
     let prompted = loaded.iter().map(|model| {
         let mut session = match &read {
-            Some(source) => Session::from_source(&b, model, args.strategy, source, 1, capacity)?,
-            None => Session::open(&b, model, args.strategy, prompts.0.len(), capacity)?,
+            Some(source) => Session::from_source(&b, model, cache, source, 1, capacity)?,
+            None => Session::open(&b, model, cache, prompts.0.len(), capacity)?,
         };
         let logits = prefill_all(&mut session, &prompts, args.prefill)?;
         Ok((session, logits))
@@ -219,6 +226,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
         seed: args.shape.map(|_| seed),
         dtype: args.dtype.to_string(),
         strategy: args.strategy.to_string(),
+        cache_dtype: args.cache_dtype.to_string(),
         backend: args.backend.to_string(),
         prefill: args.prefill,
         capacity,

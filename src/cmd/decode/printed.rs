@@ -18,6 +18,7 @@ pub struct Decoded {
     pub seed: Option<u64>,
     pub dtype: String,
     pub strategy: String,
+    pub cache_dtype: String,
     pub backend: String,
     pub prefill: super::Prefill,
     pub capacity: usize,

@@ -15,8 +15,10 @@ use pulp::{Arch, Simd, WithSimd};
 use super::linear::{dots, matmul, prefetch, LINE};
 use super::math::exp;
 use super::{arch, Matrix, MatrixMut};
+use crate::backend::cpu::element::Element;
 use crate::backend::cpu::pool::{part, Pool};
 use crate::backend::{Layout, Mask};
+use crate::dtype::Dtype;
 
 /// From this many queries on, they are multiplied in blocks.
 const MANY: usize = 16;
@@ -49,23 +51,61 @@ pub struct AttentionTask<'a> {
     pub left_padding: &'a [usize],
 }
 
+/// Keys or values, as they are kept.
+#[derive(Clone)]
+pub struct PastRows<'a, E> {
+    /// `[batch, rows, kv_heads·D]`
+    pub numbers: ArrayView3<'a, E>,
+    /// The bytes of an f32 for each row and head, `[batch, rows, 4·kv_heads]`, where numbers have scales.
+    pub scales: Option<ArrayView3<'a, u8>>,
+}
+
+/// One head of one batch entry of [`PastRows`].
+struct HeadRows<'a, E> {
+    numbers: Matrix<'a, E>,
+    scales: Option<Matrix<'a, u8>>,
+}
+
+impl<E> Clone for HeadRows<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E> Copy for HeadRows<'_, E> {}
+
+impl<E: Element> PastRows<'_, E> {
+    fn head(&self, entry: usize, head: usize, size: usize) -> HeadRows<'_, E> {
+        let columns = |from| part_of(from, entry, 4 * head..4 * (head + 1));
+        let numbers = part_of(&self.numbers, entry, head * size..(head + 1) * size);
+        HeadRows { numbers, scales: self.scales.as_ref().map(columns) }
+    }
+}
+
+impl<E: Element> HeadRows<'_, E> {
+    #[inline(always)]
+    fn scale(&self, row: usize) -> f32 {
+        let four = |scales: Matrix<'_, u8>| scales.row(row).try_into().expect("four columns");
+        self.scales.map_or(1.0, |scales| f32::from_ne_bytes(four(scales)))
+    }
+}
+
 /// `softmax(mask(scale·q·kᵀ))·v` for each head of width D: q and out `[batch, n, heads·D]`,
 /// k and v `[batch, rows, kv_heads·D]`; out is contiguous.
 ///
 /// With [`Layout::Masked`] all rows are read and computed with, and those that no query may see are
 /// deselected, so that nothing they hold can matter, NaN included. Otherwise they are not read.
-pub fn attention(
+pub fn attention<'a, E: Element>(
     pool: &Pool,
-    what: AttentionTask,
-    q: ArrayView3<f32>,
-    k: ArrayView3<f32>,
-    v: ArrayView3<f32>,
-    out: ArrayViewMut3<f32>,
+    what: AttentionTask<'a>,
+    q: ArrayView3<'a, f32>,
+    k: PastRows<'a, E>,
+    v: PastRows<'a, E>,
+    out: ArrayViewMut3<'a, f32>,
 ) {
     let ((batch, queries, width), AttentionTask { heads, kv_heads, .. }) = (q.dim(), what);
-    let (entries, rows, kv_width) = k.dim();
+    let (entries, rows, kv_width) = k.numbers.dim();
     assert_eq!(out.dim(), q.dim());
-    assert_eq!(k.dim(), v.dim());
+    assert_eq!(k.numbers.dim(), v.numbers.dim());
     assert!(rows > 0 && width % heads == 0 && heads % kv_heads == 0, "no rows, or heads of unequal width");
     assert_eq!(width / heads * kv_heads, kv_width);
     assert!(
@@ -81,16 +121,16 @@ pub fn attention(
     }
 }
 
-struct Call<'a> {
+struct Call<'a, E> {
     what: AttentionTask<'a>,
     q: ArrayView3<'a, f32>,
-    k: ArrayView3<'a, f32>,
-    v: ArrayView3<'a, f32>,
+    k: PastRows<'a, E>,
+    v: PastRows<'a, E>,
     out: MatrixMut<'a>,
     arch: Arch,
 }
 
-impl Call<'_> {
+impl<E: Element> Call<'_, E> {
     fn one_by_one(&self, pool: &Pool) {
         let ((batch, queries, _), heads) = (self.q.dim(), self.what.heads);
         pool.run(&|thread| {
@@ -119,17 +159,17 @@ impl Call<'_> {
         });
     }
 
-    fn head(&self, number: usize) -> Head<'_> {
+    fn head(&self, number: usize) -> Head<'_, E> {
         let ((batch, queries, width), AttentionTask { heads, kv_heads, slopes, .. }) =
             (self.q.dim(), self.what);
         let (entry, head) = (number / heads, number % heads);
         let (size, kv_head) = (width / heads, head / (heads / kv_heads));
-        let shared = entry / (batch / self.k.len_of(Axis(0)));
+        let shared = entry / (batch / self.k.numbers.len_of(Axis(0)));
         let columns = size * head..size * (head + 1);
         Head {
             q: part_of(&self.q, entry, columns.clone()),
-            k: part_of(&self.k, shared, kv_head * size..(kv_head + 1) * size),
-            v: part_of(&self.v, shared, kv_head * size..(kv_head + 1) * size),
+            k: self.k.head(shared, kv_head, size),
+            v: self.v.head(shared, kv_head, size),
             what: self.what,
             start: self.what.left_padding[shared],
             slope: slopes.map_or(0.0, |slopes| slopes[head]),
@@ -140,15 +180,15 @@ impl Call<'_> {
     }
 }
 
-fn part_of<'a>(x: &'a ArrayView3<f32>, entry: usize, columns: Range<usize>) -> Matrix<'a> {
+fn part_of<'a, E>(x: &'a ArrayView3<E>, entry: usize, columns: Range<usize>) -> Matrix<'a, E> {
     Matrix::new(x.index_axis(Axis(0), entry)).columns(columns)
 }
 
 /// One head of one batch entry.
-struct Head<'a> {
+struct Head<'a, E> {
     q: Matrix<'a>,
-    k: Matrix<'a>,
-    v: Matrix<'a>,
+    k: HeadRows<'a, E>,
+    v: HeadRows<'a, E>,
     what: AttentionTask<'a>,
     start: usize,
     slope: f32,
@@ -169,10 +209,10 @@ struct Run {
     origin: isize,
 }
 
-impl<'a> Head<'a> {
+impl<'a, E> Head<'a, E> {
     /// What a query visits: one run of rows, or two where a ring has come round.
     fn runs(&self, query: usize) -> [Run; 2] {
-        let (rows, AttentionTask { mask, layout, at, .. }) = (self.k.rows, self.what);
+        let (rows, AttentionTask { mask, layout, at, .. }) = (self.k.numbers.rows, self.what);
         let end = at + query + 1;
         let first = match mask {
             Mask::Causal => self.start,
@@ -228,12 +268,12 @@ impl<'a> Head<'a> {
     }
 }
 
-struct Query<'a> {
-    head: Head<'a>,
+struct Query<'a, E> {
+    head: Head<'a, E>,
     query: usize,
 }
 
-impl WithSimd for Query<'_> {
+impl<E: Element> WithSimd for Query<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -263,7 +303,12 @@ impl WithSimd for Query<'_> {
                 let correction = exp(before - largest);
                 total = total * correction + exponentials(scores, largest);
                 let seen = &seen_bits(visible)[..scores.len()];
-                add_values(simd, out, correction, Values { v: head.v, first, weights: scores, seen });
+                if E::SCALED {
+                    for ((row, score), seen) in (first..).zip(&mut *scores).zip(seen) {
+                        *score *= f32::from_bits(head.v.scale(row).to_bits() & seen);
+                    }
+                }
+                add_values(simd, out, correction, Values { v: head.v.numbers, first, weights: scores, seen });
             }
         }
         out.iter_mut().for_each(|out| *out /= total);
@@ -272,21 +317,34 @@ impl WithSimd for Query<'_> {
 
 /// `scores[i] = q·k[first + i]·scale`.
 #[inline(always)]
-fn score<S: Simd>(simd: S, q: &[f32], k: Matrix, first: usize, scale: f32, scores: &mut [f32]) {
+fn score<S: Simd, E: Element>(
+    simd: S,
+    q: &[f32],
+    rows: HeadRows<E>,
+    first: usize,
+    scale: f32,
+    scores: &mut [f32],
+) {
     let (fours, rest) = scores.as_chunks_mut::<4>();
+    let k = rows.numbers;
     let ahead = AHEAD * k.stride;
     let mut row = first;
     for scores in fours {
         let rows = [k.row(row), k.row(row + 1), k.row(row + 2), k.row(row + 3)];
-        for (score, [sum]) in scores.iter_mut().zip(dots::<S, f32, 4, 1>(simd, rows, [q], ahead)) {
+        for (score, [sum]) in scores.iter_mut().zip(dots::<S, E, 4, 1>(simd, rows, [q], ahead)) {
             *score = sum * scale;
         }
         row += 4;
     }
     for score in rest {
-        let [[sum]] = dots::<S, f32, 1, 1>(simd, [k.row(row)], [q], ahead);
+        let [[sum]] = dots::<S, E, 1, 1>(simd, [k.row(row)], [q], ahead);
         *score = sum * scale;
         row += 1;
+    }
+    if E::SCALED {
+        for (row, score) in (first..).zip(scores) {
+            *score *= rows.scale(row);
+        }
     }
 }
 
@@ -343,7 +401,7 @@ fn exponentials(scores: &mut [f32], largest: f32) -> f32 {
 
 /// `out = out·correction + Σ_i weights[i]·(v[first + i] & seen[i])`.
 #[inline(always)]
-fn add_values<S: Simd>(simd: S, out: &mut [f32], correction: f32, values: Values) {
+fn add_values<S: Simd, E: Element>(simd: S, out: &mut [f32], correction: f32, values: Values<E>) {
     for out in &mut *out {
         *out *= correction;
     }
@@ -371,15 +429,14 @@ fn add_values<S: Simd>(simd: S, out: &mut [f32], correction: f32, values: Values
 /// Rows of values from row `first` on, their weights, and all bits or none for visible or not: bits,
 /// not a factor of zero, which NaN would survive; and not a branch, since the rows that are masked
 /// are to be read all the same.
-#[derive(Clone, Copy)]
-struct Values<'a> {
-    v: Matrix<'a>,
+struct Values<'a, E> {
+    v: Matrix<'a, E>,
     first: usize,
     weights: &'a [f32],
     seen: &'a [u32],
 }
 
-impl Values<'_> {
+impl<E: Element> Values<'_, E> {
     /// Adds C vectors of columns of all rows, from column `from` on, R rows at a time into sums of
     /// their own: one sum would wait for itself.
     #[inline(always)]
@@ -403,10 +460,12 @@ impl Values<'_> {
         let row = &self.v.row(self.first + i)[from..from + C * S::F32_LANES];
         let weight = simd.splat_f32s(self.weights[i]);
         let seen = simd.splat_f32s(f32::from_bits(self.seen[i]));
-        for line in (0..C * S::F32_LANES).step_by(LINE / size_of::<f32>()) {
+        for line in (0..C * S::F32_LANES).step_by(LINE / size_of::<E>()) {
             prefetch(row.as_ptr().wrapping_add(line + AHEAD * self.v.stride));
         }
-        for (sum, &value) in sums.iter_mut().zip(S::as_simd_f32s(row).0) {
+        for (c, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the row has C vectors from the column on.
+            let value = unsafe { E::load(simd, row.as_ptr().add(c * S::F32_LANES)) };
             *sum = simd.mul_add_e_f32s(weight, simd.and_f32s(value, seen), *sum);
         }
     }
@@ -416,7 +475,7 @@ impl Values<'_> {
     fn add_rest<S: Simd>(&self, simd: S, out: &mut [f32], from: usize) {
         let mut sum = simd.partial_load_f32s(out);
         for (i, (&weight, &seen)) in self.weights.iter().zip(self.seen).enumerate() {
-            let value = simd.partial_load_f32s(&self.v.row(self.first + i)[from..]);
+            let value = E::load_rest(simd, &self.v.row(self.first + i)[from..]);
             let value = simd.and_f32s(value, simd.splat_f32s(f32::from_bits(seen)));
             sum = simd.mul_add_e_f32s(simd.splat_f32s(weight), value, sum);
         }
@@ -429,12 +488,12 @@ thread_local! {
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-struct QueryTile<'a> {
-    head: Head<'a>,
+struct QueryTile<'a, E> {
+    head: Head<'a, E>,
     queries: Range<usize>,
 }
 
-impl QueryTile<'_> {
+impl<E: Element> QueryTile<'_, E> {
     fn attend(&self, arch: Arch, scratch: &mut Vec<f32>) {
         let Self { head, queries } = self;
         // SAFETY: every block of queries is taken by one thread.
@@ -448,38 +507,44 @@ impl QueryTile<'_> {
             return out.fill(0.0);
         }
         let masked = head.what.layout == Layout::Masked;
-        let sizes = [queries.len() * rows.len(), if masked { rows.len() * head.v.width } else { 0 }];
+        let is_copied = masked || E::DTYPE != Dtype::F32;
+        let width = head.v.numbers.width;
+        let sizes = [queries.len() * rows.len(), if is_copied { rows.len() * width } else { 0 }];
         scratch.resize(scratch.len().max(sizes[0] + sizes[1]), 0.0);
-        let (scores, values) = scratch[..sizes[0] + sizes[1]].split_at_mut(sizes[0]);
-        self.weights(arch, rows.clone(), scores);
-        let v = match masked {
-            true => self.selected(arch, rows.clone(), seen, values),
-            false => head.v.view().slice_move(s![rows.clone(), ..]),
+        let (scores, copies) = scratch[..sizes[0] + sizes[1]].split_at_mut(sizes[0]);
+        let k = match E::as_f32(head.k.numbers.view()) {
+            Some(k) => k.slice_move(s![rows.clone(), ..]),
+            None => self.selected(arch, head.k, rows.clone(), rows.clone(), copies),
+        };
+        self.weights(arch, k, rows.clone(), scores);
+        let v = match E::as_f32(head.v.numbers.view()).filter(|_| !masked) {
+            Some(v) => v.slice_move(s![rows.clone(), ..]),
+            None => self.selected(arch, head.v, rows.clone(), seen, copies),
         };
         matmul(1.0, matrix(scores, rows.len()), v, out);
     }
 
     /// The softmax of the scores, zero where a query may not look.
-    fn weights(&self, arch: Arch, rows: Range<usize>, scores: &mut [f32]) {
+    fn weights(&self, arch: Arch, k: ArrayView2<f32>, rows: Range<usize>, scores: &mut [f32]) {
         let Self { head, queries } = self;
-        let (q, k) = (head.q.view(), head.k.view());
-        let (q, k) = (q.slice(s![queries.clone(), ..]), k.slice(s![rows.clone(), ..]));
+        let q = head.q.view().slice_move(s![queries.clone(), ..]);
         let shape = (queries.len(), rows.len());
         let product = ArrayViewMut2::from_shape(shape, &mut *scores).expect("the scores fill it");
         matmul(head.what.scale, q, k.t(), product);
         arch.dispatch(Softmax { head, queries: queries.clone(), rows, scores });
     }
 
-    /// The values that one of the queries may see, bit for bit, and zeros for the others; all read.
+    /// The rows that one of the queries may see, and zeros for the others; all read.
     fn selected<'s>(
         &self,
         arch: Arch,
+        from: HeadRows<'_, E>,
         rows: Range<usize>,
         seen: Range<usize>,
         to: &'s mut [f32],
     ) -> ArrayView2<'s, f32> {
-        arch.dispatch(Select { v: self.head.v, rows, seen, to });
-        matrix(to, self.head.v.width)
+        arch.dispatch(Select { from, rows, seen, to: &mut *to });
+        matrix(to, from.numbers.width)
     }
 }
 
@@ -488,14 +553,14 @@ fn matrix(numbers: &[f32], width: usize) -> ArrayView2<'_, f32> {
 }
 
 /// Softmax of each query's scores of the same rows.
-struct Softmax<'a> {
-    head: &'a Head<'a>,
+struct Softmax<'a, E> {
+    head: &'a Head<'a, E>,
     queries: Range<usize>,
     rows: Range<usize>,
     scores: &'a mut [f32],
 }
 
-impl WithSimd for Softmax<'_> {
+impl<E> WithSimd for Softmax<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -516,22 +581,23 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-struct Select<'a> {
-    v: Matrix<'a>,
+struct Select<'a, E> {
+    from: HeadRows<'a, E>,
     rows: Range<usize>,
     seen: Range<usize>,
     to: &'a mut [f32],
 }
 
-impl WithSimd for Select<'_> {
+impl<E: Element> WithSimd for Select<'_, E> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        for (r, to) in self.rows.zip(self.to.chunks_exact_mut(self.v.width)) {
+        for (r, to) in self.rows.zip(self.to.chunks_exact_mut(self.from.numbers.width)) {
             let seen = u32::from(self.seen.contains(&r)).wrapping_neg();
-            for (to, value) in to.iter_mut().zip(self.v.row(r)) {
-                *to = f32::from_bits(value.to_bits() & seen);
+            let scale = self.from.scale(r);
+            for (to, value) in to.iter_mut().zip(self.from.numbers.row(r)) {
+                *to = f32::from_bits((value.widen() * scale).to_bits() & seen);
             }
         }
     }
@@ -541,6 +607,7 @@ impl WithSimd for Select<'_> {
 mod tests {
     use super::super::tests::{assert_close, on_every_arch, random};
     use super::*;
+    use half::{bf16, f16};
     use ndarray::{Array3, Ix3};
 
     #[derive(Clone, Copy)]
@@ -568,13 +635,15 @@ mod tests {
         out
     }
 
-    fn check(pool: &Pool, case: Case) {
+    fn check<E: Element>(pool: &Pool, case: Case) {
         let width = case.heads * case.head;
         let q = random((case.batch, case.queries, 3 * width), 1);
-        let [mut k, mut v] = [2, 3].map(|seed| random((case.batch, case.rows, width + 7), seed));
+        let kept = |seed| random((case.batch, case.rows, width + 7), seed).mapv(E::nearest);
+        let [mut k, mut v] = [2, 3].map(kept);
         let q = q.slice(s![.., .., width..2 * width]);
         let columns = s![.., .., 7..];
-        let want = oracle(case, [q, k.slice(columns), v.slice(columns)]);
+        let [wide_k, wide_v] = [&k, &v].map(|x| x.slice(columns).mapv(E::widen));
+        let want = oracle(case, [q, wide_k.view(), wide_v.view()]);
         let left_padding = vec![0; case.batch];
         for (layout, poison) in [
             (Layout::Bounded, f32::NAN),
@@ -583,8 +652,8 @@ mod tests {
             (Layout::Masked, f32::INFINITY),
         ] {
             let unwritten = s![.., case.rows.min(case.at + case.queries).., ..];
-            k.slice_mut(unwritten).fill(poison);
-            v.slice_mut(unwritten).fill(poison);
+            k.slice_mut(unwritten).fill(E::nearest(poison));
+            v.slice_mut(unwritten).fill(E::nearest(poison));
             let mut out = Array3::from_elem(Ix3(case.batch, case.queries, width), f32::NAN);
             let what = AttentionTask {
                 heads: case.heads,
@@ -596,7 +665,8 @@ mod tests {
                 at: case.at,
                 left_padding: &left_padding,
             };
-            attention(pool, what, q, k.slice(columns), v.slice(columns), out.view_mut());
+            let past = |numbers| PastRows { numbers, scales: None };
+            attention(pool, what, q, past(k.slice(columns)), past(v.slice(columns)), out.view_mut());
             assert_close(&out, &want, 2e-5);
         }
     }
@@ -617,7 +687,11 @@ mod tests {
                 ] {
                     for heads in [1, 3] {
                         let case = Case { batch, queries, rows, heads, head, at };
-                        pools.iter().for_each(|pool| check(pool, case));
+                        for pool in &pools {
+                            check::<f32>(pool, case);
+                            check::<bf16>(pool, case);
+                            check::<f16>(pool, case);
+                        }
                     }
                 }
             }

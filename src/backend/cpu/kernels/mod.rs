@@ -9,18 +9,16 @@ mod math;
 mod retention;
 mod rows;
 
-pub use attention::{attention, AttentionTask};
+pub use attention::{attention, AttentionTask, PastRows};
 pub use linear::linear;
 pub use retention::{retain, RetentionTask};
-pub use rows::{argmax, copy_rows, glu, norm, rope, scatter_onehot, swiglu};
+pub use rows::{argmax, cast_row, copy_rows, glu, norm, rope, scatter_onehot, swiglu};
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder};
 use pulp::Arch;
-
-use super::element::Element;
 
 /// The instruction set to run on: the best that the machine has.
 pub(super) fn arch() -> Arch {
@@ -32,7 +30,6 @@ pub(super) fn arch() -> Arch {
 }
 
 /// A matrix with contiguous rows, to read.
-#[derive(Clone, Copy)]
 struct Matrix<'a, E = f32> {
     start: *const E,
     stride: usize,
@@ -41,12 +38,19 @@ struct Matrix<'a, E = f32> {
     borrow: PhantomData<&'a [E]>,
 }
 
-// SAFETY: it is a shared borrow of numbers.
-unsafe impl<E: Element> Sync for Matrix<'_, E> {}
-// SAFETY: likewise.
-unsafe impl<E: Element> Send for Matrix<'_, E> {}
+impl<E> Clone for Matrix<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E> Copy for Matrix<'_, E> {}
 
-impl<'a, E: Element> Matrix<'a, E> {
+// SAFETY: it is a shared borrow of numbers.
+unsafe impl<E: Sync> Sync for Matrix<'_, E> {}
+// SAFETY: likewise.
+unsafe impl<E: Sync> Send for Matrix<'_, E> {}
+
+impl<'a, E> Matrix<'a, E> {
     fn new(view: ArrayView2<'a, E>) -> Self {
         let (rows, width) = view.dim();
         let stride = row_stride(view.dim(), view.strides());
@@ -76,22 +80,28 @@ impl<'a, E: Element> Matrix<'a, E> {
 }
 
 /// A matrix with contiguous rows that several threads write, each its own part.
-#[derive(Clone, Copy)]
-struct MatrixMut<'a> {
-    start: *mut f32,
+struct MatrixMut<'a, E = f32> {
+    start: *mut E,
     stride: usize,
     rows: usize,
     width: usize,
-    borrow: PhantomData<&'a mut [f32]>,
+    borrow: PhantomData<&'a mut [E]>,
 }
 
-// SAFETY: it gives access only through an unsafe function, whose callers keep threads apart.
-unsafe impl Sync for MatrixMut<'_> {}
-// SAFETY: likewise.
-unsafe impl Send for MatrixMut<'_> {}
+impl<E> Clone for MatrixMut<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E> Copy for MatrixMut<'_, E> {}
 
-impl<'a> MatrixMut<'a> {
-    fn new(mut view: ArrayViewMut2<'a, f32>) -> Self {
+// SAFETY: it gives access only through an unsafe function, whose callers keep threads apart.
+unsafe impl<E: Send> Sync for MatrixMut<'_, E> {}
+// SAFETY: likewise.
+unsafe impl<E: Send> Send for MatrixMut<'_, E> {}
+
+impl<'a, E> MatrixMut<'a, E> {
+    fn new(mut view: ArrayViewMut2<'a, E>) -> Self {
         let (rows, width) = view.dim();
         let stride = row_stride(view.dim(), view.strides());
         Self { start: view.as_mut_ptr(), stride, rows, width, borrow: PhantomData }
@@ -102,7 +112,7 @@ impl<'a> MatrixMut<'a> {
     /// # Safety
     /// While the result is in use, nobody else asks for a part that overlaps it.
     #[inline(always)]
-    unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
+    unsafe fn part(&self, row: usize, columns: Range<usize>) -> &'a mut [E] {
         assert!(row < self.rows && columns.start <= columns.end && columns.end <= self.width);
         // SAFETY: it lies in the matrix and is contiguous; the caller keeps it unshared.
         unsafe {
@@ -115,7 +125,7 @@ impl<'a> MatrixMut<'a> {
     ///
     /// # Safety
     /// As for [`MatrixMut::part`].
-    unsafe fn view(&self, rows: Range<usize>, columns: Range<usize>) -> ArrayViewMut2<'a, f32> {
+    unsafe fn view(&self, rows: Range<usize>, columns: Range<usize>) -> ArrayViewMut2<'a, E> {
         assert!(rows.start < rows.end && rows.end <= self.rows);
         assert!(columns.start <= columns.end && columns.end <= self.width);
         let shape = (rows.len(), columns.len()).strides((self.stride, 1));

@@ -1,11 +1,15 @@
 //! Operations on rows: normalise, gate, look for the largest, copy, scatter.
 
+use half::{bf16, f16};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use pulp::{Simd, WithSimd};
 
 use super::math::{sigmoid, silu};
 use super::{arch, Matrix, MatrixMut};
+use crate::backend::cpu::element::Element;
 use crate::backend::cpu::pool::{part, Pool};
+use crate::backend::Format;
+use crate::dtype::Dtype;
 
 /// Fewer numbers than this are moved by the caller alone.
 const PARALLEL: usize = 16 * 1024;
@@ -161,11 +165,46 @@ impl WithSimd for Largest<'_> {
     }
 }
 
-/// `dst = src`.
-pub fn copy_rows(pool: &Pool, dst: ArrayViewMut2<f32>, src: ArrayView2<f32>) {
+/// A row in another format, as [`Format::row_bytes`] says.
+pub fn cast_row(from: &[f32], format: Format, to: &mut [u8]) {
+    match format.dtype {
+        Dtype::F32 => numbers(from, |x| x.to_ne_bytes(), to),
+        Dtype::Bf16 => numbers(from, |x| bf16::from_f32(x).to_ne_bytes(), to),
+        Dtype::F16 => numbers(from, |x| f16::from_f32(x).to_ne_bytes(), to),
+        Dtype::Int8 => {
+            let size = from.len() / format.heads;
+            let (numbers, scales) = to.split_at_mut(from.len());
+            let heads = from.chunks_exact(size).zip(numbers.chunks_exact_mut(size));
+            for ((from, numbers), scale) in heads.zip(scales.chunks_exact_mut(size_of::<f32>())) {
+                scale.copy_from_slice(&cast_head(from, numbers).to_ne_bytes());
+            }
+        }
+    }
+}
+
+fn numbers<const BYTES: usize>(from: &[f32], cast: impl Fn(f32) -> [u8; BYTES], to: &mut [u8]) {
+    let (to, _) = to.as_chunks_mut::<BYTES>();
+    to.iter_mut().zip(from).for_each(|(to, &from)| *to = cast(from));
+}
+
+/// Its scale. NaN stays visible: as the scale.
+fn cast_head(from: &[f32], to: &mut [u8]) -> f32 {
+    let largest = from
+        .iter()
+        .fold(0.0f32, |largest, x| if x.abs() > largest || x.is_nan() { x.abs() } else { largest });
+    let scale = largest / 127.0;
+    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    for (to, x) in to.iter_mut().zip(from) {
+        *to = i8::nearest(x * inverse).to_ne_bytes()[0];
+    }
+    scale
+}
+
+/// `dst = src`, rows of bytes.
+pub fn copy_rows(pool: &Pool, dst: ArrayViewMut2<u8>, src: ArrayView2<u8>) {
     assert_eq!(dst.dim(), src.dim());
     let (dst, src) = (MatrixMut::new(dst), Matrix::new(src));
-    for_rows(pool, src.rows, src.width, &|row| {
+    for_rows(pool, src.rows, src.width / size_of::<f32>(), &|row| {
         // SAFETY: every row is somebody's own.
         unsafe { dst.part(row, 0..src.width) }.copy_from_slice(src.row(row));
     });
@@ -278,12 +317,12 @@ mod tests {
     fn copied_rows_are_equal_and_nothing_else_is_touched() {
         let pool = Pool::new(3).unwrap();
         for (rows, width) in SHAPES {
-            let src = random((rows, 3 * width), 1);
+            let src = random((rows, 3 * width), 1).mapv(|x| x.to_bits() as u8);
             let src = src.slice(s![.., width..2 * width]);
-            let mut dst = Array2::from_elem((rows, width + 2), 7.0);
+            let mut dst = Array2::from_elem((rows, width + 2), 7);
             copy_rows(&pool, dst.slice_mut(s![.., 1..=width]), src);
             assert_eq!(dst.slice(s![.., 1..=width]), src);
-            assert!(dst.column(0).iter().chain(dst.column(width + 1)).all(|&x| x == 7.0));
+            assert!(dst.column(0).iter().chain(dst.column(width + 1)).all(|&x| x == 7));
         }
     }
 
