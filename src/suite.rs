@@ -31,22 +31,25 @@ use crate::strategy::{CacheConfig, Strategy};
 /// The cases that a filter selects, a regular expression searched in the ids as criterion does;
 /// without one, the default suite. Those on a GPU come last, in the order of their importance.
 pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
-    let mut cases = offered(filter.is_some());
+    let mut cases = offered(filter);
     let Some(filter) = filter else { return Ok(cases) };
     let matches = matcher(filter)?;
     cases.retain(matches);
     if cases.is_empty() {
-        let known = offered(true).iter().map(Case::to_string).collect();
+        let known = offered(Some(filter)).iter().map(Case::to_string).collect();
         return Err(Error::NoMatch { filter: filter.into(), known });
     }
     Ok(cases)
 }
 
-/// In the order in which they are measured, all cases for a filter to select from, or the default suite.
-pub(crate) fn offered(filtered: bool) -> Vec<Case> {
+/// In the order in which they are measured, all cases for a filter to select from, or the default suite. Those of
+/// other types than f32 are for a filter that names a type: `toy/padded` is not four times as many.
+pub(crate) fn offered(filter: Option<&str>) -> Vec<Case> {
     let mut cases = all();
     cases.sort_by_key(importance);
-    cases.retain(|case| filtered || in_default(case));
+    let names = |dtype: Dtype| dtype == Dtype::F32 || filter.is_some_and(|f| f.contains(&dtype.to_string()));
+    let f32_unless_named = |case: &Case| names(case.weights) && names(case.cache);
+    cases.retain(|case| f32_unless_named(case) && (filter.is_some() || in_default(case)));
     cases
 }
 
@@ -143,7 +146,8 @@ pub(crate) fn decodes(cases: &[Case]) -> (Vec<Case>, Vec<Case>) {
 
 /// The cases of a case's model, shape, backend and batch that whole decodes pass by.
 pub fn beside(case: &Case) -> Vec<Case> {
-    let alike = |other: &Case| same_fixture(case, other) && case.batch == other.batch;
+    let of = |case: &Case| (case.cache, case.batch);
+    let alike = |other: &Case| same_fixture(case, other) && of(case) == of(other);
     let passed = all().into_iter().filter(|other| alike(other) && is_passed(other));
     passed.filter(|other| other.strategy != Strategy::NaivePadded).collect()
 }
@@ -236,10 +240,23 @@ mod tests {
     /// Whatever part of whatever id an expression describes, and not only where a model's name is spelt out.
     #[test]
     fn a_filter_selects_what_its_expression_matches() {
-        let all: Vec<String> = all().iter().map(Case::to_string).collect();
-        for filter in
-            ["llam", "lla.a-toy/concat/cpu", "encoder", "t.ny", "^ret", "b[34]/", "", ".", "large|wmt"]
-        {
+        for filter in [
+            "llam",
+            "lla.a-toy/concat/cpu",
+            "encoder",
+            "t.ny",
+            "^ret",
+            "b[34]/",
+            "",
+            ".",
+            "large|wmt",
+            "bf16",
+            "toy-f16/(concat|padded-int8)/",
+            "padded-int8/.*/b1",
+        ] {
+            let named = |dtype: Dtype| dtype == Dtype::F32 || filter.contains(&dtype.to_string());
+            let offered = all().into_iter().filter(|case| named(case.weights) && named(case.cache));
+            let all: Vec<String> = offered.map(|case| case.to_string()).collect();
             let pattern = Regex::new(filter).unwrap();
             let mut want: Vec<&String> = all.iter().filter(|id| pattern.is_match(id)).collect();
             let found = ids(Some(filter));

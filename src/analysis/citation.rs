@@ -66,7 +66,8 @@ pub fn citation<'a>(run: &'a Run, case: Case, figure: Figure, other: Option<Case
         // where rates are compared, the time of a token is
         let [a, b] = [(mine, case), (theirs, other)]
             .map(|(rows, case)| series(rows, figure.tokens(&case).unwrap_or(1.0)));
-        let beside = other.under(case.strategy) == case && theirs[0].metric == mine[0].metric;
+        let beside = Case { strategy: case.strategy, cache: case.cache, ..other } == case
+            && theirs[0].metric == mine[0].metric;
         let comparison = match beside {
             true => compare(&a, &b),
             false => compare_across(&a, &b), // rounds of other cases are other moments

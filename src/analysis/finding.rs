@@ -149,7 +149,8 @@ pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
 fn held_against(tables: &Measurements, finding: Finding) -> Finding {
     let Question::BeatsFrom { first, second } = finding.question else { return finding };
     let opposite = |&t: &usize| {
-        let row = versus(tables, &finding.group.case(first, t), second).map(|row| row.verdict);
+        let [first, second] = [first, second].map(|strategy| finding.group.case(strategy, t));
+        let row = versus(tables, &first, &second).map(|row| row.verdict);
         let said = said_at(finding.answer, t);
         said.zip(row).is_some_and(|(said, row)| row != Verdict::NotDistinguishable && row != said)
     };

@@ -39,7 +39,7 @@ pub fn reordering(found: &Measurements) -> Vec<Reordering> {
     };
     let mut cases: Vec<Case> =
         found.cases(Metric::ReorderBytes).chain(found.cases(Metric::ReorderNs)).collect();
-    cases.sort_by_key(|c| (c.model, c.shape, c.backend, c.position, c.batch, c.strategy));
+    cases.sort_by_key(|c| (c.model_name(), c.backend, c.position, c.batch, c.strategy, c.cache));
     cases.dedup();
     cases.into_iter().map(line).collect()
 }

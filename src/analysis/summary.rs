@@ -10,6 +10,7 @@ use super::figure::Figure;
 use super::measurements::{Analysis, Group, Measurements, Series};
 use super::prefill::{chunked_prefills, prefills, ChunkedPrefill, Prefill};
 use crate::case::Case;
+use crate::dtype::Dtype;
 use crate::record::{Metric, Protocol, Round, Run};
 use crate::strategy::Strategy;
 
@@ -47,6 +48,10 @@ pub struct SummaryRow {
     pub vs_naive: Option<Comparison>,
     /// This over concat, in time.
     pub vs_concat: Option<Comparison>,
+    /// This over the same with a cache in f32, in time.
+    pub vs_f32_cache: Option<Comparison>,
+    /// [`EqualityRow::rounding`](crate::record::EqualityRow::rounding)
+    pub rounding: Option<f64>,
     /// Held by the cache after the step.
     pub allocated_bytes: Option<f64>,
     /// The most held during the step.
@@ -111,7 +116,9 @@ fn line(run: &Run, found: &Measurements, case: Case) -> SummaryRow {
     let exact = |metric| median(metric).map(|estimate| estimate.value);
     let step_ns = median(Metric::StepNs);
     let floor = floor_ns(&run.environment, &case);
-    let versus = |other| (case.strategy != other).then(|| versus(found, &case, other)).flatten();
+    let f32_cache = Case { cache: Dtype::F32, ..case };
+    let versus = |other: Case| (case != other).then(|| versus(found, &case, &other)).flatten();
+    let equality = run.equality.iter().find(|row| row.case == case);
     SummaryRow {
         case,
         step_ns,
@@ -119,18 +126,20 @@ fn line(run: &Run, found: &Measurements, case: Case) -> SummaryRow {
         protocol: found.series(&case, Metric::StepNs).map(Series::protocol),
         error: found.error(&case, Metric::StepNs).map(String::from),
         floor_multiple: step_ns.zip(floor).map(|(step, floor)| step.value / floor),
-        vs_naive: versus(Strategy::Naive),
-        vs_concat: versus(Strategy::Concat),
+        vs_naive: versus(case.under(Strategy::Naive)),
+        vs_concat: versus(case.under(Strategy::Concat)),
+        vs_f32_cache: versus(f32_cache),
+        rounding: equality.and_then(|row| row.rounding),
         allocated_bytes: exact(Metric::CacheAllocatedBytes),
         transient_bytes: exact(Metric::TransientPeakBytes),
         step_allocs: exact(Metric::StepAllocs),
     }
 }
 
-/// The case against the same under another strategy, by the time of a step.
-pub fn versus(found: &Measurements, case: &Case, other: Strategy) -> Option<Comparison> {
+/// A case against another of its place, by the time of a step.
+pub fn versus(found: &Measurements, case: &Case, other: &Case) -> Option<Comparison> {
     let series = |case: &Case| found.series(case, Metric::StepNs);
-    compare(series(case)?, series(&case.under(other))?)
+    compare(series(case)?, series(other)?)
 }
 
 /// Every strategy against naive, and those with a cache against concat.

@@ -145,7 +145,7 @@ fn try_once(timing: &mut Timing<'_>) -> Result<()> {
 impl Bench {
     fn new(args: &Args) -> Result<Bench> {
         let (settings, action, parts) = (args.settings()?, args.action(), args.parts());
-        let offered = suite::offered(args.filter().is_some());
+        let offered = suite::offered(args.filter());
         let first = startup::first_tokens(&offered);
         let (mut cases, mut starts) = (args.select(offered.clone())?, args.select(first.clone())?);
         if asked(&parts, &cases, &starts).is_empty() {

@@ -3,6 +3,7 @@
 use super::{say, Fixture, Record};
 use crate::backend::{Backend, Tokens};
 use crate::case::Case;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::record::{EqualityRow, Metric, Round, Sample};
@@ -59,7 +60,15 @@ fn recorded_check<B: Backend>(
 /// Compares cases with naive, whose logits it computes once for those that differ in strategy only.
 pub struct Checker<'a, B: Backend> {
     fixture: &'a Fixture<B>,
-    naive: Option<(Case, Vec<f32>)>,
+    naive: Option<Naive>,
+}
+
+/// A case of naive.
+struct Naive {
+    case: Case,
+    logits: Vec<f32>,
+    /// [`EqualityRow::rounding`]
+    rounding: Option<f64>,
 }
 
 impl<'a, B: Backend> Checker<'a, B> {
@@ -77,19 +86,32 @@ impl<'a, B: Backend> Checker<'a, B> {
             place: String::new(),
             tolerance: tolerance(case),
             error: None,
+            rounding: None,
         };
         match self.logits(case).and_then(|got| Ok((got, self.naive(case)?))) {
-            Ok((got, naive)) => compared(row, &got, naive),
+            Ok((got, naive)) => {
+                let row = EqualityRow { rounding: naive.rounding, ..row };
+                compared(row, &got, &naive.logits)
+            }
             Err(error) => EqualityRow { error: Some(error.to_string()), ..row },
         }
     }
 
-    fn naive(&mut self, case: &Case) -> Result<&[f32]> {
-        let wanted = case.under(Strategy::Naive);
-        if self.naive.as_ref().is_none_or(|(known, _)| *known != wanted) {
-            self.naive = Some((wanted, recomputed(self.fixture, &wanted)?));
+    fn naive(&mut self, case: &Case) -> Result<&Naive> {
+        let case = case.under(Strategy::Naive);
+        if self.naive.as_ref().is_none_or(|known| known.case != case) {
+            let logits = recomputed(self.fixture, &case)?;
+            let rounding = match case.cache {
+                Dtype::F32 => None,
+                _ => {
+                    let f32s = recomputed(self.fixture, &Case { cache: Dtype::F32, ..case })?;
+                    let (_, size) = largest_difference(&logits, &f32s);
+                    Some(size / largest(&f32s))
+                }
+            };
+            self.naive = Some(Naive { case, logits, rounding });
         }
-        Ok(&self.naive.as_ref().expect("computed above").1)
+        Ok(self.naive.as_ref().expect("computed above"))
     }
 
     fn logits(&self, case: &Case) -> Result<Vec<f32>> {
@@ -120,10 +142,14 @@ pub(crate) fn same_when_pipelined(case: &Case, pipelined: &[f32], one_by_one: &[
     }
 }
 
-fn compared(row: EqualityRow, got: &[f32], naive: &[f32]) -> EqualityRow {
-    let scale = naive.iter().fold(0.0, |scale: f64, &x| scale.max(f64::from(x).abs()));
-    let difference = |(got, naive): (&f32, &f32)| {
-        let difference = (f64::from(*got) - f64::from(*naive)).abs();
+fn largest(logits: &[f32]) -> f64 {
+    logits.iter().fold(0.0, |scale: f64, &x| scale.max(f64::from(x).abs()))
+}
+
+/// Its place and its size.
+fn largest_difference(got: &[f32], wanted: &[f32]) -> (usize, f64) {
+    let difference = |(got, wanted): (&f32, &f32)| {
+        let difference = (f64::from(*got) - f64::from(*wanted)).abs();
         if difference.is_nan() {
             f64::INFINITY
         } else {
@@ -131,7 +157,11 @@ fn compared(row: EqualityRow, got: &[f32], naive: &[f32]) -> EqualityRow {
         }
     };
     let worse = |worst: (usize, f64), next: (usize, f64)| if next.1 > worst.1 { next } else { worst };
-    let (at, size) = got.iter().zip(naive).map(difference).enumerate().fold((0, 0.0), worse);
+    got.iter().zip(wanted).map(difference).enumerate().fold((0, 0.0), worse)
+}
+
+fn compared(row: EqualityRow, got: &[f32], naive: &[f32]) -> EqualityRow {
+    let (scale, (at, size)) = (largest(naive), largest_difference(got, naive));
     let vocab = naive.len() / row.case.batch;
     let place = format!("{}/{}", at / vocab, at % vocab);
     let wrong = got.len() != naive.len() || !scale.is_finite() || size > row.tolerance * scale;
@@ -155,6 +185,7 @@ mod tests {
             place: String::new(),
             tolerance: TOLERANCE,
             error: None,
+            rounding: None,
         };
         compared(empty, got, naive)
     }
@@ -186,7 +217,11 @@ mod tests {
     fn every_strategy_agrees_with_naive() {
         for case in crate::suite::select(Some("tiny.*/cpu/")).unwrap() {
             let fixture = Fixture::load(Cpu::new(2).unwrap(), case.model_name(), 1).unwrap();
-            assert_eq!(Checker::new(&fixture).check(&case).error, None, "{case}");
+            let row = Checker::new(&fixture).check(&case);
+            assert_eq!(row.error, None, "{case}");
+            let most = f64::from(4.0 * case.cache.unit()); // of each number it is half a unit, through two layers
+            assert!(row.rounding.is_none_or(|rounding| 0.0 < rounding && rounding < most), "{case}: {row:?}");
+            assert_eq!(row.rounding.is_some(), case.cache != Dtype::F32, "{case}");
         }
     }
 }

@@ -120,7 +120,7 @@ impl<'a> FigureInput<'a> {
     fn ratios(&self, group: Group) -> Option<Vec<Curve>> {
         let ratio = |case: &Case, _| {
             let others = case.strategy.remembers() && case.strategy != Strategy::Concat;
-            Some(versus(self.found, case, Strategy::Concat).filter(|_| others)?.ratio)
+            Some(versus(self.found, case, &case.under(Strategy::Concat)).filter(|_| others)?.ratio)
         };
         self.curves(group, Metric::StepNs, &ratio)
     }

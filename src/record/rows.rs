@@ -59,6 +59,9 @@ pub struct EqualityRow {
     pub tolerance: f64,
     /// Why nothing could be compared, or in what it differs.
     pub error: Option<String>,
+    /// The largest difference from the logits of a cache in f32 with the same weights, over the largest of these:
+    /// what the type of the case's cache does. Absent where that is f32.
+    pub rounding: Option<f64>,
 }
 
 impl EqualityRow {
@@ -167,7 +170,9 @@ fn agrees(cells: &CsvCells<'_>, case: &Case) -> Result<(), Bad> {
 
 impl Row for EqualityRow {
     const FILE: &'static str = "equality.csv";
-    const COLUMNS: &'static [&'static str] = &["case", "max_abs", "max_rel", "place", "tolerance", "error"];
+    const COLUMNS: &'static [&'static str] =
+        &["case", "max_abs", "max_rel", "place", "tolerance", "error", "rounding"];
+    const ADDED: &'static [&'static str] = &["rounding"];
 
     fn cells(&self) -> Vec<String> {
         let finite = |x: Option<f64>| x.filter(|x| x.is_finite()).map(|x| format!("{x:e}"));
@@ -178,6 +183,7 @@ impl Row for EqualityRow {
             one_line(Some(&self.place)),
             format!("{:e}", self.tolerance),
             one_line(self.error.as_deref()),
+            or_empty(finite(self.rounding)),
         ]
     }
 
@@ -189,6 +195,7 @@ impl Row for EqualityRow {
             place: line(cells.text("place")),
             tolerance: cells.number("tolerance")?,
             error: text(cells, "error"),
+            rounding: cells.optional("rounding", CsvCells::number)?,
         })
     }
 }

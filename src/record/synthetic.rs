@@ -204,6 +204,7 @@ fn equality(case: Case) -> EqualityRow {
         place: "0/17".into(),
         tolerance: 1e-4,
         error: None,
+        rounding: None,
     }
 }
 

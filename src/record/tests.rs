@@ -64,7 +64,10 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
     let mut writer = RunWriter::create(&parent.path().join("new"), environment()).unwrap();
     let path = writer.path().to_path_buf();
     let header = fs::read_to_string(path.join("samples.csv")).unwrap();
-    assert_eq!(header, HEADER.replace("round", "protocol,round").replace("error\n", "error,mark\n"));
+    assert_eq!(
+        header,
+        HEADER.replace("round", "protocol,round").replace("error\n", "error,mark,weights,cache\n")
+    );
     let equality = [
         EqualityRow {
             case: case(),
@@ -73,6 +76,7 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
             place: "0/17".into(),
             tolerance: 1e-4,
             error: None,
+            rounding: Some(0.01),
         },
         EqualityRow {
             case: case(),
@@ -81,6 +85,7 @@ fn a_run_holds_all_that_was_written_and_its_header_is_the_documented_one() {
             place: String::new(),
             tolerance: 1e-4,
             error: Some("NaN, \"quoted\"".into()),
+            rounding: None,
         },
     ];
     let ledger = [Some(5), None].map(|predicted| LedgerRow {

@@ -5,6 +5,7 @@ mod action;
 pub mod blocks;
 mod brief;
 pub mod builds;
+mod cache_types;
 mod cells;
 pub mod check;
 pub mod cite;
@@ -106,7 +107,14 @@ fn steps(analysis: &Analysis<'_>, style: Style) -> String {
         let chunked = prefill::chunked_table(summary).map(|cells| {
             style.table(&format!("{}: chunked prefill", summary.group), &cells, [prefill::CHUNKED.into()])
         });
-        steps + &prefills.unwrap_or_default() + &chunked.unwrap_or_default()
+        let types = cache_types::table(summary).map(|cells| {
+            style.table(
+                &format!("{}: against a cache in f32", summary.group),
+                &cells,
+                [cache_types::NOTE.into()],
+            )
+        });
+        steps + &types.unwrap_or_default() + &prefills.unwrap_or_default() + &chunked.unwrap_or_default()
     };
     headlines(analysis) + &summary(analysis).iter().map(table).collect::<String>()
 }

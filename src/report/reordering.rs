@@ -32,7 +32,7 @@ fn row(line: &Reordering) -> Vec<String> {
     vec![
         line.case.position.to_string(),
         line.case.batch.to_string(),
-        line.case.strategy.to_string(),
+        line.case.cache_config().to_string(),
         [time(line.reorder_ns), failed].into_iter().flatten().collect::<Vec<_>>().join("; "),
         time(line.step_ns).unwrap_or_default(),
         line.reorder_ns.map(|time| time.n.to_string()).unwrap_or_default(),

@@ -126,8 +126,8 @@ fn sample(sample: &Sample) -> Result<(), String> {
 }
 
 fn equality(row: &EqualityRow) -> Result<(), String> {
-    let EqualityRow { case, max_abs, max_rel, tolerance, error, .. } = row;
-    if [*max_abs, *max_rel, Some(*tolerance)].into_iter().flatten().any(f64::is_sign_negative) {
+    let EqualityRow { case, max_abs, max_rel, tolerance, error, rounding, .. } = row;
+    if [*max_abs, *max_rel, Some(*tolerance), *rounding].into_iter().flatten().any(f64::is_sign_negative) {
         return Err(format!("{case}: a difference below zero"));
     }
     match (max_rel, error) {

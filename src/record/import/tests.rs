@@ -24,7 +24,17 @@ fn files() -> Files {
     }
     writer.sample(&Sample::failed(case, Metric::PrefillNs, Round::Single, "out of memory")).unwrap();
     let (max_abs, max_rel, place) = (Some(1e-6), Some(2e-6), "0/17".into());
-    writer.equality(&EqualityRow { case, max_abs, max_rel, place, tolerance: 1e-4, error: None }).unwrap();
+    writer
+        .equality(&EqualityRow {
+            case,
+            max_abs,
+            max_rel,
+            place,
+            tolerance: 1e-4,
+            error: None,
+            rounding: None,
+        })
+        .unwrap();
     let metric = Metric::StepFlops;
     writer.ledger(&LedgerRow { case, metric, counted: 5, predicted: Some(5) }).unwrap();
     let path = writer.path().to_path_buf();

@@ -39,6 +39,7 @@ struct PageSection {
     prefills: Option<(Table, Vec<String>)>,
     /// And the note below it.
     chunked_prefills: Option<(Table, &'static str)>,
+    cache_types: Option<(Table, &'static str)>,
     /// Every curve of the figures once.
     curves: Vec<Named>,
     /// As SVG, which stands in the page as it is.
@@ -69,6 +70,7 @@ impl Page {
                 steps: summary.map(tables::steps),
                 prefills: summary.and_then(tables::prefills),
                 chunked_prefills: summary.and_then(tables::chunked_prefills),
+                cache_types: summary.and_then(tables::cache_types),
                 curves: named(figures()),
                 figures: figures().map(|figure| figure.svg.clone()).collect(),
             }

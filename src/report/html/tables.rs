@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::analysis::{Comparison, Summary, SummaryRow};
 use crate::case::Case;
 use crate::record::{EqualityRow, LedgerRow, Metric};
-use crate::report::{cells, prefill, TextTable};
+use crate::report::{cache_types, cells, prefill, TextTable};
 
 #[derive(Serialize)]
 pub struct Table {
@@ -69,6 +69,12 @@ pub fn steps(summary: &Summary) -> Table {
 pub fn prefills(summary: &Summary) -> Option<(Table, Vec<String>)> {
     let (cells, notes) = prefill::table(summary)?;
     Some((table(cells, summary.prefills.iter().map(prefill::keys)), notes))
+}
+
+/// With the note below it.
+pub fn cache_types(summary: &Summary) -> Option<(Table, &'static str)> {
+    let cells = cache_types::table(summary)?;
+    Some((table(cells, cache_types::keys(summary)), cache_types::NOTE))
 }
 
 /// With the note below it.
