@@ -4,7 +4,7 @@
 mod attention;
 mod keeping;
 mod layers;
-mod numbers;
+pub(crate) mod numbers;
 mod past;
 
 use std::io::Write;
