@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -89,6 +89,12 @@ impl TensorFiles {
             }
         }
         Ok(TensorFiles { path, files, places })
+    }
+
+    /// The one file; or the index, and then those that it lists.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let files = self.files.iter().map(|file| &file.path).filter(|path| **path != self.path);
+        std::iter::once(&self.path).chain(files).map(PathBuf::as_path)
     }
 
     /// Bytes of all tensors.

@@ -61,6 +61,15 @@ impl Weights {
         Weights(Source::Files(Box::new(files)))
     }
 
+    /// What they are read from; nothing for seeded ones.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let files = match &self.0 {
+            Source::Seed(_) => None,
+            Source::Files(files) => Some(files.paths()),
+        };
+        files.into_iter().flatten()
+    }
+
     /// The numbers of a tensor, row-major.
     ///
     /// # Errors

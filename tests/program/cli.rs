@@ -818,6 +818,11 @@ fn a_checkpoint_is_not_written_over_itself() {
     refused(&words(&format!("{line} --weights-out {dotted}")), &["--weights-out", "replace"]);
     refused(&words(&format!("{line} --logits {dotted}/model.safetensors")), &["--logits", "replace"]);
     assert_eq!(contents(folder.path()), before);
+    for file in [INDEX, SHARDS[1]] {
+        let split = gpt2().split(|_| ());
+        let line = format!("{} --logits {}", split.line(), split.path(file).display());
+        refused(&words(&line), &["--logits", "replace", file]);
+    }
     // nor over anything else that is read
     let at = |name: &str| folder.path().join(name).display().to_string();
     fs::copy(common::root().join("tests/text/tokenizer.json"), at("other.json")).unwrap();
@@ -1271,9 +1276,9 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     gpt2().set("n_layer", json!(1 << 20)).refused(&["`h.2.ln_1.weight`", "missing"]); // at once
     fconv().set("layers", json!(1_000_000_000)).refused(&["layers = 1000000000"]);
     gpt2().set("n_embd", json!(null)).refused(&["n_embd = null"]);
-    gpt2().set("activation_function", json!("relu")).refused(&["activation_function", "relu", "gelu_new"]);
-    gpt2().set("layer_norm_epsilon", json!(1e-6)).refused(&["layer_norm_epsilon"]);
-    gpt2().set("tie_word_embeddings", json!(false)).refused(&["tie_word_embeddings"]);
+    gpt2().set("activation_function", json!("tanh")).refused(&["activation_function", "tanh", "gelu_new"]);
+    gpt2().set("layer_norm_epsilon", json!(-1e-6)).refused(&["layer_norm_epsilon"]);
+    gpt2().set("tie_word_embeddings", json!(false)).refused(&["`lm_head.weight`", "missing"]);
     gpt2().set("model_type", json!("llama")).refused(&["model_type", "llama"]);
     gpt2().config("").refused(&["config.json"]);
     gpt2().config("{").refused(&["config.json", "line 1"]);
