@@ -60,7 +60,8 @@ impl<T> History<T> {
         let fixed = |layout, width| Ok(History::Fixed { rows: zeros(capacity, width)?, layout });
         let (width, taps) = match slot {
             Slot::Rows { width } => (width, None),
-            Slot::Window { width, rows } => (width, Some(rows.min(capacity))),
+            Slot::Sliding { width, .. } if strategy.keeps_every_row() => (width, None),
+            Slot::Sliding { width, rows } | Slot::Window { width, rows } => (width, Some(rows.min(capacity))),
             Slot::State { rows, width } if strategy.remembers() => {
                 return Ok(History::State(zeros(rows, width)?));
             }

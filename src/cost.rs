@@ -20,7 +20,7 @@
 //! shift moves 2(K-1) + 1.
 //!
 //! Grouped queries keep `kv_heads/heads` of d; a sliding window is a convolution's memory twice, and read
-//! by attention; retention's state of `H·D²` numbers is read, written and multiplied with once a new row.
+//! by attention, but for bounded, chunked-c and onehot, which keep every row; retention's state of `H·D²` numbers is read, written and multiplied with once a new row.
 //! Cross-attention to a source of S rows costs `4d·S` and reads 2S rows, and, where keys and values are projected
 //! anew, `4S·d²` more.
 //!
@@ -212,6 +212,8 @@ impl Step {
             return match self.strategy {
                 Strategy::Naive => upto(t),
                 Strategy::NaivePadded => upto(m),
+                Strategy::Chunked(chunk) => t.next_multiple_of(chunk),
+                Strategy::Onehot => m,
                 _ => t.min(window),
             };
         }
@@ -238,6 +240,14 @@ impl Step {
         let of = |node: &Node| match *node {
             Node::Dense { .. } | Node::Last { .. } | Node::CrossAttention { .. } => Vec::new(),
             Node::Attention { kept, window: None, .. } => vec![self.rows().of_width(kept); 2],
+            Node::Attention { kept, window: Some(window), .. } if self.strategy.keeps_every_row() => {
+                let rows = self.rows();
+                let seen = match self.strategy {
+                    Strategy::Bounded => self.position.min(window),
+                    _ => rows.read, // the others are masked
+                };
+                vec![Memory { read: seen, ..rows }.of_width(kept); 2]
+            }
             Node::Attention { kept, window: Some(window), .. } => {
                 let read =
                     if self.strategy.remembers() { self.position.min(window) } else { self.new_rows() };
@@ -329,7 +339,7 @@ mod tests {
     use crate::backend::tests::device;
     use crate::backend::{Metered, Tokens};
     use crate::case::{ModelKind, ShapeName};
-    use crate::model::{AnyModel, Weights};
+    use crate::model::{AnyModel, LlamaConfig, Weights};
     use crate::session::Session;
 
     /// Trap 5 of a cache: silently unused, it gives right answers at naive cost. So the work is
@@ -363,13 +373,17 @@ mod tests {
     }
 
     fn on_every_case<B: Backend>(backend: impl Fn() -> B, last: usize) {
-        for &model in ModelKind::ALL {
-            let config = Config::named(model, ShapeName::Tiny).unwrap();
+        let named = |&model| Config::named(model, ShapeName::Tiny).unwrap();
+        let mut configs: Vec<Config> = ModelKind::ALL.iter().map(named).collect();
+        let Config::Llama(llama) = named(&ModelKind::Llama) else { unreachable!() };
+        let windows = LlamaConfig { window: Some(5), full_layers: vec![1], head_norms: true, ..llama };
+        configs.push(Config::Llama(windows));
+        for config in configs {
             let b = Metered(backend());
             let loaded = AnyModel::load(&b, &config, &Weights::seeded(1)).unwrap();
             let strategies = Strategy::examples().iter().copied().chain([Strategy::Chunked(4)]);
-            for (strategy, batch) in strategies.filter(|s| model.supports(*s)).flat_map(|s| [(s, 1), (s, 3)])
-            {
+            let possible = strategies.filter(|s| config.kind().supports(*s));
+            for (strategy, batch) in possible.flat_map(|s| [(s, 1), (s, 3)]) {
                 steps_cost_the_closed_form(&b, &config, &loaded, strategy, batch, last);
             }
         }

@@ -36,7 +36,7 @@ pub struct Attention<B: Backend> {
     pub cos_sin: Option<Rc<B::Tensor>>,
     /// Scores fade with the distance: [`crate::layer::position::alibi`].
     pub slopes: Option<Rc<B::Tensor>>,
-    /// A window is a ring, in a cache of fixed shape. [`Mask::Full`] is an encoder's: all rows are there at
+    /// A window is a ring under `padded`. [`Mask::Full`] is an encoder's: all rows are there at
     /// once, nothing is remembered, and so it is not causal.
     pub mask: Mask,
 }
@@ -82,7 +82,7 @@ impl<B: Backend> Layer<B> for Attention<B> {
         let width = self.kv_heads * self.size;
         match self.mask {
             Mask::Causal => vec![Slot::Rows { width }; 2],
-            Mask::SlidingWindow(rows) => vec![Slot::Window { width, rows }; 2],
+            Mask::SlidingWindow(rows) => vec![Slot::Sliding { width, rows }; 2],
             Mask::Full => Vec::new(),
         }
     }
