@@ -56,6 +56,7 @@ const HARMLESS: &[&str] = &[
     "torchscript",
     "tf_legacy_loss",
     "xla_device",
+    "auto_map",
     "attn_implementation",
     "_attn_implementation",
     "_attn_implementation_autoset",

@@ -284,6 +284,7 @@ impl ModelConfig for LlamaConfig {
         )?;
         let positions = json.size_or("max_position_embeddings", family.positions)?;
         let (theta, rope_scaling) = rope(json, positions, family.ropes)?;
+        json.only_if_set("use_mrope", json!(false))?;
         let layers = json.size_or("num_hidden_layers", 32)?;
         let (window, full_layers) = windows(json, family.windows, layers)?;
         Ok(LlamaConfig {
@@ -322,8 +323,10 @@ impl ModelConfig for LlamaConfig {
             "max_window_layers",
             // what scaled positions began with; read where they are
             "original_max_position_embeddings",
-            // an older name for the positions of training, which no release reads
+            // what no release reads: an older name for the positions of training, and SmolLM's
             "max_sequence_length",
+            "is_llama_config",
+            "rope_interleaved",
         ]
     }
 
