@@ -1407,8 +1407,8 @@ fn weights_that_are_no_numbers_are_noticed() {
     gpt2().tensors(tied(1)).refused(&["`lm_head.weight` is not `wte.weight`"]);
     // numbers so large that their product is none are noticed in the logits
     let large = |tensors: &mut Tensors| {
-        let most = f32::INFINITY.to_le_bytes();
-        tensors.get_mut("ln_f.bias").unwrap().2.chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&most));
+        let most = f32::MAX.to_le_bytes();
+        tensors.get_mut("ln_f.weight").unwrap().2.chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&most));
     };
     gpt2().tensors(large).refused(&["token 0", "not a number"]);
 }
