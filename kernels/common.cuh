@@ -159,12 +159,13 @@ __device__ inline void combine(const float* spans, float* out, int splits) {
 #endif
 
 // What a dense layer does to its sums; the numbers are those of the Rust enum `Activation`.
-enum { NONE = 0, GELU = 1, RELU = 2, SILU = 3 };
+enum { NONE = 0, GELU = 1, RELU = 2, SILU = 3, GELU_ERF = 4 };
 
 __device__ inline float activated(int activation, float x) {
     // GPT-2's tanh approximation of the Gaussian error linear unit
     if (activation == GELU) return 0.5f * x * (1.f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
     if (activation == RELU) return fmaxf(x, 0.f);
+    if (activation == GELU_ERF) return 0.5f * x * (1.f + erff(0.7071067811865476f * x));
     return activation == SILU ? silu_of(x) : x;
 }
 

@@ -61,7 +61,10 @@ impl<T> History<T> {
         let fixed = |layout, width| Ok(History::Fixed { rows: zeros(capacity, width)?, layout });
         let (width, taps) = match slot {
             Slot::Rows { width, .. } => (width, None),
-            Slot::Window { width, rows, .. } => (width, Some(rows.min(capacity))),
+            Slot::Sliding { width, .. } if strategy.keeps_every_row() => (width, None),
+            Slot::Sliding { width, rows, .. } | Slot::Window { width, rows, .. } => {
+                (width, Some(rows.min(capacity)))
+            }
             Slot::State { rows, width } if strategy.remembers() => {
                 return Ok(History::State(zeros(rows, width)?));
             }
@@ -276,7 +279,9 @@ impl<T> State<T> {
         sizes: [usize; 2],
     ) -> Result<Self> {
         let format = match slot {
-            Slot::Rows { heads, .. } | Slot::Window { heads, .. } => Format { dtype, heads },
+            Slot::Rows { heads, .. } | Slot::Sliding { heads, .. } | Slot::Window { heads, .. } => {
+                Format { dtype, heads }
+            }
             Slot::State { .. } => Format::F32,
         };
         Ok(State { history: History::new(b, strategy, slot, format, sizes)?, format, new: None })

@@ -20,7 +20,7 @@
 //! shift moves 2(K-1) + 1.
 //!
 //! Grouped queries keep `kv_heads/heads` of d; a sliding window is a convolution's memory twice, and read
-//! by attention; retention's state of `H·D²` numbers is read, written and multiplied with once a new row.
+//! by attention, but for bounded, chunked-c and onehot, which keep every row; retention's state of `H·D²` numbers is read, written and multiplied with once a new row.
 //! Cross-attention to a source of S rows costs `4d·S` and reads 2S rows, and, where keys and values are projected
 //! anew, `4S·d²` more.
 //!
@@ -221,6 +221,8 @@ impl Step {
             return match self.strategy {
                 Strategy::Naive => upto(t),
                 Strategy::NaivePadded => upto(m),
+                Strategy::Chunked(chunk) => t.next_multiple_of(chunk),
+                Strategy::Onehot => m,
                 _ => t.min(window),
             };
         }
@@ -251,6 +253,16 @@ impl Step {
             Node::Dense { .. } | Node::Last { .. } | Node::CrossAttention { .. } => Vec::new(),
             Node::Attention { kept: width, kv_heads, window: None, .. } => {
                 vec![kept(self.rows(), width, kv_heads); 2]
+            }
+            Node::Attention { kept: width, kv_heads, window: Some(window), .. }
+                if self.strategy.keeps_every_row() =>
+            {
+                let rows = self.rows();
+                let seen = match self.strategy {
+                    Strategy::Bounded => self.position.min(window),
+                    _ => rows.read, // the others are masked
+                };
+                vec![kept(Memory { read: seen, ..rows }, width, kv_heads); 2]
             }
             Node::Attention { kept: width, kv_heads, window: Some(window), .. } => {
                 let read =
@@ -342,7 +354,7 @@ mod tests {
     use crate::backend::tests::device;
     use crate::backend::{Metered, Tokens};
     use crate::case::{ModelKind, ShapeName};
-    use crate::model::{AnyModel, Weights};
+    use crate::model::{AnyModel, LlamaConfig, Weights};
     use crate::session::Session;
     use crate::strategy::CacheConfig;
 
@@ -387,16 +399,20 @@ mod tests {
     }
 
     fn on_every_case<B: Backend>(backend: impl Fn() -> B, last: usize) {
-        for &model in ModelKind::ALL {
-            let config = Config::named(model, ShapeName::Tiny).unwrap();
+        let named = |&model| Config::named(model, ShapeName::Tiny).unwrap();
+        let mut configs: Vec<Config> = ModelKind::ALL.iter().map(named).collect();
+        let Config::Llama(llama) = named(&ModelKind::Llama) else { unreachable!() };
+        let windows = LlamaConfig { window: Some(5), full_layers: vec![1], head_norms: true, ..llama };
+        configs.push(Config::Llama(windows));
+        for config in configs {
             let b = Metered(backend());
             let loaded = AnyModel::load(&b, &config, &Weights::seeded(1)).unwrap();
             let strategies = Strategy::examples().iter().copied().chain([Strategy::Chunked(4)]);
-            for (strategy, batch) in strategies.filter(|s| model.supports(*s)).flat_map(|s| [(s, 1), (s, 3)])
-            {
-                for &dtype in Dtype::ALL.iter().filter(|&&dtype| b.name() == "cpu" || dtype == Dtype::F32) {
-                    let cache = CacheConfig { strategy, dtype };
-                    if model.supports(cache) {
+            let dtypes = || Dtype::ALL.iter().filter(|&&dtype| b.name() == "cpu" || dtype == Dtype::F32);
+            for (strategy, &dtype) in strategies.flat_map(|s| dtypes().map(move |dtype| (s, dtype))) {
+                let cache = CacheConfig { strategy, dtype };
+                if config.kind().supports(cache) {
+                    for batch in [1, 3] {
                         steps_cost_the_closed_form(&b, &config, &loaded, cache, batch, last);
                     }
                 }

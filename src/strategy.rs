@@ -68,6 +68,11 @@ impl Strategy {
         }
     }
 
+    /// Whether a sliding window is kept as every row, and attention passes over those that it may not see.
+    pub(crate) fn keeps_every_row(self) -> bool {
+        matches!(self, Strategy::Chunked(_) | Strategy::Bounded | Strategy::Onehot)
+    }
+
     /// Whether steps see the past through a cache.
     pub fn remembers(self) -> bool {
         !matches!(self, Strategy::Naive | Strategy::NaivePadded)
@@ -184,13 +189,16 @@ pub enum Slot {
     /// The latest rows, the newest included: what a convolution of so many taps reads.
     #[allow(missing_docs, reason = "the fields are explained above")]
     Window { width: usize, heads: usize, rows: usize },
+    /// The latest rows, the newest included, or every row: attention with a sliding window sees no others.
+    #[allow(missing_docs, reason = "the fields are explained above")]
+    Sliding { width: usize, heads: usize, rows: usize },
     /// One matrix of a fixed size, whatever the length: a recurrent layer's.
     #[allow(missing_docs, reason = "the fields are explained above")]
     State { rows: usize, width: usize },
 }
 
 impl Slot {
-    /// Whether a strategy has a form for it: a window of a few rows has no use for chunks or bounds, an
+    /// Whether a strategy has a form for it: a convolution's few rows have no use for chunks or bounds, an
     /// unbounded past cannot be shifted through a queue, and a state is kept in one way only.
     pub fn fits(self, strategy: Strategy) -> bool {
         match strategy {
@@ -199,8 +207,10 @@ impl Slot {
             | Strategy::Concat
             | Strategy::Padded
             | Strategy::Reprojected => true,
-            Strategy::Chunked(_) | Strategy::Bounded | Strategy::Onehot => matches!(self, Slot::Rows { .. }),
-            Strategy::Shift => matches!(self, Slot::Window { .. }),
+            Strategy::Chunked(_) | Strategy::Bounded | Strategy::Onehot => {
+                matches!(self, Slot::Rows { .. } | Slot::Sliding { .. })
+            }
+            Strategy::Shift => matches!(self, Slot::Window { .. } | Slot::Sliding { .. }),
         }
     }
 }
@@ -210,6 +220,7 @@ impl fmt::Display for Slot {
         f.write_str(match self {
             Slot::Rows { .. } => "an unbounded past",
             Slot::Window { .. } => "a window of a few rows",
+            Slot::Sliding { .. } => "a sliding window",
             Slot::State { .. } => "a state of fixed size",
         })
     }

@@ -54,7 +54,11 @@ fn golden_kinds() -> Vec<ModelKind> {
 
 impl Subject {
     fn golden(kind: ModelKind) -> Subject {
-        let name = golden_folder(kind).expect("a model that another program has");
+        Subject::named(kind, golden_folder(kind).expect("a model that another program has"))
+    }
+
+    /// Of a folder of `tests/golden`.
+    fn named(kind: ModelKind, name: &str) -> Subject {
         let sources = if kind.has_source() { vec![vec![5, 9, 3, 12, 4]] } else { Vec::new() };
         let folder = common::root().join("tests/golden").join(name);
         let b = Cpu::new(1).unwrap();
@@ -356,11 +360,14 @@ impl Beams {
 /// `generate(num_beams=.., early_stopping=True)` of transformers, whose rule is fairseq's.
 #[test]
 fn beams_are_those_that_transformers_finds() {
-    for (kind, name) in
-        [(ModelKind::Transformer, "gpt2"), (ModelKind::Llama, "llama"), (ModelKind::EncoderDecoder, "marian")]
-    {
+    for (kind, name) in [
+        (ModelKind::Transformer, "gpt2"),
+        (ModelKind::Llama, "llama"),
+        (ModelKind::Llama, "families/qwen2"),
+        (ModelKind::EncoderDecoder, "marian"),
+    ] {
         let golden = Beams::read(&format!("{name}/beams.safetensors"));
-        let mut subject = Subject::golden(kind);
+        let mut subject = Subject::named(kind, name);
         let prompts: Vec<Vec<u32>> = match kind.has_source() {
             false => golden.ids("prompts").chunks_exact(4).map(<[u32]>::to_vec).collect(),
             true => {

@@ -16,8 +16,8 @@ use decode_bench::backend::{
     View,
 };
 use decode_bench::case::ModelKind;
-use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
-use decode_bench::model::checkpoint::{self, ConfigFile, CONFIG_FILE, MODEL_FILE};
+use decode_bench::layer::{laws, position, usual_scale, Attention, GatedMlp, Layer};
+use decode_bench::model::checkpoint::{self, ConfigFile, CONFIG_FILE, INDEX_FILE, MODEL_FILE};
 use decode_bench::model::{AnyModel, Config, Model, Weights};
 use decode_bench::session::Session;
 use decode_bench::strategy::Strategy;
@@ -182,6 +182,18 @@ impl Subject {
         }
     }
 
+    /// The golden prompt is continued by the golden tokens.
+    fn agrees_greedily(&self) {
+        let golden = self.golden();
+        let ((_, prompt), (_, greedy)) = (golden.ids("prompt"), golden.ids("greedy"));
+        for strategy in self.strategies() {
+            let (tokens, logits) = self.decode(strategy, &prompt, greedy.len());
+            let what = format!("{}, {strategy}, greedy", self.name);
+            assert_close(&logits, &golden.rows("greedy_logits"), &what);
+            assert_eq!(tokens, greedy, "{what}");
+        }
+    }
+
     /// The tokens and logits of a greedy decode, the last token not fed back.
     fn decode(&self, strategy: Strategy, prompt: &[u32], steps: usize) -> (Vec<u32>, Vec<Vec<f32>>) {
         let mut session = self.session(strategy, 1, prompt.len() + steps - 1);
@@ -215,19 +227,38 @@ const OF_TRANSFORMERS: [(ModelKind, &str); 5] = [
     (ModelKind::Llama, "mistral"),
 ];
 
+/// Checkpoints of every family, in f32 in one file and in bf16 in several.
+#[test]
+fn transformers_agrees_on_every_family() {
+    for (kind, name) in OF_FAMILIES {
+        let one = Subject::load(kind, name);
+        let (golden, in_bf16) = (one.golden(), folder(name).join("bf16"));
+        assert!(!in_bf16.join(MODEL_FILE).exists() && in_bf16.join(INDEX_FILE).exists(), "{name}");
+        for subject in [Subject::stored(kind, name, &in_bf16), one] {
+            subject.agrees(&golden.sentences("tokens"), &golden.rows("logits"));
+            subject.agrees_greedily();
+            let written = tempfile::tempdir().unwrap();
+            checkpoint::write(&subject.config, &Weights::seeded(1), written.path()).unwrap();
+            assert_eq!(checkpoint::open(kind, written.path()).unwrap().0.config, subject.config, "{name}");
+        }
+    }
+}
+
+const OF_FAMILIES: [(ModelKind, &str); 7] = [
+    (ModelKind::Llama, "families/llama3"),
+    (ModelKind::Llama, "families/mistral"),
+    (ModelKind::Llama, "families/qwen2"),
+    (ModelKind::Llama, "families/qwen3"),
+    (ModelKind::Llama, "families/qwen3_windows"),
+    (ModelKind::Llama, "families/phi3"),
+    (ModelKind::Transformer, "families/gpt2"),
+];
+
 /// As many tokens as fill the cache to its last row.
 #[test]
 fn transformers_agrees_on_the_greedy_tokens() {
     for (kind, name) in OF_TRANSFORMERS {
-        let subject = Subject::load(kind, name);
-        let golden = subject.golden();
-        let ((_, prompt), (_, greedy)) = (golden.ids("prompt"), golden.ids("greedy"));
-        for strategy in subject.strategies() {
-            let (tokens, logits) = subject.decode(strategy, &prompt, greedy.len());
-            let what = format!("{name}, {strategy}, greedy");
-            assert_close(&logits, &golden.rows("greedy_logits"), &what);
-            assert_eq!(tokens, greedy, "{what}");
-        }
+        Subject::load(kind, name).agrees_greedily();
     }
 }
 
@@ -373,9 +404,13 @@ fn buffers_and_other_spellings_change_nothing() {
         let masks = ["transformer.h.0.attn.bias", "transformer.h.1.attn.masked_bias"].map(buffer);
         agrees_when_stored(ModelKind::Transformer, "gpt2", &fields, as_is, &masks);
     }
+    let fields = json!({"activation_function": "gelu_python", "reorder_and_upcast_attn": true});
+    agrees_when_stored(ModelKind::Transformer, "families/gpt2", &fields, as_is, &[]);
     let ropes =
         [json!({"rope_type": "default"}), json!({"type": "default", "factor": 8.0}), json!({}), json!(null)];
-    for rope in ropes {
+    // within the positions of the configuration
+    let dynamic = [json!({"rope_type": "dynamic", "factor": 8.0}), json!({"type": "dynamic", "factor": 2})];
+    for rope in ropes.into_iter().chain(dynamic) {
         let fields = json!({"rope_scaling": rope, "hidden_act": "swish", "sliding_window": null});
         let frequencies =
             ["model.rotary_emb.inv_freq", "model.layers.1.self_attn.rotary_emb.inv_freq"].map(buffer);
@@ -386,11 +421,17 @@ fn buffers_and_other_spellings_change_nothing() {
     agrees_when_stored(ModelKind::Llama, "mistral", &fields, as_is, &[]);
 }
 
-/// 40 random ways to write positions scaled by `linear` and `llama3`: the frequencies, and the model's answer under
-/// the strategies; written again as we write them, they say the same.
+/// 40 random ways to write positions scaled by `linear` and `llama3`, and 40 of `yarn`: the frequencies, and the model's
+/// answer under the strategies; written again as we write them, they say the same.
 #[test]
 fn transformers_agrees_on_scaled_positions() {
-    let all: Value = serde_json::from_slice(&fs::read(folder("rope.json")).unwrap()).unwrap();
+    for name in ["rope.json", "yarn.json"] {
+        agrees_on_scaled_positions(name);
+    }
+}
+
+fn agrees_on_scaled_positions(name: &str) {
+    let all: Value = serde_json::from_slice(&fs::read(folder(name)).unwrap()).unwrap();
     let numbers = |value: &Value| -> Vec<f32> {
         value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
     };
@@ -429,11 +470,14 @@ fn stored_positions_are_those_of_the_configuration() {
 }
 
 /// What a family's configurations say, as transformers reads them.
-const FAMILIES: [(&str, ModelKind); 4] = [
+const FAMILIES: [(&str, ModelKind); 7] = [
     ("gpt2", ModelKind::Transformer),
     ("llama", ModelKind::Llama),
     ("mistral", ModelKind::Llama),
     ("marian", ModelKind::EncoderDecoder),
+    ("qwen2", ModelKind::Llama),
+    ("qwen3", ModelKind::Llama),
+    ("phi3", ModelKind::Llama),
 ];
 
 fn configurations() -> Value {
@@ -468,6 +512,9 @@ fn understood(config: &Config, name: &str) -> Value {
         (Config::Llama(c), "attention_bias") => json!(c.attention_bias),
         (Config::Llama(c), "mlp_bias") => json!(c.mlp_bias),
         (Config::Llama(c), "sliding_window") => json!(c.window),
+        (Config::Llama(c), "windows") => {
+            (0..c.layers).map(|layer| c.window.filter(|_| !c.full_layers.contains(&layer))).collect()
+        }
         (Config::EncoderDecoder(c), "encoder_layers") => json!(c.encoder_layers),
         (Config::EncoderDecoder(c), "decoder_layers") => json!(c.decoder_layers),
         (Config::EncoderDecoder(c), "d_model") => json!(c.width),
@@ -483,7 +530,7 @@ fn understood(config: &Config, name: &str) -> Value {
     }
 }
 
-/// 200 random configurations of each family, with keys left out, spelled otherwise and set to `null`.
+/// 200 random configurations of each family, or 30, with keys left out, spelled otherwise and set to `null`.
 #[test]
 fn transformers_agrees_on_what_a_configuration_says() {
     let all = configurations();
@@ -504,8 +551,11 @@ fn transformers_agrees_on_what_a_configuration_says() {
 #[test]
 fn a_field_that_changes_the_model_is_refused_by_name() {
     let scaled = |kind: &str, name: &str| json!({kind: name, "factor": 4.0, "rope_theta": 1e4});
-    let kinds = ["dynamic", "yarn", "longrope", "proportional", "axial"];
-    for (family, kind) in ["llama", "mistral"].into_iter().flat_map(|f| kinds.map(|kind| (f, kind))) {
+    let kinds = ["longrope", "proportional", "axial"];
+    let of = |family, kinds: &'static [&'static str]| kinds.iter().map(move |kind| (family, *kind));
+    let kinds = ["llama", "mistral", "qwen2", "qwen3"].into_iter().flat_map(|f| kinds.map(|kind| (f, kind)));
+    for (family, kind) in kinds.chain(of("phi3", &["longrope", "su", "yarn", "linear", "dynamic", "llama3"]))
+    {
         for (object, key) in
             ["rope_scaling", "rope_parameters"].iter().flat_map(|o| ["type", "rope_type"].map(|k| (*o, k)))
         {
@@ -531,6 +581,19 @@ fn a_field_that_changes_the_model_is_refused_by_name() {
         ),
         ("llama", json!({"rope_parameters": {"mrope_section": [1, 2]}}), "rope_parameters.mrope_section"),
         ("llama", json!({"rope_scaling": {"type": "linear"}}), "rope_scaling.factor"),
+        ("llama", json!({"rope_scaling": {"type": "dynamic"}}), "rope_scaling.factor"),
+        ("llama", json!({"rope_scaling": {"type": "yarn"}}), "rope_scaling.factor"),
+        ("llama", json!({"rope_theta": 1, "rope_scaling": {"type": "yarn", "factor": 2}}), "rope_theta = 1"),
+        (
+            "qwen3",
+            json!({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": -1}}),
+            "rope_scaling.beta_fast",
+        ),
+        (
+            "qwen2",
+            json!({"rope_scaling": {"type": "yarn", "factor": 2, "truncate": null}}),
+            "rope_scaling.truncate",
+        ),
         (
             "mistral",
             json!({"rope_parameters": {"rope_type": "linear", "factor": 0}}),
@@ -566,16 +629,34 @@ fn a_field_that_changes_the_model_is_refused_by_name() {
         ("mistral", json!({"sliding_window": 0}), "sliding_window"),
         ("mistral", json!({"attention_bias": true}), "attention_bias"),
         ("mistral", json!({"mlp_bias": true}), "mlp_bias"),
-        ("gpt2", json!({"activation_function": "gelu"}), "activation_function"),
+        ("qwen2", json!({"attention_bias": false}), "attention_bias"),
+        ("qwen2", json!({"mlp_bias": true}), "mlp_bias"),
+        ("qwen2", json!({"num_attention_heads": 12}), "num_key_value_heads = 32"),
+        ("qwen2", json!({"layer_types": vec!["sliding_attention"; 32]}), "layer_types"),
+        (
+            "qwen2",
+            json!({"use_sliding_window": true, "layer_types": layers("sliding_attention")}),
+            "layer_types has 2 kinds",
+        ),
+        (
+            "qwen3",
+            json!({"use_sliding_window": true, "layer_types": layers("chunked_attention")}),
+            "layer_types",
+        ),
+        ("qwen3", json!({"use_sliding_window": true, "sliding_window": 0}), "sliding_window"),
+        ("qwen3", json!({"max_window_layers": null}), "max_window_layers"),
+        ("qwen3", json!({"head_dim": 7}), "head_dim = 7"),
+        ("qwen3", json!({"mlp_bias": true}), "mlp_bias"),
+        ("phi3", json!({"attention_bias": true}), "attention_bias"),
+        ("phi3", json!({"partial_rotary_factor": 0.75}), "partial_rotary_factor"),
+        ("phi3", json!({"sliding_window": 4, "layer_types": layers("full_attention")}), "layer_types"),
         ("gpt2", json!({"activation_function": "quick_gelu"}), "activation_function"),
+        ("gpt2", json!({"activation_function": "gelu_10"}), "activation_function"),
         ("gpt2", json!({"activation_function": null}), "activation_function"),
-        ("gpt2", json!({"layer_norm_epsilon": 1e-6}), "layer_norm_epsilon"),
-        ("gpt2", json!({"scale_attn_weights": false}), "scale_attn_weights"),
-        ("gpt2", json!({"scale_attn_by_inverse_layer_idx": true}), "scale_attn_by_inverse_layer_idx"),
+        ("gpt2", json!({"layer_norm_epsilon": 0}), "layer_norm_epsilon"),
+        ("gpt2", json!({"scale_attn_weights": null}), "scale_attn_weights"),
         ("gpt2", json!({"add_cross_attention": true}), "add_cross_attention"),
-        ("gpt2", json!({"tie_word_embeddings": false}), "tie_word_embeddings"),
         ("gpt2", json!({"pruned_heads": {"0": [1]}}), "pruned_heads"),
-        ("marian", json!({"activation_function": "gelu"}), "activation_function"),
         ("marian", json!({"decoder_vocab_size": 99}), "decoder_vocab_size = 99"),
         ("marian", json!({"d_model": 33}), "d_model"),
         ("marian", json!({"share_encoder_decoder_embeddings": false}), "share_encoder_decoder_embeddings"),
@@ -592,15 +673,6 @@ fn a_field_that_changes_the_model_is_refused_by_name() {
         for key in ["quantization_config", "compression_config"] {
             is_refused(family, json!({key: {"quant_method": "gptq", "bits": 4}}), &[key, "gptq"]);
         }
-    }
-}
-
-/// The shortest configuration of a family that is one of ours.
-fn shortest(family: &str) -> Value {
-    match family {
-        // without the key the activation is `gelu`, and that is none of ours
-        "marian" => json!({"model_type": family, "activation_function": "swish"}),
-        _ => json!({"model_type": family}),
     }
 }
 
@@ -637,7 +709,7 @@ fn any_value_of_any_key_is_answered() {
         let more = ["model_type", "quantization_config", "is_causal"].iter().chain(more).copied();
         for key in all[family]["defaults"].as_object().unwrap().keys().map(String::as_str).chain(more) {
             for value in &values {
-                let mut config = shortest(family);
+                let mut config = json!({"model_type": family});
                 config[key] = value.clone();
                 match read_config(model, &config) {
                     Ok(file) => assert!(!file.notes.iter().any(|note| note.contains(key)), "{config}"),
@@ -653,7 +725,7 @@ fn any_value_of_any_key_is_answered() {
 }
 
 fn is_refused(family: &str, fields: Value, named: &[&str]) {
-    let mut config = shortest(family);
+    let mut config = json!({"model_type": family});
     config.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let (_, model) = FAMILIES.iter().find(|(name, _)| *name == family).unwrap();
     let said = read_config(*model, &config).map(|file| file.config).expect_err(&config.to_string());
@@ -669,9 +741,9 @@ fn every_key_of_a_family_is_known() {
     for (family, model) in FAMILIES {
         let defaults = all[family]["defaults"].as_object().unwrap();
         let own = defaults.iter().map(|(key, value)| (key.as_str(), value.clone()));
-        let base = shortest(family);
+        let base = json!({"model_type": family});
         let want = read_config(model, &base).unwrap().config;
-        for (key, value) in own.chain(generation.clone()).filter(|(key, _)| *key != "activation_function") {
+        for (key, value) in own.chain(generation.clone()) {
             let mut config = base.clone();
             config[key] = value;
             let file = read_config(model, &config).unwrap_or_else(|e| panic!("{config}: {e}"));
@@ -702,8 +774,18 @@ fn flax_agrees_on_attention() {
         weight: tensor(&b, [1, width, heads * size], &out),
         bias: Some(tensor(&b, [1, 1, width], &bias("out"))),
     };
-    let layer =
-        Attention { qkv, out, heads, kv_heads: heads, size, cos_sin: None, slopes: None, mask: Mask::Causal };
+    let layer = Attention {
+        qkv,
+        out,
+        heads,
+        kv_heads: heads,
+        size,
+        scale: usual_scale(size),
+        head_norms: None,
+        cos_sin: None,
+        slopes: None,
+        mask: Mask::Causal,
+    };
     for name in ["causal", "stepped"] {
         let expected = golden.rows(name);
         for strategy in laws::strategies(&layer).into_iter().filter(|s: &Strategy| s.remembers()) {

@@ -275,8 +275,10 @@ impl<B: Backend> Backend for Metered<B> {
         self.0.retain(call, qkv, state, decays)
     }
     fn lag(&self, call: &Call<B::Input>, rows: View<'_, B::Tensor>, back: usize) -> Result<B::Tensor> {
-        let read = self.rows_bytes(rows.rows.tensor, call.rows(), rows.rows.width);
-        self.count(|work| work.read_bytes += read);
+        if back > 0 {
+            let read = self.rows_bytes(rows.rows.tensor, call.rows(), rows.rows.width);
+            self.count(|work| work.read_bytes += read);
+        }
         self.0.lag(call, rows, back)
     }
     fn last_row(&self, call: &Call<B::Input>, x: B::Tensor) -> Result<B::Tensor> {

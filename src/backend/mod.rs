@@ -112,10 +112,18 @@ pub enum Activation {
     None,
     /// GPT-2's tanh approximation of the Gaussian error linear unit.
     Gelu,
+    /// The Gaussian error linear unit itself: `x/2·(1 + erf(x/√2))`.
+    GeluErf,
     /// `max(x, 0)`.
     Relu,
     /// `x·sigmoid(x)`, also called swish.
     Silu,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: &[Activation] =
+        &[Activation::None, Activation::Gelu, Activation::GeluErf, Activation::Relu, Activation::Silu];
 }
 
 /// How a row is brought to one size: `(x - mean) / sqrt(var + eps) · gain + bias`, or, root mean square,
@@ -427,7 +435,7 @@ pub trait Backend: Sized + 'static {
         table: &Self::Tensor,
         positions: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
-    /// Each row by itself, as [`Norm`] says.
+    /// Each row by itself, as [`Norm`] says; where the gain is shorter than a row, each head of as many numbers.
     fn norm(&self, x: &Self::Tensor, norm: &Norm<Self::Tensor>) -> Result<Self::Tensor>;
     /// `activation(norm(x) · weightᵀ + bias) (+ residual)`: x `[batch, n, in]`, result `[batch, n, out]`.
     fn linear(

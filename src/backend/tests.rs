@@ -5,7 +5,7 @@ mod attention;
 mod formats;
 mod keeping;
 mod layers;
-mod numbers;
+pub(crate) mod numbers;
 mod past;
 
 use std::io::Write;

@@ -3,13 +3,20 @@
 
 use std::rc::Rc;
 
-use crate::backend::{whole, Activation, AttentionParams, Backend, Columns, Layout, Linear, Mask, View};
+use crate::backend::{
+    whole, Activation, AttentionParams, Backend, Columns, Layout, Linear, Mask, Norm, View,
+};
 use crate::cache::LayerContext;
 use crate::error::Result;
 use crate::layer::Layer;
 use crate::strategy::Slot;
 
-/// `out(softmax(mask(q·kᵀ/√D))·v)` with `[q k v] = qkv(x)`.
+/// `1/√D`, so that products of random queries and keys have a spread of 1.
+pub fn usual_scale(size: usize) -> f32 {
+    1.0 / (size as f32).sqrt()
+}
+
+/// `out(softmax(mask(scale·q·kᵀ))·v)` with `[q k v] = qkv(x)`.
 pub struct Attention<B: Backend> {
     /// `[1, (heads + 2·kv_heads)·D, width]`
     pub qkv: Linear<B::Tensor>,
@@ -21,11 +28,15 @@ pub struct Attention<B: Backend> {
     pub kv_heads: usize,
     /// D, numbers in a head.
     pub size: usize,
+    /// What products of queries and keys are multiplied with; see [`usual_scale`].
+    pub scale: f32,
+    /// Of each head of the queries, and of each of the keys, before they are turned; gains `[1, 1, D]`.
+    pub head_norms: Option<[Norm<B::Tensor>; 2]>,
     /// Rotary position embedding of queries and keys: [`crate::layer::position::rotary`].
     pub cos_sin: Option<Rc<B::Tensor>>,
     /// Scores fade with the distance: [`crate::layer::position::alibi`].
     pub slopes: Option<Rc<B::Tensor>>,
-    /// A window is a ring, in a cache of fixed shape. [`Mask::Full`] is an encoder's: all rows are there at
+    /// A window is a ring under `padded`. [`Mask::Full`] is an encoder's: all rows are there at
     /// once, nothing is remembered, and so it is not causal.
     pub mask: Mask,
 }
@@ -37,6 +48,15 @@ impl<B: Backend> Attention<B> {
         let (width, kv_width) = (self.heads * self.size, self.kv_heads * self.size);
         let part = |from, width| Columns { tensor: &qkv, from, width };
         let (q, k, v) = (part(0, width), part(width, kv_width), part(width + kv_width, kv_width));
+        let normed = match &self.head_norms {
+            Some([queries, keys]) => {
+                // contiguous, as norms want them
+                let rows = |rows| b.lag(call, View { rows, layout: Layout::Tail }, 0);
+                Some((b.norm(&rows(q)?, queries)?, b.norm(&rows(k)?, keys)?))
+            }
+            None => None,
+        };
+        let (q, k) = normed.as_ref().map_or((q, k), |(q, k)| (whole(b, q), whole(b, k)));
         let turned = match &self.cos_sin {
             Some(cos_sin) => Some((b.rope(call, q, cos_sin)?, b.rope(call, k, cos_sin)?)),
             None => None,
@@ -44,6 +64,7 @@ impl<B: Backend> Attention<B> {
         let (q, k) = turned.as_ref().map_or((q, k), |(q, k)| (whole(b, q), whole(b, k)));
         let params = AttentionParams {
             kv_heads: self.kv_heads,
+            scale: self.scale,
             mask: self.mask,
             slopes: self.slopes.as_deref(),
             ..AttentionParams::causal(self.heads, self.size)
@@ -61,7 +82,7 @@ impl<B: Backend> Layer<B> for Attention<B> {
         let (width, heads) = (self.kv_heads * self.size, self.kv_heads);
         match self.mask {
             Mask::Causal => vec![Slot::Rows { width, heads }; 2],
-            Mask::SlidingWindow(rows) => vec![Slot::Window { width, heads, rows }; 2],
+            Mask::SlidingWindow(rows) => vec![Slot::Sliding { width, heads, rows }; 2],
             Mask::Full => Vec::new(),
         }
     }

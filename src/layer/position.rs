@@ -60,38 +60,84 @@ pub enum RopeScaling {
         /// `original_max_position_embeddings`.
         original: usize,
     },
+    /// YaRN's (Peng et al. 2023): pairs whose waves go round less than `slow` times in the original positions are divided
+    /// by the factor, those that go round more than `fast` times stay, and those between them are mixed by their place.
+    Yarn {
+        /// As in `Linear`.
+        factor: f64,
+        /// Rounds, `beta_fast`.
+        fast: f64,
+        /// Rounds, `beta_slow`.
+        slow: f64,
+        /// `original_max_position_embeddings`.
+        original: usize,
+        /// Whether the first and the last pair between the two are whole numbers.
+        truncate: bool,
+        /// What turned queries and keys are multiplied with, `attention_factor`.
+        magnitude: f64,
+    },
 }
 
 impl RopeScaling {
-    /// What becomes of one of [`frequencies`].
-    pub fn scaled(self, frequency: f64) -> f64 {
+    /// What becomes of [`frequencies`].
+    pub fn frequencies(self, theta: f64, size: usize) -> Vec<f64> {
+        let mut found = frequencies(theta, size);
         match self {
-            RopeScaling::Default => frequency,
-            RopeScaling::Linear { factor } => frequency / factor,
+            RopeScaling::Default => {}
+            RopeScaling::Linear { factor } => found.iter_mut().for_each(|frequency| *frequency /= factor),
             RopeScaling::Llama3 { factor, low, high, original } => {
-                let rounds = original as f64 * frequency / TAU;
-                let kept = ((rounds - low) / (high - low)).clamp(0.0, 1.0);
-                kept * frequency + (1.0 - kept) * frequency / factor
+                for frequency in &mut found {
+                    let rounds = original as f64 * *frequency / TAU;
+                    *frequency = mixed(*frequency, factor, (rounds - low) / (high - low));
+                }
             }
+            RopeScaling::Yarn { factor, fast, slow, original, truncate, .. } => {
+                let place =
+                    |rounds: f64| size as f64 * (original as f64 / (rounds * TAU)).ln() / (2.0 * theta.ln());
+                let (first, last) = match truncate {
+                    true => (place(fast).floor(), place(slow).ceil()),
+                    false => (place(fast), place(slow)),
+                };
+                let (first, last) = (first.max(0.0), last.min(size as f64 - 1.0));
+                let between = if first == last { 0.001 } else { last - first };
+                for (j, frequency) in found.iter_mut().enumerate() {
+                    *frequency = mixed(*frequency, factor, 1.0 - (j as f64 - first) / between);
+                }
+            }
+        }
+        found
+    }
+
+    /// What turned queries and keys are multiplied with.
+    pub fn magnitude(self) -> f64 {
+        match self {
+            RopeScaling::Yarn { magnitude, .. } => magnitude,
+            RopeScaling::Default | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => 1.0,
         }
     }
 }
 
+/// A share of a frequency, between nothing and all, and the rest divided by the factor.
+fn mixed(frequency: f64, factor: f64, share: f64) -> f64 {
+    let share = share.clamp(0.0, 1.0);
+    share * frequency + (1.0 - share) * frequency / factor
+}
+
 /// `[positions, 2 · frequencies]`: the cosines of row p's angles, p times each frequency, and then their sines, as
-/// [`crate::backend::Backend::rope`] reads them.
-pub fn turns(frequencies: &[f64], positions: usize) -> Result<Vec<f32>> {
+/// [`crate::backend::Backend::rope`] reads them; all of them times `magnitude`.
+pub fn turns(frequencies: &[f64], magnitude: f64, positions: usize) -> Result<Vec<f32>> {
     let half = frequencies.len();
     let number = |position: usize, column: usize| match column {
         j if j < half => (position as f64 * frequencies[j]).cos(),
         j => (position as f64 * frequencies[j - half]).sin(),
     };
     let places = (0..positions).flat_map(|p| (0..2 * half).map(move |c| (p, c)));
-    collect(positions * 2 * half, places.map(|(p, c)| number(p, c) as f32))
+    collect(positions * 2 * half, places.map(|(p, c)| (magnitude * number(p, c)) as f32))
 }
 
 /// The same with frequencies that are not scaled, `[positions, size]`.
 pub fn rotary(theta: f64, positions: usize, size: usize) -> Result<Vec<f32>> {
-    turns(&frequencies(theta, size), positions)
+    turns(&frequencies(theta, size), 1.0, positions)
 }
 
 /// Attention with linear biases (Press et al. 2022): by how much the scores of each head fall with every

@@ -1,4 +1,5 @@
-//! A model in a directory: `config.json`, and its weights in `model.safetensors`.
+//! A model in a directory: `config.json`, and its weights in `model.safetensors` or in the files that
+//! `model.safetensors.index.json` lists.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,9 @@ use serde_json::{Map, Value};
 pub use super::fields::GENERATION_KEYS;
 
 use super::fields::Fields;
+use super::index::Index;
 use super::loader::contents;
+use super::tensor_files::TensorFiles;
 use super::weights::Weights;
 use super::Config;
 use crate::case::ModelKind;
@@ -19,6 +22,8 @@ use crate::files::{self, write_atomically};
 pub const CONFIG_FILE: &str = "config.json";
 /// The file of its weights.
 pub const MODEL_FILE: &str = "model.safetensors";
+/// Where there is no such file: the list of those that have the weights together.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The longest configuration that is read; GPT-2's has less than one KiB.
 const CONFIG_MOST_BYTES: u64 = 1 << 20;
@@ -30,24 +35,32 @@ pub struct ConfigFile {
     pub config: Config,
     /// Those of [`GENERATION_KEYS`] that it has, unread: nothing here generates.
     pub generation: Map<String, Value>,
-    /// Sentences for the user: keys that nobody knows.
+    /// Sentences for the user: keys that nobody knows, a size that is not that of the weights.
     pub notes: Vec<String>,
 }
 
-/// Reads the configuration and the header of the weights, and compares them: every tensor that
+/// Reads the configuration and the headers of the weights, and compares them: every tensor that
 /// the configuration calls for is there, and no other.
 ///
 /// # Errors
-/// When a file cannot be read, or the two contradict each other. The error names the file and the tensor.
+/// When a file cannot be read, or two contradict each other. The error names the file and the tensor.
 pub fn open(model: ModelKind, directory: &Path) -> Result<(ConfigFile, Weights)> {
-    let file = read_config(model, &directory.join(CONFIG_FILE))?;
+    let mut file = read_config(model, &directory.join(CONFIG_FILE))?;
     let config = &file.config;
-    let path = directory.join(MODEL_FILE);
-    if !path.exists() && directory.join("model.safetensors.index.json").exists() {
-        return Err(Error::file(path, "the checkpoint is split over several files; merge them into one"));
-    }
-    let weights = Weights::map(&files::open(&path)?, path, config.prefix())?;
+    let (single, index) = (directory.join(MODEL_FILE), directory.join(INDEX_FILE));
+    // as in transformers, the single file goes before the index
+    let (files, note) = match !single.exists() && index.exists() {
+        true => {
+            let index = Index::read(index)?;
+            let files = TensorFiles::sharded(&index, config.prefix())?;
+            let note = index.note(files.bytes());
+            (files, note)
+        }
+        false => (TensorFiles::single(single, config.prefix())?, None),
+    };
+    let weights = Weights::stored(files);
     weights.check_others(&contents(&weights, 0, |loader| config.load(loader))?)?;
+    file.notes.extend(note);
     Ok((file, weights))
 }
 

@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use serde_json::{json, Value};
 
-use super::fields::Fields;
+use super::fields::{activation_name, Fields};
 use super::loader::{parameters, Loader};
 use super::weights::{Parameter, Spread};
 use super::{Model, ModelConfig, Node};
@@ -26,7 +26,7 @@ use crate::case::ShapeName;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::layer::position::{sinusoid, Sinusoid};
-use crate::layer::{Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
+use crate::layer::{usual_scale, Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
 use crate::strategy::{Slot, Strategy};
 
 /// The sizes and choices of an encoder-decoder transformer.
@@ -135,7 +135,6 @@ impl ModelConfig for EncoderDecoderConfig {
         if start >= vocab {
             return Err(format!("decoder_start_token_id = {start} is outside of vocab_size = {vocab}"));
         }
-        let all = [Activation::None, Activation::Gelu, Activation::Relu, Activation::Silu];
         Ok(EncoderDecoderConfig {
             encoder_layers: size(json.spelling(["num_hidden_layers", "encoder_layers"]), 12)?,
             decoder_layers: size("decoder_layers", 12)?,
@@ -146,7 +145,7 @@ impl ModelConfig for EncoderDecoderConfig {
             decoder_hidden: size("decoder_ffn_dim", 4096)?,
             vocab,
             positions: size("max_position_embeddings", 1024)?,
-            activation: json.activation("activation_function", "gelu", &all)?,
+            activation: json.activation("activation_function", "gelu", Activation::ALL)?,
             norm_first: json.flag("normalize_before")?,
             sinusoid: match json.has("position_embedding") {
                 false => Sinusoid::Paper,
@@ -189,12 +188,7 @@ impl ModelConfig for EncoderDecoderConfig {
             "decoder_ffn_dim": self.decoder_hidden,
             "vocab_size": self.vocab,
             "max_position_embeddings": self.positions,
-            "activation_function": match self.activation {
-                Activation::None => "linear",
-                Activation::Gelu => "gelu_new",
-                Activation::Relu => "relu",
-                Activation::Silu => "swish",
-            },
+            "activation_function": activation_name(self.activation),
             "normalize_before": self.norm_first,
             "position_embedding": match self.sinusoid {
                 Sinusoid::Paper => "paper",
@@ -347,7 +341,18 @@ fn attention<B: Backend>(
 ) -> Result<Attention<B>> {
     let qkv = projections(l, name, &["q", "k", "v"], d)?;
     let (out, size) = (projections(l, name, &["out"], d)?, d / heads);
-    Ok(Attention { qkv, out, heads, kv_heads: heads, size, cos_sin: None, slopes: None, mask })
+    Ok(Attention {
+        qkv,
+        out,
+        heads,
+        kv_heads: heads,
+        size,
+        scale: usual_scale(size),
+        head_norms: None,
+        cos_sin: None,
+        slopes: None,
+        mask,
+    })
 }
 
 /// Some of an attention's projections, each from d to d numbers, one below the other.

@@ -56,6 +56,7 @@ const HARMLESS: &[&str] = &[
     "torchscript",
     "tf_legacy_loss",
     "xla_device",
+    "auto_map",
     "attn_implementation",
     "_attn_implementation",
     "_attn_implementation_autoset",
@@ -146,13 +147,20 @@ pub const GENERATION_KEYS: &[&str] = &[
 ];
 
 /// Functions by their names in transformers' `ACT2FN`; names beside each other are of one function, written
-/// in several ways. (`gelu` and `gelu_python` are another, with an error function in the tanh's place.)
-const ACTIVATIONS: [(Activation, &[&str]); 4] = [
+/// in several ways.
+const ACTIVATIONS: [(Activation, &[&str]); 5] = [
+    (Activation::GeluErf, &["gelu", "gelu_python"]),
     (Activation::Gelu, &["gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"]),
     (Activation::Relu, &["relu"]),
     (Activation::Silu, &["silu", "swish"]),
     (Activation::None, &["linear"]),
 ];
+
+/// The name that a function is written by.
+pub(super) fn activation_name(activation: Activation) -> &'static str {
+    let found = ACTIVATIONS.iter().find(|(function, _)| *function == activation);
+    found.expect("each has a name").1[0]
+}
 
 /// A JSON object. Methods that take a field return its value, or a sentence that names the field and says what
 /// is wrong with it. `null` is a value like others, and refused where it is not mentioned.
@@ -247,6 +255,14 @@ impl Fields {
         }
     }
 
+    /// `None` where the field is `null` or absent.
+    pub fn positive_or_none(&self, field: &str) -> Result<Option<f64>, String> {
+        match self.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.positive(field).map(Some),
+        }
+    }
+
     pub fn positive(&self, field: &str) -> Result<f64, String> {
         let value = self.get(field).ok_or_else(|| format!("`{}{field}` is missing", self.place))?;
         match value.as_f64().filter(|x| x.is_finite() && *x > 0.0) {
@@ -257,7 +273,11 @@ impl Fields {
 
     /// Absent is false.
     pub fn flag(&self, field: &str) -> Result<bool, String> {
-        let Some(value) = self.get(field) else { return Ok(false) };
+        self.flag_or(field, false)
+    }
+
+    pub fn flag_or(&self, field: &str, absent: bool) -> Result<bool, String> {
+        let Some(value) = self.get(field) else { return Ok(absent) };
         value.as_bool().map_or_else(|| self.wrong(field, value, "; it must be true or false"), Ok)
     }
 

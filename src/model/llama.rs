@@ -1,5 +1,5 @@
-//! Llama's architecture (Touvron et al. 2023), and Mistral's, which adds a sliding window (Jiang et al.
-//! 2023), with the tensor names of Hugging Face's `LlamaForCausalLM`:
+//! Llama's architecture (Touvron et al. 2023) and its relatives, with the tensor names of Hugging Face's
+//! `LlamaForCausalLM`:
 //!
 //! ```text
 //! x = E[token]
@@ -9,7 +9,15 @@
 //! ```
 //!
 //! Keys and values have `kv_heads` heads, each of which serves several of the queries'; keys are turned
-//! before they are kept.
+//! before they are kept. Besides sizes the families differ in this (and in what a field means that is absent: `FAMILIES`):
+//!
+//! | family | |
+//! |---|---|
+//! | Llama 2 and 3, TinyLlama, SmolLM | biases, if the configuration says so |
+//! | Mistral | a sliding window |
+//! | Qwen2, Qwen2.5 | biases of q, k and v; a window in some layers |
+//! | Qwen3 | each head of q and k is normed before it is turned; windows as Qwen2 |
+//! | Phi-3 | Wq, Wk and Wv are one tensor, and so are Wgate and Wup; a window |
 
 use std::rc::Rc;
 
@@ -25,10 +33,10 @@ use crate::case::ShapeName;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::layer::position::{self, RopeScaling};
-use crate::layer::{Attention, GatedMlp, Layer, Residual, Sequential};
+use crate::layer::{usual_scale, Attention, GatedMlp, Layer, Residual, Sequential};
 use crate::strategy::Strategy;
 
-/// Sizes and variants of Llama and Mistral.
+/// Sizes and variants of Llama and its relatives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
     /// N.
@@ -55,21 +63,151 @@ pub struct LlamaConfig {
     pub rope_scaling: RopeScaling,
     /// Whether the embedding is multiplied with at the end.
     pub tied: bool,
-    /// Whether the attention's projections have biases.
+    /// Whether the products that give queries, keys and values have biases.
     pub attention_bias: bool,
+    /// Whether the product of what was attended to has a bias.
+    pub out_bias: bool,
     /// Whether the gated unit's products have biases.
     pub mlp_bias: bool,
+    /// Whether each head of queries and keys is normed.
+    pub head_norms: bool,
+    /// Whether files hold the products that have one input as one tensor.
+    pub fused: bool,
     /// The latest positions that are seen, where not all are.
     pub window: Option<usize>,
+    /// The layers that see all positions where others have a window, in order.
+    pub full_layers: Vec<usize>,
 }
 
 impl LlamaConfig {
     /// Of the rotary positions, `size / 2` of them.
     pub fn frequencies(&self) -> Vec<f64> {
-        let frequencies = position::frequencies(self.theta, self.size);
-        frequencies.into_iter().map(|frequency| self.rope_scaling.scaled(frequency)).collect()
+        self.rope_scaling.frequencies(self.theta, self.size)
+    }
+
+    fn window_of(&self, layer: usize) -> Option<usize> {
+        self.window.filter(|_| self.full_layers.binary_search(&layer).is_err())
+    }
+
+    /// One whose configuration can describe the model.
+    fn family(&self) -> &'static Family {
+        let model_type = match self {
+            LlamaConfig { fused: true, .. } => "phi3",
+            LlamaConfig { head_norms: true, .. } => "qwen3",
+            LlamaConfig { attention_bias: true, out_bias: false, .. } => "qwen2",
+            LlamaConfig { window: Some(_), .. } => "mistral",
+            _ => "llama",
+        };
+        FAMILIES.iter().find(|family| family.model_type == model_type).expect("one of them")
     }
 }
+
+/// What the configurations of a family say, and mean by fields that are absent.
+struct Family {
+    model_type: &'static str,
+    /// transformers' class.
+    class: &'static str,
+    width: usize,
+    /// `None`: as many as there are heads.
+    kv_heads: Option<usize>,
+    /// D; `None`: the width, divided among the heads.
+    size: Option<usize>,
+    hidden: usize,
+    vocab: usize,
+    positions: usize,
+    eps: f64,
+    biases: Biases,
+    windows: Windows,
+    /// Kinds of rotary positions.
+    ropes: &'static [&'static str],
+}
+
+/// Which products have biases.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Biases {
+    None,
+    /// As `attention_bias` and `mlp_bias` say.
+    Both,
+    /// As `attention_bias` says.
+    Attention,
+    /// Those of queries, keys and values, always.
+    Qkv,
+}
+
+/// Which layers see the latest positions alone.
+#[derive(Clone, Copy)]
+enum Windows {
+    None,
+    /// All, if `sliding_window` says how many; it has this value if it is absent.
+    All(Option<usize>),
+    /// With `use_sliding_window`, those that `layer_types` or `max_window_layers` say.
+    PerLayer,
+}
+
+/// Those of every family but Phi-3. Within the positions that a model can tell apart `dynamic` is `default`.
+const ROPES: &[&str] = &["default", "linear", "dynamic", "llama3", "yarn"];
+
+const LLAMA: Family = Family {
+    model_type: "llama",
+    class: "LlamaForCausalLM",
+    width: 4096,
+    kv_heads: None,
+    size: None,
+    hidden: 11_008,
+    vocab: 32_000,
+    positions: 2048,
+    eps: 1e-6,
+    biases: Biases::Both,
+    windows: Windows::None,
+    ropes: ROPES,
+};
+
+const MISTRAL: Family = Family {
+    model_type: "mistral",
+    class: "MistralForCausalLM",
+    kv_heads: Some(8),
+    hidden: 14_336,
+    positions: 131_072,
+    biases: Biases::None,
+    windows: Windows::All(Some(4096)),
+    ..LLAMA
+};
+
+const QWEN2: Family = Family {
+    model_type: "qwen2",
+    class: "Qwen2ForCausalLM",
+    kv_heads: Some(32),
+    hidden: 22_016,
+    vocab: 151_936,
+    positions: 32_768,
+    biases: Biases::Qkv,
+    windows: Windows::PerLayer,
+    ..LLAMA
+};
+
+const QWEN3: Family = Family {
+    model_type: "qwen3",
+    class: "Qwen3ForCausalLM",
+    size: Some(128),
+    biases: Biases::Attention,
+    ..QWEN2
+};
+
+const PHI3: Family = Family {
+    model_type: "phi3",
+    class: "Phi3ForCausalLM",
+    width: 3072,
+    hidden: 8192,
+    vocab: 32_064,
+    positions: 4096,
+    eps: 1e-5,
+    biases: Biases::None,
+    windows: Windows::All(None),
+    ropes: &["default"],
+    ..LLAMA
+};
+
+static FAMILIES: [Family; 5] = [LLAMA, MISTRAL, QWEN2, QWEN3, PHI3];
 
 /// GPT-2's, and the original's.
 const SPREAD: Spread = Spread::around_zero(0.02);
@@ -96,29 +234,36 @@ impl ModelConfig for LlamaConfig {
             rope_scaling: RopeScaling::Default,
             tied: true,
             attention_bias: false,
+            out_bias: false,
             mlp_bias: false,
+            head_norms: false,
+            fused: false,
             window: None,
+            full_layers: Vec::new(),
         })
     }
 
-    /// Llama's, or Mistral's; an absent field has the value that it has in their configurations.
+    /// One of the families'; an absent field has the value that it has in their configurations.
     fn parse(json: &Fields) -> Result<Self, String> {
-        let is_mistral = json.one_of("model_type", &["llama", "mistral"])? == "mistral";
+        let model_type = json.one_of("model_type", &FAMILIES.each_ref().map(|family| family.model_type))?;
+        let family = FAMILIES.iter().find(|family| family.model_type == model_type).expect("one of them");
         json.activation("hidden_act", "silu", &[Activation::Silu])?;
-        let (width, heads) = (json.size_or("hidden_size", 4096)?, json.size_or("num_attention_heads", 32)?);
-        let kv_heads = match is_mistral && !json.has("num_key_value_heads") {
-            true => 8,
-            false => json.size_or_none("num_key_value_heads")?.unwrap_or(heads),
+        let (width, heads) =
+            (json.size_or("hidden_size", family.width)?, json.size_or("num_attention_heads", 32)?);
+        let kv_heads = match family.kv_heads {
+            Some(absent) if !json.has("num_key_value_heads") => absent,
+            _ => json.size_or_none("num_key_value_heads")?.unwrap_or(heads),
         };
         if heads % kv_heads != 0 {
             return Err(format!(
                 "num_attention_heads = {heads} cannot share num_key_value_heads = {kv_heads}"
             ));
         }
-        let size = match json.size_or_none("head_dim")? {
-            Some(size) => size,
-            None if is_mistral || width % heads == 0 => width / heads,
-            None => {
+        let size = match (json.size_or_none("head_dim")?, family.size) {
+            (Some(size), _) => size,
+            (None, Some(absent)) => absent,
+            (None, None) if model_type == "mistral" || width % heads == 0 => width / heads,
+            (None, None) => {
                 return Err(format!(
                     "hidden_size = {width} cannot be divided among num_attention_heads = {heads}"
                 ))
@@ -129,28 +274,40 @@ impl ModelConfig for LlamaConfig {
                 "head_dim = {size}, from hidden_size = {width} if it is absent: rotary positions turn pairs of numbers"
             ));
         }
-        if is_mistral {
-            json.only("attention_bias", json!(false))?;
-            json.only("mlp_bias", json!(false))?;
-        }
-        let positions = json.size_or("max_position_embeddings", if is_mistral { 131_072 } else { 2048 })?;
-        let (theta, rope_scaling) = rope(json, positions)?;
+        let stated = |field: &str, is_read: bool, value: bool| match is_read {
+            true => json.flag(field),
+            false => json.only(field, json!(value)).map(|()| value),
+        };
+        let attention_bias = stated(
+            "attention_bias",
+            matches!(family.biases, Biases::Both | Biases::Attention),
+            family.biases == Biases::Qkv,
+        )?;
+        let positions = json.size_or("max_position_embeddings", family.positions)?;
+        let (theta, rope_scaling) = rope(json, positions, family.ropes)?;
+        json.only_if_set("use_mrope", json!(false))?;
+        let layers = json.size_or("num_hidden_layers", 32)?;
+        let (window, full_layers) = windows(json, family.windows, layers)?;
         Ok(LlamaConfig {
-            layers: json.size_or("num_hidden_layers", 32)?,
+            layers,
             width,
             heads,
             kv_heads,
             size,
-            hidden: json.size_or("intermediate_size", if is_mistral { 14_336 } else { 11_008 })?,
-            vocab: json.size_or("vocab_size", 32_000)?,
+            hidden: json.size_or("intermediate_size", family.hidden)?,
+            vocab: json.size_or("vocab_size", family.vocab)?,
             positions,
-            eps: json.positive_or("rms_norm_eps", 1e-6)?,
+            eps: json.positive_or("rms_norm_eps", family.eps)?,
             theta,
             rope_scaling,
             tied: json.flag("tie_word_embeddings")?,
-            attention_bias: json.flag("attention_bias")?,
-            mlp_bias: json.flag("mlp_bias")?,
-            window: window(json, is_mistral)?,
+            attention_bias,
+            out_bias: attention_bias && family.biases != Biases::Qkv,
+            mlp_bias: stated("mlp_bias", family.biases == Biases::Both, false)?,
+            head_norms: model_type == "qwen3",
+            fused: model_type == "phi3",
+            window,
+            full_layers,
         })
     }
 
@@ -158,6 +315,8 @@ impl ModelConfig for LlamaConfig {
         &[
             // training
             "attention_dropout",
+            "embd_pdrop",
+            "resid_pdrop",
             "initializer_range",
             // the order of sums, when one product is cut into several
             "pretraining_tp",
@@ -165,16 +324,15 @@ impl ModelConfig for LlamaConfig {
             "max_window_layers",
             // what scaled positions began with; read where they are
             "original_max_position_embeddings",
-            // an older name for the positions of training, which no release reads
+            // what no release reads: an older name for the positions of training, and SmolLM's
             "max_sequence_length",
+            "is_llama_config",
+            "rope_interleaved",
         ]
     }
 
     fn to_json(&self) -> Value {
-        let (name, kind) = match self.window {
-            None => ("LlamaForCausalLM", "llama"),
-            Some(_) => ("MistralForCausalLM", "mistral"),
-        };
+        let family = self.family();
         let scaling = match self.rope_scaling {
             RopeScaling::Default => Value::Null,
             RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
@@ -185,10 +343,19 @@ impl ModelConfig for LlamaConfig {
                 "high_freq_factor": high,
                 "original_max_position_embeddings": original,
             }),
+            RopeScaling::Yarn { factor, fast, slow, original, truncate, magnitude } => json!({
+                "rope_type": "yarn",
+                "factor": factor,
+                "beta_fast": fast,
+                "beta_slow": slow,
+                "original_max_position_embeddings": original,
+                "truncate": truncate,
+                "attention_factor": magnitude,
+            }),
         };
-        json!({
-            "architectures": [name],
-            "model_type": kind,
+        let mut json = json!({
+            "architectures": [family.class],
+            "model_type": family.model_type,
             "num_hidden_layers": self.layers,
             "hidden_size": self.width,
             "num_attention_heads": self.heads,
@@ -205,7 +372,13 @@ impl ModelConfig for LlamaConfig {
             "attention_bias": self.attention_bias,
             "mlp_bias": self.mlp_bias,
             "sliding_window": self.window,
-        })
+        });
+        if let Windows::PerLayer = family.windows {
+            let kind = |layer| self.window_of(layer).map_or("full_attention", |_| "sliding_attention");
+            json["use_sliding_window"] = json!(self.window.is_some());
+            json["layer_types"] = (0..self.layers).map(kind).collect();
+        }
+        json
     }
 
     fn vocab(&self) -> usize {
@@ -219,14 +392,21 @@ impl ModelConfig for LlamaConfig {
     fn nodes(&self) -> Vec<Node> {
         let (d, f) = (self.width, self.hidden);
         let (q, kv) = (self.heads * self.size, self.kv_heads * self.size);
-        let layer = [
-            Node::Dense { inner: d, out: q + 2 * kv },
-            Node::Attention { width: q, kept: kv, kv_heads: self.kv_heads, window: self.window },
-            Node::Dense { inner: q, out: d },
-            Node::Dense { inner: d, out: 2 * f },
-            Node::Dense { inner: f, out: d },
-        ];
-        let mut nodes = layer.repeat(self.layers);
+        let layer = |layer| {
+            [
+                Node::Dense { inner: d, out: q + 2 * kv },
+                Node::Attention {
+                    width: q,
+                    kept: kv,
+                    kv_heads: self.kv_heads,
+                    window: self.window_of(layer),
+                },
+                Node::Dense { inner: q, out: d },
+                Node::Dense { inner: d, out: 2 * f },
+                Node::Dense { inner: f, out: d },
+            ]
+        };
+        let mut nodes: Vec<Node> = (0..self.layers).flat_map(layer).collect();
         nodes.push(Node::Last { inner: d, out: self.vocab });
         nodes
     }
@@ -241,9 +421,9 @@ impl ModelConfig for LlamaConfig {
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
         let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, .. } = self;
         let positions = l.positions(self.positions);
-        let mask = self.window.map_or(Mask::Causal, Mask::SlidingWindow);
-        let eps = self.eps as f32;
-        let cos_sin = l.constant([1, positions, size], || position::turns(&self.frequencies(), positions))?;
+        let (eps, scale) = (self.eps as f32, usual_scale(size));
+        let turns = || position::turns(&self.frequencies(), self.rope_scaling.magnitude(), positions);
+        let cos_sin = l.constant([1, positions, size], turns)?;
         let cos_sin = Rc::new(cos_sin);
         let mut blocks: Vec<Box<dyn Layer<B>>> = Vec::new();
         for layer in 0..self.layers {
@@ -252,16 +432,37 @@ impl ModelConfig for LlamaConfig {
                 let names: Vec<_> = names.iter().map(|(n, out)| (name(&format!("{n}_proj")), *out)).collect();
                 l.stacked(&names, inner, SPREAD, bias)
             };
+            let head_norm = |part: &str| l.rms_norm(&name(part), size, eps);
             let norm = Some(l.rms_norm(&name("input_layernorm"), d, eps)?);
-            let (q, kv, bias) = (heads * size, kv_heads * size, self.attention_bias);
-            let qkv = of(&[("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)], d, bias)?;
-            let qkv = Linear { norm, ..qkv };
-            let out = of(&[("self_attn.o", d)], q, bias)?;
-            let cos_sin = Some(cos_sin.clone());
-            let attention = Attention { qkv, out, heads, kv_heads, size, cos_sin, slopes: None, mask };
-            blocks.push(Box::new(Residual(attention)));
+            let (q, kv) = (heads * size, kv_heads * size);
+            let qkv = match self.fused {
+                false => &[("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)][..],
+                true => &[("self_attn.qkv", q + 2 * kv)],
+            };
+            let qkv = Linear { norm, ..of(qkv, d, self.attention_bias)? };
+            let head_norms = match self.head_norms {
+                true => Some([head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?]),
+                false => None,
+            };
+            let out = of(&[("self_attn.o", d)], q, self.out_bias)?;
+            blocks.push(Box::new(Residual(Attention {
+                qkv,
+                out,
+                heads,
+                kv_heads,
+                size,
+                scale,
+                head_norms,
+                cos_sin: Some(cos_sin.clone()),
+                slopes: None,
+                mask: self.window_of(layer).map_or(Mask::Causal, Mask::SlidingWindow),
+            })));
             let norm = Some(l.rms_norm(&name("post_attention_layernorm"), d, eps)?);
-            let gate_up = Linear { norm, ..of(&[("mlp.gate", f), ("mlp.up", f)], d, self.mlp_bias)? };
+            let gate_up = match self.fused {
+                false => &[("mlp.gate", f), ("mlp.up", f)][..],
+                true => &[("mlp.gate_up", 2 * f)],
+            };
+            let gate_up = Linear { norm, ..of(gate_up, d, self.mlp_bias)? };
             let down = of(&[("mlp.down", d)], f, self.mlp_bias)?;
             blocks.push(Box::new(Residual(GatedMlp { gate_up, down })));
             l.may_hold(&name("self_attn.rotary_emb.inv_freq"));
@@ -306,18 +507,19 @@ const SCALES: &[&str] = &[
 
 /// The base of the wavelengths and how frequencies are scaled, from `rope_scaling` or `rope_parameters`, or from
 /// beside them. `rope_scaling` is the older of the two and goes before the other, unless it is empty.
-fn rope(json: &Fields, positions: usize) -> Result<(f64, RopeScaling), String> {
+fn rope(json: &Fields, positions: usize, kinds: &[&'static str]) -> Result<(f64, RopeScaling), String> {
     json.only_if_set("partial_rotary_factor", json!(1.0))?;
     let beside = json.positive_or("rope_theta", 10_000.0)?;
     let read = |rope: &Fields| {
         rope.only_if_set("partial_rotary_factor", json!(1.0))?;
         let theta = rope.positive_or("rope_theta", beside)?;
         let kind = rope.spelling(["rope_type", "type"]);
-        let kind =
-            if rope.has(kind) { rope.one_of(kind, &["default", "linear", "llama3"])? } else { "default" };
-        let scaling = match kind {
+        let scaling = match if rope.has(kind) { rope.one_of(kind, kinds)? } else { "default" } {
             "linear" => RopeScaling::Linear { factor: rope.positive("factor")? },
             "llama3" => llama3(json, rope, positions)?,
+            "yarn" => yarn(json, rope, positions, theta)?,
+            // its base grows with a sequence beyond the positions, and there is none
+            "dynamic" => rope.positive("factor").map(|_| RopeScaling::Default)?,
             _ => RopeScaling::Default,
         };
         rope.only_known(SCALES)?; // no kind of layer with positions of its own
@@ -328,38 +530,82 @@ fn rope(json: &Fields, positions: usize) -> Result<(f64, RopeScaling), String> {
     Ok(if older.is_empty() { by_newer } else { by_older })
 }
 
-/// The positions of the first training count from beside the object before those inside of it.
 fn llama3(json: &Fields, rope: &Fields, positions: usize) -> Result<RopeScaling, String> {
     let (low, high) = (rope.positive("low_freq_factor")?, rope.positive("high_freq_factor")?);
     if high <= low {
         return Err(format!("high_freq_factor = {high} must be more than low_freq_factor = {low}"));
     }
-    let original = "original_max_position_embeddings";
-    let inside = rope.size_or(original, positions)?;
-    let original = json.size_or(original, inside)?;
+    let original = original_positions(json, rope, positions)?;
     Ok(RopeScaling::Llama3 { factor: rope.positive("factor")?, low, high, original })
 }
 
-/// The latest positions that are seen: all of them in Llama, and not in Mistral unless it says `null`.
-fn window(json: &Fields, is_mistral: bool) -> Result<Option<usize>, String> {
-    let window = match is_mistral {
-        true if !json.has("sliding_window") => Some(4096),
-        true => json.size_or_none("sliding_window")?,
-        false => {
-            json.only("sliding_window", Value::Null)?;
-            None
+fn yarn(json: &Fields, rope: &Fields, positions: usize, theta: f64) -> Result<RopeScaling, String> {
+    if theta == 1.0 {
+        return Err("rope_theta = 1 has no waves for `yarn` to tell apart".into());
+    }
+    let factor = rope.positive("factor")?;
+    let grown = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
+    let by_scales = match (rope.positive_or_none("mscale")?, rope.positive_or_none("mscale_all_dim")?) {
+        (Some(scale), Some(all)) => grown(scale) / grown(all),
+        _ => grown(1.0),
+    };
+    Ok(RopeScaling::Yarn {
+        factor,
+        fast: rope.positive_or_none("beta_fast")?.unwrap_or(32.0),
+        slow: rope.positive_or_none("beta_slow")?.unwrap_or(1.0),
+        original: original_positions(json, rope, positions)?,
+        truncate: rope.flag_or("truncate", true)?,
+        magnitude: rope.positive_or_none("attention_factor")?.unwrap_or(by_scales),
+    })
+}
+
+/// The positions of the first training count from beside the object before those inside of it.
+fn original_positions(json: &Fields, rope: &Fields, positions: usize) -> Result<usize, String> {
+    let original = "original_max_position_embeddings";
+    let inside = rope.size_or(original, positions)?;
+    json.size_or(original, inside)
+}
+
+/// The latest positions that are seen, and the layers that see all of them all the same.
+fn windows(json: &Fields, windows: Windows, layers: usize) -> Result<(Option<usize>, Vec<usize>), String> {
+    let stated = |absent| match json.has("sliding_window") {
+        true => json.size_or_none("sliding_window"),
+        false => Ok(absent),
+    };
+    let per_layer = matches!(windows, Windows::PerLayer);
+    let window = match windows {
+        Windows::None => json.only("sliding_window", Value::Null).map(|()| None)?,
+        Windows::All(absent) => stated(absent)?,
+        Windows::PerLayer => {
+            let is_used = json.flag("use_sliding_window")?;
+            stated(Some(4096))?.filter(|_| is_used)
         }
     };
-    json.only_if_set("use_sliding_window", json!(window.is_some()))?;
-    if window.is_some() {
-        json.only("max_window_layers", Value::Null)?;
+    if !per_layer {
+        json.only_if_set("use_sliding_window", json!(window.is_some()))?;
     }
-    let layers = if window.is_some() { "sliding_attention" } else { "full_attention" };
-    match json.texts("layer_types")?.iter().find(|kind| *kind != layers) {
-        Some(kind) => Err(format!(
-            "layer_types has `{kind}`, and only `{layers}` is implemented where sliding_window = {}",
+    let first = match per_layer {
+        true => json.index_or("max_window_layers", 28)?,
+        false if window.is_some() => json.only("max_window_layers", Value::Null).map(|()| 0)?,
+        false => 0,
+    };
+    let known: &[&str] = match window {
+        None => &["full_attention"],
+        Some(_) if per_layer => &["full_attention", "sliding_attention"],
+        Some(_) => &["sliding_attention"],
+    };
+    let kinds = json.texts("layer_types")?;
+    if let Some(kind) = kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+        return Err(format!(
+            "layer_types has `{kind}`, and only {known:?} is implemented where sliding_window = {}",
             json!(window)
-        )),
-        None => Ok(window),
+        ));
     }
+    if per_layer && !kinds.is_empty() && kinds.len() != layers {
+        return Err(format!("layer_types has {} kinds, for num_hidden_layers = {layers}", kinds.len()));
+    }
+    let Some(rows) = window else { return Ok((None, Vec::new())) };
+    let is_full = |layer: &usize| kinds.get(*layer).map_or(*layer < first, |kind| kind == "full_attention");
+    let full: Vec<usize> = (0..layers).filter(is_full).collect();
+    Ok(if full.len() < layers { (Some(rows), full) } else { (None, Vec::new()) })
 }

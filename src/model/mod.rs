@@ -17,7 +17,8 @@
 //! | file | |
 //! |---|---|
 //! | `loader.rs` | tensors by name, onto a backend; the list of a model's tensors |
-//! | `weights.rs` | their numbers: from a seed, or from a safetensors file |
+//! | `weights.rs` | their numbers: from a seed, or from files |
+//! | `tensor_files.rs`, `index.rs` | safetensors files, one or several |
 //! | `checkpoint.rs`, `fields.rs` | a model in a directory; the fields of its `config.json` |
 //! | `decoder.rs` | the body of the models that decode from a prompt |
 //! | `node.rs` | the parts of a model that cost something |
@@ -27,11 +28,13 @@ mod conv_seq2seq;
 mod decoder;
 mod encoder_decoder;
 mod fields;
+mod index;
 mod linearized_conv;
 mod llama;
 mod loader;
 mod node;
 mod retention;
+mod tensor_files;
 mod transformer;
 mod weights;
 

@@ -29,13 +29,33 @@ fn odd_configs() -> Vec<Config> {
             hidden: 22,
             vocab: 19,
             positions: LENGTH,
+            ..TransformerConfig::default()
+        }),
+        Config::Transformer(TransformerConfig {
+            layers: 2,
+            width: 12,
+            heads: 2,
+            hidden: 7,
+            vocab: 19,
+            positions: LENGTH,
+            eps: 1e-3,
+            activation: Activation::GeluErf,
+            scaled: false,
+            scaled_by_layer: true,
+            tied: false,
         }),
         Config::named(ModelKind::LinearizedConv, ShapeName::Tiny).unwrap(),
         Config::LinearizedConv(ConvConfig { layers: 3, channels: 7, taps: 5, embed: 3, vocab: 19 }),
         Config::LinearizedConv(ConvConfig { layers: 2, channels: 6, taps: 1, embed: 5, vocab: 19 }),
         Config::named(ModelKind::Llama, ShapeName::Tiny).unwrap(),
-        odd_llama(None),
-        odd_llama(Some(4)),
+        Config::Llama(odd_llama(None)),
+        Config::Llama(odd_llama(Some(4))),
+        Config::Llama(LlamaConfig {
+            head_norms: true,
+            full_layers: vec![1],
+            fused: true,
+            ..odd_llama(Some(3))
+        }),
         Config::named(ModelKind::Retention, ShapeName::Tiny).unwrap(),
         Config::Retention(RetentionConfig { layers: 1, width: 15, heads: 3, hidden: 7, vocab: 19 }),
         Config::named(ModelKind::EncoderDecoder, ShapeName::Tiny).unwrap(),
@@ -71,8 +91,8 @@ fn odd_configs() -> Vec<Config> {
 }
 
 /// Three heads that share the keys of one, in a width that none of this divides; every option used.
-fn odd_llama(window: Option<usize>) -> Config {
-    Config::Llama(LlamaConfig {
+fn odd_llama(window: Option<usize>) -> LlamaConfig {
+    LlamaConfig {
         layers: 2,
         width: 15,
         heads: 3,
@@ -86,9 +106,13 @@ fn odd_llama(window: Option<usize>) -> Config {
         rope_scaling: RopeScaling::Linear { factor: 2.5 },
         tied: false,
         attention_bias: true,
+        out_bias: true,
         mlp_bias: true,
+        head_norms: false,
+        fused: false,
         window,
-    })
+        full_layers: Vec::new(),
+    }
 }
 
 /// What is not in the list is not tested.
@@ -229,7 +253,9 @@ fn seeded_weights_stay_as_they_are() {
 #[test]
 fn a_list_of_tensors_needs_no_memory_for_them() {
     let (width, positions) = (1 << 20, 1 << 20);
-    let config = TransformerConfig { layers: 2, width, heads: 1, hidden: 1, vocab: 1, positions };
+    let (gpt2, one) = (TransformerConfig::default(), 1);
+    let config =
+        TransformerConfig { layers: 2, width, heads: one, hidden: one, vocab: one, positions, ..gpt2 };
     let parameters = Config::Transformer(config).parameters();
     assert_eq!(parameters.len(), 2 + 2 * 12 + 2);
     assert_eq!(parameters[0].shape, [positions, width]);
@@ -293,7 +319,7 @@ fn load_rounded(b: &Cpu, config: &Config, dtype: Dtype) -> AnyModel<Cpu> {
         (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
     });
     safetensors::serialize_to_file(views, None, &path).unwrap();
-    let weights = Weights::map(&std::fs::File::open(&path).unwrap(), path, config.prefix()).unwrap();
+    let weights = Weights::stored(tensor_files::TensorFiles::single(path, config.prefix()).unwrap());
     AnyModel::load(b, config, &weights).unwrap()
 }
 

@@ -159,7 +159,10 @@ fn agrees(cells: &CsvCells<'_>, case: &Case) -> Result<(), Bad> {
         ("batch", case.batch.to_string()),
         ("position", case.position.to_string()),
     ];
-    match parts.into_iter().find(|(column, part)| cells.text(column) != part) {
+    let types = [("weights", case.weights), ("cache", case.cache)].into_iter();
+    let types =
+        types.filter(|(column, _)| cells.has(column)).map(|(column, dtype)| (column, dtype.to_string()));
+    match parts.into_iter().chain(types).find(|(column, part)| cells.text(column) != part) {
         None => Ok(()),
         Some((column, part)) => {
             let what = format!("`{}` is not the {column} of the case, `{part}`", cells.text(column));

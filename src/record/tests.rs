@@ -224,8 +224,8 @@ fn unknown_columns_are_kept_and_appended_to() {
     let parent = tempfile::tempdir().unwrap();
     let path = empty_run(parent.path());
     let text = format!("attempt,{HEADER}1,{ROW}")
-        .replace("error\n", "error,protocol,mark,load\n")
-        .replace("1001,\n", "1001,,interleaved,,0.5\n");
+        .replace("error\n", "error,protocol,mark,load,weights,cache\n")
+        .replace("1001,\n", "1001,,interleaved,,0.5,f32,f32\n");
     write_samples(&path, &text);
     let mut writer = RunWriter::resume(&path).unwrap();
     writer.sample(&Sample::value(case(), Metric::StepNs, Round::Interleaved(4), 1, 5)).unwrap();

@@ -13,6 +13,7 @@ Each script beside this one makes a few folders and can be run alone.
 import make_beams
 import make_configs
 import make_derived
+import make_families
 import make_flax
 import make_generate
 import make_gpt2
@@ -21,7 +22,8 @@ import make_rope
 import make_seq2seq
 
 SCRIPTS = [
-    make_gpt2, make_llama, make_seq2seq, make_beams, make_generate, make_rope, make_flax, make_derived, make_configs,
+    make_gpt2, make_llama, make_families, make_seq2seq, make_beams, make_generate, make_rope, make_flax, make_derived,
+    make_configs,
 ]  # fmt: skip
 for script in SCRIPTS:
     script.main()

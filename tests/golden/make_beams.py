@@ -1,4 +1,4 @@
-"""`{gpt2,llama,marian}/beams.safetensors`: beam search by Hugging Face transformers' `generate`.
+"""`{gpt2,llama,families/qwen2,marian}/beams.safetensors`: beam search by Hugging Face transformers' `generate`.
 
 `early_stopping=True`: a sentence is done when as many hypotheses have ended as there are beams.
 transformers takes the model's f64 logits to f32 before it forms log-probabilities and their sums.
@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from transformers import Cache, EncoderDecoderCache, GPT2LMHeadModel, LlamaForCausalLM, MarianMTModel
+from transformers import Cache, EncoderDecoderCache, GPT2LMHeadModel, LlamaForCausalLM, MarianMTModel, Qwen2ForCausalLM
 
 from common import HERE, save
 from make_seq2seq import sentences
@@ -22,6 +22,7 @@ CASES = [(beams, penalty, 0) for beams in (2, 3, 5) for penalty in (0.0, 0.6, 1.
 def main():
     causal("gpt2", GPT2LMHeadModel, seed=37, end=48)
     causal("llama", LlamaForCausalLM, seed=7, end=8)
+    causal("families/qwen2", Qwen2ForCausalLM, seed=0, end=11)
     marian(seed=0)
 
 

@@ -9,10 +9,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from transformers import GenerationConfig, GPT2Config, LlamaConfig, MarianConfig, MistralConfig
+from transformers import Phi3Config, Qwen2Config, Qwen3Config
 from transformers.utils.logging import set_verbosity_error
 
 HERE = Path(__file__).resolve().parent
-EACH = 200
+EACH, OF_LATER = 200, 30
 
 
 def main():
@@ -23,6 +24,9 @@ def main():
         "llama": (LlamaConfig, llama, LLAMA + " attention_bias mlp_bias"),
         "mistral": (MistralConfig, mistral, LLAMA + " sliding_window"),
         "marian": (MarianConfig, marian, MARIAN),
+        "qwen2": (Qwen2Config, qwen, LLAMA + " windows"),
+        "qwen3": (Qwen3Config, qwen, LLAMA + " attention_bias windows"),
+        "phi3": (Phi3Config, phi3, LLAMA + " sliding_window"),
     }
     found = {"generation": sorted(GenerationConfig._get_default_generation_params())}
     for name, (kind, make, effective) in families.items():
@@ -31,12 +35,16 @@ def main():
             # every key that the class knows, with a value that changes nothing
             "defaults": {key: defaults.get(key) for key in sorted(f.name for f in fields(kind)) if key != "transformers_version"},
             "effective": effective.split(),
-            "configs": [pair(kind, make(draw), effective.split()) for _ in range(EACH)],
+            "configs": [
+                pair(kind, make(draw) if name in OLDER else make(draw, name), effective.split())
+                for _ in range(EACH if name in OLDER else OF_LATER)
+            ],
         }
     lines = json.dumps(found, separators=(",", ":")).replace('[{"model_type"', '\n[{"model_type"')
     (HERE / "configs.json").write_text(lines.replace('},"', '},\n"') + "\n")
 
 
+OLDER = ["gpt2", "llama", "mistral", "marian"]
 LLAMA = (
     "hidden_size num_attention_heads num_key_value_heads head_dim intermediate_size num_hidden_layers vocab_size "
     "max_position_embeddings rms_norm_eps rope_theta tie_word_embeddings"
@@ -52,6 +60,8 @@ def pair(kind, config, names):
     read = kind.from_dict(json.loads(json.dumps(config)))
     elsewhere = {
         "rope_theta": lambda: read.rope_parameters["rope_theta"],
+        "head_dim": lambda: getattr(read, "head_dim", None) or read.hidden_size // read.num_attention_heads,
+        "windows": lambda: [read.sliding_window if kind == "sliding_attention" else None for kind in read.layer_types],
         "n_inner": lambda: read.n_inner if read.n_inner is not None else 4 * read.n_embd,  # as `GPT2Block` does
     }
     return [config, [elsewhere.get(name, lambda: getattr(read, name))() for name in names]]
@@ -112,6 +122,32 @@ def llama(draw):
 def mistral(draw):
     config = llama_or_mistral(draw, 8) | {"sliding_window": draw.randint(1, 9999)}
     return some(draw, "mistral", config, null=["head_dim", "rope_scaling", "rope_parameters", "sliding_window"])
+
+
+def qwen(draw, family):
+    layers = draw.randint(1, 9)
+    config = llama_or_mistral(draw, 8) | {
+        "num_hidden_layers": layers,
+        "use_sliding_window": draw.random() < 0.7,
+        "sliding_window": draw.randint(1, 9999),
+        "max_window_layers": draw.randint(0, 10),
+    }
+    if family == "qwen3":
+        config["attention_bias"] = draw.random() < 0.5
+    null = ["num_key_value_heads", "rope_scaling", "rope_parameters", "sliding_window"]
+    kept = some(draw, family, config, null=null + ["layer_types"])
+    is_windowed = kept.get("use_sliding_window") and kept.get("sliding_window", 4096)
+    if draw.random() < 0.3:
+        kinds = ["full_attention", "sliding_attention"] if is_windowed else ["full_attention"]
+        kept |= {"num_hidden_layers": layers, "layer_types": [draw.choice(kinds) for _ in range(layers)]}
+    elif "num_hidden_layers" not in kept:
+        kept["num_hidden_layers"] = layers
+    return kept
+
+
+def phi3(draw, family):
+    config = llama_or_mistral(draw, 1) | {"sliding_window": draw.choice([None, draw.randint(1, 9999)]), "resid_pdrop": 0.1}
+    return some(draw, family, config, null=["num_key_value_heads", "rope_scaling", "rope_parameters", "sliding_window"])
 
 
 def llama_or_mistral(draw, least):

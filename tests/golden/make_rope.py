@@ -1,6 +1,6 @@
-"""`rope.json`: scaled rotary positions, as Hugging Face transformers' Llama reads and computes them.
+"""`rope.json` and `yarn.json`: scaled rotary positions, as Hugging Face transformers' Llama reads and computes them.
 
-Random values of the kinds `linear` and `llama3`, under either name of the object, of its kind and of what it began
+Random values of the kinds `linear` and `llama3`, and of `yarn`, under either name of the object, of its kind and of what it began
 with, put into the configuration of `llama/`. Every case must move the logits of that model."""
 
 import json
@@ -12,6 +12,15 @@ from transformers.utils.logging import set_verbosity_error
 
 from common import HERE, difference
 
+KINDS = {"rope": ["linear", "llama3", "llama3"], "yarn": ["yarn"]}
+YARN = {
+    "beta_fast": lambda draw: draw.choice([32, None, round(draw.uniform(1, 9), 3)]),
+    "beta_slow": lambda draw: draw.choice([1, None, round(draw.uniform(0.1, 1), 3)]),
+    "mscale": lambda draw: draw.choice([1, 0.707, round(draw.uniform(0.1, 2), 3)]),
+    "mscale_all_dim": lambda draw: draw.choice([1, 0.707, round(draw.uniform(0.1, 2), 3)]),
+    "attention_factor": lambda draw: draw.choice([None, round(draw.uniform(0.5, 1.5), 3)]),
+    "truncate": lambda draw: draw.random() < 0.5,
+}
 CASES = 40
 TOKENS = [7, 41, 2, 52, 19, 33, 8, 0, 27, 14, 50, 11, 36, 5, 23, 46, 1, 30]
 
@@ -19,18 +28,25 @@ TOKENS = [7, 41, 2, 52, 19, 33, 8, 0, 27, 14, 50, 11, 36, 5, 23, 46, 1, 30]
 def main():
     set_verbosity_error()
     torch.set_grad_enabled(False)
-    draw = random.Random(31)
     plain = logits(LlamaConfig.from_pretrained(HERE / "llama"))[0]
-    cases = []
-    while len(cases) < CASES:
-        fields = scaled(draw)
-        config = LlamaConfig.from_dict(json.loads((HERE / "llama/config.json").read_text()) | json.loads(json.dumps(fields)))
-        found, frequencies = logits(config)
-        if difference(found, plain) > 1e-3:
-            cases.append({"fields": fields, "frequencies": digits(frequencies), "logits": digits(found)})
-    lines = ",\n".join(json.dumps(case) for case in cases)
-    (HERE / "rope.json").write_text(f'{{"tokens": {TOKENS}, "cases": [\n{lines}\n]}}\n')
-    print(f"rope.json: {len(cases)} cases")
+    for name, kinds in KINDS.items():
+        draw = random.Random(31)
+        cases = []
+        while len(cases) < CASES:
+            fields = scaled(draw, kinds)
+            found, frequencies = logits(changed(fields))
+            if difference(found, plain) > 1e-3:
+                cases.append({"fields": fields, "frequencies": digits(frequencies), "logits": digits(found)})
+        lines = ",\n".join(json.dumps(case) for case in cases)
+        (HERE / f"{name}.json").write_text(f'{{"tokens": {TOKENS}, "cases": [\n{lines}\n]}}\n')
+        print(f"{name}.json: {len(cases)} cases")
+    dynamic = changed({"rope_scaling": {"type": "dynamic", "factor": 4.0}})
+    assert dynamic.rope_parameters["rope_type"] == "dynamic" and torch.equal(logits(dynamic)[0], plain)
+
+
+def changed(fields):
+    """The configuration of `llama/` with other fields."""
+    return LlamaConfig.from_dict(json.loads((HERE / "llama/config.json").read_text()) | json.loads(json.dumps(fields)))
 
 
 def logits(config):
@@ -43,8 +59,8 @@ def digits(numbers):
     return [float(f"{number:.7g}") for number in numbers.tolist()]
 
 
-def scaled(draw):
-    kind = draw.choice(["linear", "llama3", "llama3"])
+def scaled(draw, kinds):
+    kind = draw.choice(kinds)
     rope = {draw.choice(["rope_type", "type"]): kind, "factor": draw.choice([2, 8.0, round(draw.uniform(0.5, 40), 3)])}
     fields = {draw.choice(["rope_scaling", "rope_parameters"]): rope}
     if draw.random() < 0.7:
@@ -53,6 +69,11 @@ def scaled(draw):
     if kind == "llama3":
         low = draw.choice([1, 1.0, round(draw.uniform(0.1, 3), 3)])
         rope |= {"low_freq_factor": low, "high_freq_factor": draw.choice([low + 3, round(low + draw.uniform(0.1, 9), 3)])}
+    if kind == "yarn":
+        for key, values in YARN.items():
+            if draw.random() < 0.4:
+                rope[key] = values(draw)
+    if kind != "linear":
         for place in (rope, fields):
             if draw.random() < 0.6:
                 place["original_max_position_embeddings"] = draw.choice([16, 32, 8192, draw.randint(8, 999)])

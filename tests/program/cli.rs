@@ -10,6 +10,7 @@ use assert_cmd::Command;
 use decode_bench::case::ModelKind;
 use decode_bench::model::shapes;
 use decode_bench::strategy::Strategy;
+use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{json, Value};
@@ -817,6 +818,11 @@ fn a_checkpoint_is_not_written_over_itself() {
     refused(&words(&format!("{line} --weights-out {dotted}")), &["--weights-out", "replace"]);
     refused(&words(&format!("{line} --logits {dotted}/model.safetensors")), &["--logits", "replace"]);
     assert_eq!(contents(folder.path()), before);
+    for file in [INDEX, SHARDS[1]] {
+        let split = gpt2().split(|_| ());
+        let line = format!("{} --logits {}", split.line(), split.path(file).display());
+        refused(&words(&line), &["--logits", "replace", file]);
+    }
     // nor over anything else that is read
     let at = |name: &str| folder.path().join(name).display().to_string();
     fs::copy(common::root().join("tests/text/tokenizer.json"), at("other.json")).unwrap();
@@ -914,6 +920,9 @@ fn a_link_stays_a_link() {
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
+const INDEX: &str = "model.safetensors.index.json";
+const SHARDS: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+
 /// A checkpoint of the tiny shape, to be damaged.
 struct Checkpoint {
     model: &'static str,
@@ -980,6 +989,26 @@ impl Checkpoint {
         })
     }
 
+    /// The same tensors in two files, every second one in each, and an index of them.
+    fn split(self, change: impl Fn(&mut Value)) -> Checkpoint {
+        let path = self.path("model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        let mut tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
+        tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let size: usize = tensors.iter().map(|(_, tensor)| tensor.data().len()).sum();
+        let mut index = json!({"metadata": {"total_size": size}, "weight_map": {}});
+        for (i, shard) in SHARDS.iter().enumerate() {
+            let mine = tensors.iter().skip(i).step_by(2);
+            mine.clone().for_each(|(name, _)| index["weight_map"][name] = json!(shard));
+            let mine = mine.map(|(name, tensor)| (name, tensor.clone()));
+            fs::write(self.path(shard), safetensors::serialize(mine, None).unwrap()).unwrap();
+        }
+        change(&mut index);
+        fs::write(self.path(INDEX), index.to_string()).unwrap();
+        fs::remove_file(path).unwrap();
+        self
+    }
+
     fn line(&self) -> String {
         let folder = self.folder.path().display();
         format!(
@@ -1042,9 +1071,8 @@ fn tensors_of_another_type_or_of_another_model_are_named() {
             tensor.2.truncate(32 * dtype.bitsize() / 8);
         }
     };
-    gpt2().tensors(as_type(Dtype::F16)).refused(&["`ln_f.bias`", "F16"]);
-    gpt2().tensors(as_type(Dtype::BF16)).refused(&["`ln_f.bias`", "BF16"]);
     gpt2().tensors(as_type(Dtype::I32)).refused(&["`ln_f.bias`", "I32"]);
+    gpt2().tensors(as_type(Dtype::F8_E4M3)).refused(&["`ln_f.bias`", "F8_E4M3"]);
     let scalar = || (Dtype::F32, vec![1], vec![0; 4]);
     let extra = |name: &'static str| move |tensors: &mut Tensors| drop(tensors.insert(name.into(), scalar()));
     gpt2().tensors(extra("h.2.ln_1.weight")).refused(&["`h.2.ln_1.weight`"]);
@@ -1062,6 +1090,111 @@ fn tensors_of_another_type_or_of_another_model_are_named() {
     gpt2().tensors(head(true)).refused(&["`lm_head.weight`", "`wte.weight`"]);
     gpt2().tensors(extra("h.0.attn.bias")).accepted();
     gpt2().tensors(extra("transformer.h.1.attn.masked_bias")).accepted();
+}
+
+/// Numbers that bf16 and f16 have, each tensor in one of the types that are read, in one file and in two: the
+/// logits are those of f32.
+#[test]
+fn types_and_files_of_tensors_do_not_matter() {
+    let rounded = |x: f32| f16::from_f32(bf16::from_f32(x).to_f32()).to_f32();
+    let numbers = |bytes: &[u8]| -> Vec<f32> {
+        bytes.chunks_exact(4).map(|four| rounded(f32::from_le_bytes(four.try_into().unwrap()))).collect()
+    };
+    let stored = |types: [Dtype; 3]| {
+        gpt2().tensors(|tensors| {
+            for ((dtype, _, bytes), stored) in tensors.values_mut().zip(types.iter().cycle()) {
+                let in_type = |x: f32| match stored {
+                    Dtype::BF16 => bf16::from_f32(x).to_le_bytes().to_vec(),
+                    Dtype::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
+                    _ => x.to_le_bytes().to_vec(),
+                };
+                *bytes = numbers(bytes).into_iter().flat_map(in_type).collect();
+                *dtype = *stored;
+            }
+        })
+    };
+    let logits = |checkpoint: Checkpoint| {
+        let file = checkpoint.path("logits");
+        printed(&words(&format!("{} --logits {}", checkpoint.line(), file.display())));
+        fs::read(file).unwrap()
+    };
+    let want = logits(stored([Dtype::F32; 3]));
+    let mixed = [Dtype::BF16, Dtype::F32, Dtype::F16];
+    for types in [[Dtype::BF16; 3], [Dtype::F16; 3], mixed] {
+        assert!(logits(stored(types)) == want, "{types:?}");
+        assert!(logits(stored(types).split(|_| ())) == want, "{types:?}, two files");
+    }
+    assert!(logits(stored(mixed).split(|index| index["metadata"] = json!(null))) == want, "no total_size");
+    // the one file goes before an index, as in transformers
+    let both = stored(mixed);
+    fs::write(both.path(INDEX), "{}").unwrap();
+    assert!(logits(both) == want, "one file and an index");
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_named() {
+    let holding = |dtype: Dtype, number: &'static [u8]| {
+        move |tensors: &mut Tensors| {
+            let tensor = tensors.get_mut("h.1.mlp.c_fc.bias").unwrap();
+            *tensor = (dtype, vec![128], [0; 512][..128 * number.len()].to_vec());
+            tensor.2[5 * number.len()..6 * number.len()].copy_from_slice(number);
+        }
+    };
+    let cases: [(Dtype, &'static [u8], &str); 6] = [
+        (Dtype::F32, &[0, 0, 0xc0, 0x7f], "NaN"),
+        (Dtype::F32, &[0, 0, 0x80, 0x7f], "infinite"),
+        (Dtype::BF16, &[0xc0, 0xff], "NaN"),
+        (Dtype::BF16, &[0x80, 0xff], "infinite"),
+        (Dtype::F16, &[1, 0x7c], "NaN"),
+        (Dtype::F16, &[0, 0x7c], "infinite"),
+    ];
+    for (dtype, number, named) in cases {
+        gpt2().tensors(holding(dtype, number)).refused(&["`h.1.mlp.c_fc.bias`", named]);
+        gpt2().tensors(holding(dtype, number)).split(|_| ()).refused(&[
+            SHARDS[0],
+            "`h.1.mlp.c_fc.bias`",
+            named,
+        ]);
+    }
+}
+
+#[test]
+fn an_index_that_is_not_that_of_its_files_is_refused() {
+    let place = |tensor: &'static str, file: &'static str| {
+        move |index: &mut Value| index["weight_map"][tensor] = json!(file)
+    };
+    let [first, second] = SHARDS;
+    gpt2().split(|_| ()).accepted();
+    let missing = gpt2().split(|_| ());
+    fs::remove_file(missing.path(second)).unwrap();
+    missing.refused(&[second, "No such file"]);
+    gpt2().split(place("ln_f.bias", "other.safetensors")).refused(&["other.safetensors", "No such file"]);
+    gpt2().split(place("ln_f.bias", second)).refused(&[INDEX, "`ln_f.bias`", second, "lacks"]);
+    gpt2().split(place("h.9.bias", first)).refused(&[INDEX, "`h.9.bias`", first, "lacks"]);
+    let without = |index: &mut Value| drop(index["weight_map"].as_object_mut().unwrap().remove("ln_f.bias"));
+    gpt2().split(without).refused(&[INDEX, "`ln_f.bias`", first, "not listed"]);
+    let doubled = gpt2().split(|_| ());
+    fs::copy(doubled.path(first), doubled.path(second)).unwrap();
+    doubled.refused(&["`h.0.attn.c_attn.bias`", "twice", first, second]);
+    for outside in ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", ".", "", "a\\b"] {
+        gpt2().split(place("ln_f.bias", outside)).refused(&[INDEX, "`ln_f.bias`", "no file of this folder"]);
+    }
+    let text = |text: &str| {
+        let checkpoint = gpt2().split(|_| ());
+        fs::write(checkpoint.path(INDEX), text).unwrap();
+        checkpoint
+    };
+    text(r#"{"weight_map": {"a": "x", "b": "x", "a": "y"}}"#).refused(&[INDEX, "`a` is listed twice"]);
+    text("{}").refused(&[INDEX, "weight_map"]);
+    text(r#"{"weight_map": {}}"#).refused(&[INDEX, "`wpe.weight`", "missing"]);
+    text(r#"{"weight_map": {"a": 1}}"#).refused(&[INDEX, "integer `1`"]);
+    text(r#"{"weight_map": ["a"]}"#).refused(&[INDEX, "the name of a file for each tensor"]);
+    text("[").refused(&[INDEX, "line 1"]);
+    // transformers does not look at the size; it is said
+    let other = gpt2().split(|index| index["metadata"]["total_size"] = json!(7));
+    let output = program(&words(&other.line())).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains(INDEX) && said.contains("total_size = 7"), "{said}");
 }
 
 #[test]
@@ -1143,9 +1276,9 @@ fn a_configuration_that_makes_no_sense_is_refused() {
     gpt2().set("n_layer", json!(1 << 20)).refused(&["`h.2.ln_1.weight`", "missing"]); // at once
     fconv().set("layers", json!(1_000_000_000)).refused(&["layers = 1000000000"]);
     gpt2().set("n_embd", json!(null)).refused(&["n_embd = null"]);
-    gpt2().set("activation_function", json!("relu")).refused(&["activation_function", "relu", "gelu_new"]);
-    gpt2().set("layer_norm_epsilon", json!(1e-6)).refused(&["layer_norm_epsilon"]);
-    gpt2().set("tie_word_embeddings", json!(false)).refused(&["tie_word_embeddings"]);
+    gpt2().set("activation_function", json!("tanh")).refused(&["activation_function", "tanh", "gelu_new"]);
+    gpt2().set("layer_norm_epsilon", json!(-1e-6)).refused(&["layer_norm_epsilon"]);
+    gpt2().set("tie_word_embeddings", json!(false)).refused(&["`lm_head.weight`", "missing"]);
     gpt2().set("model_type", json!("llama")).refused(&["model_type", "llama"]);
     gpt2().config("").refused(&["config.json"]);
     gpt2().config("{").refused(&["config.json", "line 1"]);
@@ -1195,10 +1328,6 @@ fn files_that_are_not_files_are_refused() {
             checkpoint.refused(&[name, "no regular file"]);
         }
     }
-    let split = gpt2();
-    fs::rename(split.path("model.safetensors"), split.path("model-00001-of-00002.safetensors")).unwrap();
-    fs::write(split.path("model.safetensors.index.json"), "{}").unwrap();
-    split.refused(&["split over several files"]);
     let binary = gpt2();
     fs::write(binary.path("config.json"), [0xff, 0xfe, 0]).unwrap();
     binary.refused(&["config.json", "UTF-8"]);
@@ -1278,8 +1407,8 @@ fn weights_that_are_no_numbers_are_noticed() {
     gpt2().tensors(tied(1)).refused(&["`lm_head.weight` is not `wte.weight`"]);
     // numbers so large that their product is none are noticed in the logits
     let large = |tensors: &mut Tensors| {
-        let most = f32::INFINITY.to_le_bytes();
-        tensors.get_mut("ln_f.bias").unwrap().2.chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&most));
+        let most = f32::MAX.to_le_bytes();
+        tensors.get_mut("ln_f.weight").unwrap().2.chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&most));
     };
     gpt2().tensors(large).refused(&["token 0", "not a number"]);
 }

@@ -257,8 +257,11 @@ impl Backend for Cpu {
     fn norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
         self.launch();
         let mut out = self.scratch.tensor(x.shape())?;
-        let bias = norm.bias.as_ref().map(Tensor::as_slice);
-        kernels::norm(x.rows(), norm.gain.as_slice(), bias, norm.eps, out.rows_mut());
+        let (gain, bias) = (norm.gain.as_slice(), norm.bias.as_ref().map(Tensor::as_slice));
+        let heads = (x.as_slice().len() / gain.len(), gain.len());
+        let x = ArrayView2::from_shape(heads, x.as_slice()).expect("whole heads");
+        let of = ArrayViewMut2::from_shape(heads, out.as_mut_slice()).expect("as many");
+        kernels::norm(x, gain, bias, norm.eps, of);
         Ok(out)
     }
 

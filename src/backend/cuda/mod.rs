@@ -386,6 +386,7 @@ fn activation_code(activation: Activation) -> usize {
         Activation::Gelu => 1,
         Activation::Relu => 2,
         Activation::Silu => 3,
+        Activation::GeluErf => 4,
     }
 }
 
@@ -631,10 +632,10 @@ impl Backend for Cuda {
     }
 
     fn norm(&self, x: &Tensor, norm: &Norm<Tensor>) -> Result<Tensor> {
-        let ([batch, rows, width], out) = (x.shape(), self.scratch(x.shape())?);
-        let bias = Tensor::or_null(norm.bias.as_ref());
+        let ([batch, rows, whole], [_, _, width]) = (x.shape(), norm.gain.shape());
+        let (out, bias) = (self.scratch(x.shape())?, Tensor::or_null(norm.bias.as_ref()));
         self.launch(
-            Launch::new(Kernel::Norm, vec_of([width]), [batch * rows, 1, 1], 256),
+            Launch::new(Kernel::Norm, vec_of([width]), [batch * rows * whole / width, 1, 1], 256),
             [x.start(), norm.gain.start(), bias, out.start()],
             [width, as_length(norm.eps)],
         )?;

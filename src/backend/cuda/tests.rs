@@ -8,7 +8,8 @@ use crate::backend::Tokens;
 use crate::case::{BackendName, ModelKind, ShapeName};
 use crate::layer::position::{alibi, rotary, RopeScaling, Sinusoid};
 use crate::layer::{
-    decays, laws, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention, Sequential,
+    decays, laws, usual_scale, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention,
+    Sequential,
 };
 use crate::model::tests::{every_model_is_among, load, open, slice};
 use crate::model::{
@@ -28,7 +29,9 @@ const TOLERANCE: f32 = 3e-5;
 /// not.
 fn configs() -> Vec<Config> {
     let transformer = |layers, width, heads, hidden, vocab| {
-        Config::Transformer(TransformerConfig { layers, width, heads, hidden, vocab, positions: CAPACITY })
+        let positions = CAPACITY;
+        let gpt2 = TransformerConfig::default();
+        Config::Transformer(TransformerConfig { layers, width, heads, hidden, vocab, positions, ..gpt2 })
     };
     let conv = |layers, channels, taps, embed, vocab| {
         Config::LinearizedConv(ConvConfig { layers, channels, taps, embed, vocab })
@@ -57,8 +60,12 @@ fn other_configs() -> Vec<Config> {
         rope_scaling: RopeScaling::Default,
         tied: true,
         attention_bias: false,
+        out_bias: false,
         mlp_bias: false,
+        head_norms: false,
+        fused: false,
         window: None,
+        full_layers: Vec::new(),
     };
     let windowed = LlamaConfig {
         width: 15,
@@ -68,13 +75,23 @@ fn other_configs() -> Vec<Config> {
         eps: 1e-3,
         tied: false,
         attention_bias: true,
+        out_bias: true,
         mlp_bias: true,
         window: Some(3),
-        ..llama
+        ..llama.clone()
+    };
+    let qwen3 = LlamaConfig {
+        layers: 2,
+        size: 6,
+        head_norms: true,
+        window: Some(3),
+        full_layers: vec![0],
+        ..llama.clone()
     };
     vec![
         Config::Llama(llama),
         Config::Llama(windowed),
+        Config::Llama(qwen3),
         Config::Retention(RetentionConfig { layers: 2, width: 15, heads: 3, hidden: 7, vocab: 19 }),
         Config::EncoderDecoder(EncoderDecoderConfig {
             encoder_layers: 1,
@@ -254,6 +271,8 @@ fn a_layer_of_layers_obeys_the_laws() {
         heads: 2,
         kv_heads,
         size: 4,
+        scale: usual_scale(4),
+        head_norms: None,
         cos_sin: None,
         slopes: None,
         mask,

@@ -32,6 +32,10 @@ pub fn norm<B: Backend>(b: &B) {
         let norm = Norm { bias: None, ..norm };
         let what = format!("norm by the root mean square {width} {eps}");
         assert_close(b, &b.norm(&x.upload(b), &norm).unwrap(), &want, &what);
+        // the same numbers, as the heads of one row
+        let as_heads = |numbers: Numbers| Numbers { shape: [2, 1, rows * width], ..numbers };
+        let got = b.norm(&as_heads(x).upload(b), &norm).unwrap();
+        assert_close(b, &got, &as_heads(want), &format!("{what}, of each head"));
     }
 }
 
@@ -48,6 +52,10 @@ fn normed(x: &Numbers, eps: f64, gain: &Numbers, bias: Option<&Numbers>) -> Numb
 
 fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh())
+}
+
+fn gelu_erf(x: f64) -> f64 {
+    0.5 * x * (1.0 + erf(x / 2f64.sqrt()))
 }
 
 pub fn product(x: &Numbers, weight: &Numbers, bias: Option<&Numbers>) -> Numbers {
@@ -98,9 +106,10 @@ pub fn activations<B: Backend>(b: &B) {
         let (x_there, layer) = (x.upload(b), Linear { norm: None, weight: weight.upload(b), bias: None });
         let sum = product(&x, &weight, None);
         type Curve = fn(f64) -> f64;
-        let activations: [(Activation, Curve); 4] = [
+        let activations: [(Activation, Curve); 5] = [
             (Activation::None, |x| x),
             (Activation::Gelu, gelu),
+            (Activation::GeluErf, gelu_erf),
             (Activation::Relu, |x| x.max(0.0)),
             (Activation::Silu, silu),
         ];

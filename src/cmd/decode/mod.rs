@@ -169,7 +169,7 @@ fn decode<B: Backend>(args: &Args, threads: usize, backend: impl FnOnce() -> Res
     parse::check_strategy(args.strategy, args.model, capacity)?;
     let cache = CacheConfig { strategy: args.strategy, dtype: args.cache_dtype };
     cache.check(&[args.model.slot()])?;
-    check_outputs(args, &prompts, &limits)?;
+    check_outputs(args, &prompts, &limits, &models)?;
     let from_file = FromFile::new(&config, &args.choosing, &choosing);
     notes.extend(from_file.as_ref().and_then(FromFile::note));
     notes.extend(never_ending(&config, vocab));
@@ -407,7 +407,7 @@ fn capacity(args: &Args, prompts: &Tokens, models: &[Unloaded]) -> Result<usize>
 }
 
 /// Outputs can be written, and neither over each other nor over a file that is read.
-fn check_outputs(args: &Args, prompts: &Tokens, limits: &Limits) -> Result<()> {
+fn check_outputs(args: &Args, prompts: &Tokens, limits: &Limits, models: &[Unloaded]) -> Result<()> {
     let plain = args.choosing.is_plain(limits) && args.ensemble.is_empty() && prompts.0.len() == 1;
     if args.logits.is_some() && !plain {
         return Err(Error::Input(
@@ -425,6 +425,7 @@ fn check_outputs(args: &Args, prompts: &Tokens, limits: &Limits) -> Result<()> {
     let written = weights.map(|file| ("--weights-out", file));
     let written = written.chain(args.logits.iter().map(|file| ("--logits", file.clone())));
     let mut taken = inputs(args);
+    taken.extend(models.iter().flat_map(|(_, weights)| weights.files().map(Path::to_path_buf)));
     for (option, file) in written {
         if taken.iter().any(|taken| same(taken, &file)) {
             return Err(Error::file(file, format!("{option} would replace a file that is read or written")));
@@ -434,9 +435,9 @@ fn check_outputs(args: &Args, prompts: &Tokens, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// The files that are read, if they are there.
+/// The files that are read besides the weights, if they are there.
 fn inputs(args: &Args) -> Vec<PathBuf> {
-    const OF_CHECKPOINT: [&str; 4] = [CONFIG_FILE, MODEL_FILE, GENERATION_CONFIG_FILE, TOKENIZER_FILE];
+    const OF_CHECKPOINT: [&str; 3] = [CONFIG_FILE, GENERATION_CONFIG_FILE, TOKENIZER_FILE];
     let checkpoints = args.checkpoint.iter().chain(&args.ensemble);
     let given = args.prompt.iter().chain(&args.source).filter_map(Given::file);
     let given = given.chain(args.text.iter().filter_map(Given::file));

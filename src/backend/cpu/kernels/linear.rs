@@ -29,7 +29,7 @@ use std::ops::Range;
 use ndarray::{s, ArrayView2, ArrayViewMut2};
 use pulp::{Simd, WithSimd};
 
-use super::math::{gelu, silu};
+use super::math::{gelu, gelu_erf, silu};
 use super::{arch, Matrix, MatrixMut};
 use crate::backend::cpu::element::Element;
 use crate::backend::cpu::pool::{part, Pool};
@@ -286,6 +286,7 @@ impl WithSimd for Finish<'_> {
             match activation {
                 Activation::None => {}
                 Activation::Gelu => out.iter_mut().for_each(|out| *out = gelu(*out)),
+                Activation::GeluErf => out.iter_mut().for_each(|out| *out = gelu_erf(*out)),
                 Activation::Relu => out.iter_mut().for_each(|out| *out = out.max(0.0)),
                 Activation::Silu => out.iter_mut().for_each(|out| *out = silu(*out)),
             }
@@ -302,6 +303,7 @@ impl WithSimd for Finish<'_> {
 mod tests {
     use super::super::tests::{assert_close, on_every_arch, random};
     use super::*;
+    use crate::backend::tests::numbers::erf;
     use half::{bf16, f16};
     use ndarray::Array2;
 
@@ -323,6 +325,7 @@ mod tests {
             let active = match activation {
                 Activation::None => sum,
                 Activation::Gelu => 0.5 * sum * (1.0 + u.tanh()),
+                Activation::GeluErf => 0.5 * sum * (1.0 + erf(sum / 2f64.sqrt())),
                 Activation::Relu => sum.max(0.0),
                 Activation::Silu => sum / (1.0 + (-sum).exp()),
             };
@@ -337,6 +340,7 @@ mod tests {
         for (bias, activation, residual) in [
             (None, Activation::None, None),
             (bias.as_slice(), Activation::Gelu, None),
+            (bias.as_slice(), Activation::GeluErf, None),
             (bias.as_slice(), Activation::Relu, None),
             (None, Activation::Silu, None),
             (bias.as_slice(), Activation::None, Some(residual.slice(s![.., 1..]))),
