@@ -1,6 +1,6 @@
 use super::*;
 use crate::analysis::Analysis;
-use crate::record::{synthetic, Metric};
+use crate::record::{synthetic, Metric, Sample};
 
 /// Everything of `<text ..>..</text>`.
 fn texts(svg: &str) -> Vec<String> {
@@ -81,7 +81,7 @@ fn a_failed_position_is_a_gap() {
             && case.strategy == crate::strategy::Strategy::Concat
             && case.position == 64
         {
-            *sample = crate::record::Sample::failed(case, Metric::StepNs, sample.round, "logits differ");
+            *sample = Sample::failed(case, Metric::StepNs, sample.round, "logits differ");
         }
     }
     assert_eq!(
@@ -170,6 +170,40 @@ fn compile_times_are_drawn_against_the_decodes_of_a_cpu() {
     ] {
         assert!(said(&with, wanted), "{wanted}: {with:?}");
     }
+}
+
+/// Four beams and eight of them, which cost twice as much to reorder.
+#[test]
+fn reorders_are_drawn_over_beams() {
+    let mut run = synthetic::reordered(6);
+    let wider = run.samples.clone().into_iter().map(|mut sample| {
+        sample.case.batch = 8;
+        let twice = if sample.metric == Metric::ReorderNs { 2 } else { 1 };
+        sample.value = sample.value.map(|value| twice * value);
+        sample
+    });
+    let mut naive: Vec<Sample> = run.samples.clone();
+    naive.iter_mut().for_each(|sample| sample.case.strategy = crate::strategy::Strategy::Naive);
+    run.samples.extend(wider.chain(naive).collect::<Vec<_>>());
+    let svg = figure(&run, "reorder-transformer-toy-cpu-b1").unwrap();
+    let shown = texts(&svg);
+    for wanted in
+        ["concat", "padded", "reorder / step, position 256", "a step", "beams (hypotheses of one sentence)"]
+    {
+        assert!(shown.iter().any(|text| text == wanted), "{wanted}: {shown:?}");
+    }
+    assert!(shown.iter().any(|text| text.contains("n = 6 rounds")), "{shown:?}");
+    assert!(!shown.iter().any(|text| text == "naive"), "it has nothing to move: {shown:?}");
+    for wanted in [
+        r#"data-place="beams""#,
+        r#"data-positions="4 8""#,
+        r#"data-values="0.100 ×|0.200 ×""#,
+        r#"data-values="0.500 ×|1 ×""#,
+    ] {
+        assert!(svg.contains(wanted), "{wanted}");
+    }
+    run.samples.retain(|sample| sample.metric == Metric::ReorderBytes);
+    assert!(figure(&run, "reorder").is_none(), "bytes are counted, and no time is drawn of them");
 }
 
 #[test]

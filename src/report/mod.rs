@@ -25,8 +25,8 @@ pub use html::html;
 use cells::TextTable;
 
 use crate::analysis::{
-    findings, is_headline, provenance, summary, Analysis, Comparison, Crossing, CrossingLine, Estimate,
-    Finding, Summary, SummaryRow, Verdict,
+    self, findings, is_headline, provenance, summary, Analysis, Comparison, Crossing, CrossingLine, Estimate,
+    Finding, Group, Reordering, Summary, SummaryRow, Verdict,
 };
 use crate::error::{Error, Result};
 use crate::harmless;
@@ -112,13 +112,19 @@ fn steps(analysis: &Analysis<'_>, style: Style) -> String {
 }
 
 fn compile_times(analysis: &Analysis<'_>, style: Style) -> String {
-    let tables = compiling::tables(analysis).into_iter();
-    tables.map(|(group, cells, notes)| style.table(&format!("{group}: compiling"), &cells, notes)).collect()
+    let table = |group: Group| {
+        let (cells, notes) = compiling::table(&analysis::compiling(&analysis.tables, group))?;
+        Some(style.table(&format!("{group}: compiling"), &cells, notes))
+    };
+    analysis.tables.groups().into_iter().filter_map(table).collect()
 }
 
 fn reorders(analysis: &Analysis<'_>, style: Style) -> String {
-    let tables = reordering::tables(analysis).into_iter();
-    tables.map(|(title, cells, note)| style.table(&title, &cells, [note.to_string()])).collect()
+    let table = |(group, lines): (Group, Vec<Reordering>)| {
+        let title = format!("{}-{}, {}: beams", group.model, group.shape, group.backend);
+        style.table(&title, &reordering::table(&lines), [reordering::WHAT.into()])
+    };
+    analysis::reordering(&analysis.tables).into_iter().map(table).collect()
 }
 
 /// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.
@@ -134,9 +140,9 @@ fn headlines(analysis: &Analysis<'_>) -> String {
 fn introduction(run: &Run) -> String {
     let [on, with] = &provenance(&run.environment)[..] else { return String::new() };
     let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
-    // runs before there were marks do not say how they sampled
-    let noise = run.environment.sampling.iter().map(|_| harmless::words(&run.noise_summary()));
-    let notes: String = noise.chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
+    let noise = run.marked().0.map(|_| harmless::words(&run.noise_summary()));
+    let notes: String =
+        noise.into_iter().chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
     let called = run.environment.name.as_ref().map(|name| format!(" ({})", harmless::name(name)));
     let called = called.unwrap_or_default();
     format!(

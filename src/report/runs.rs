@@ -64,8 +64,6 @@ impl Row {
         let models: BTreeSet<String> =
             cases.iter().map(|case| format!("{}-{}", case.model, case.shape)).collect();
         let (marked, samples) = run.marked();
-        // runs before there were marks do not say how they sampled
-        let known = samples > 0 && (marked > 0 || environment.sampling.is_some());
         Row {
             run: harmless::name(&run.name()),
             name: environment.name.as_deref().map(harmless::name),
@@ -78,7 +76,7 @@ impl Row {
             models: models.into_iter().collect::<Vec<_>>().join(" "),
             cases: cases.len(),
             samples,
-            marked: known.then_some(marked),
+            marked,
         }
     }
 

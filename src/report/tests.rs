@@ -203,3 +203,18 @@ fn what_was_compiled_is_a_table_that_says_what_it_is_of() {
     assert!(table(&run).contains("   512  chunked-64  8.80 [8, 9.60] s"));
     assert!(!markdown(&synthetic::run(2)).contains("compiling"));
 }
+
+/// A run of `compile` does not say how it sampled; its marks are said all the same, and a run from before there were
+/// marks says nothing of them.
+#[test]
+fn marks_of_compile_times_are_said() {
+    let mut run = synthetic::compiled(3);
+    run.environment.sampling = None;
+    assert!(!markdown(&run).contains("marked"));
+    run.samples[1].mark = Some("preempted stolen".into());
+    assert!(
+        markdown(&run).contains("1 of 1563 samples of rounds are marked: 1 preempted, 1 stolen."),
+        "{}",
+        markdown(&run)
+    );
+}
