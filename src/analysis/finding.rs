@@ -130,7 +130,7 @@ pub enum Prediction {
 /// All findings of a run, group by group: cached strategies against naive, padded and bounded against
 /// concat, the bytes at padded's crossing, the best chunk.
 pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
-    let Analysis { run, decodes: found, tables } = analysis;
+    let Analysis { run, decodes: found, tables, .. } = analysis;
     let of_group = |group: Group| {
         let beats = pairs(found, group).into_iter().flat_map(|(first, second)| {
             let line = crossing_line(found, group, first, second)?;

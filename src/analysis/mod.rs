@@ -19,6 +19,7 @@ mod compare;
 mod compiling;
 mod crossing;
 mod curve;
+mod disturbed;
 mod estimate;
 mod figure;
 mod finding;
@@ -36,6 +37,7 @@ pub use compare::{aa_band, compare, compare_together, rounds_for, Comparison, Pa
 pub use compiling::{compiling, Compiling};
 pub use crossing::{crossing, Crossing, LogRatios};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
+pub(crate) use disturbed::is_disturbed;
 pub(crate) use estimate::median_of;
 pub use estimate::{median, Estimate, MIN_ROUNDS};
 pub use figure::Figure;

@@ -25,8 +25,8 @@ pub use html::html;
 use cells::TextTable;
 
 use crate::analysis::{
-    self, findings, is_headline, provenance, summary, Analysis, Comparison, Crossing, CrossingLine, Estimate,
-    Finding, Group, Reordering, Summary, SummaryRow, Verdict,
+    self, counted, findings, is_headline, provenance, summary, Analysis, Comparison, Crossing, CrossingLine,
+    Estimate, Finding, Group, Reordering, Summary, SummaryRow, Verdict,
 };
 use crate::error::{Error, Result};
 use crate::harmless;
@@ -212,7 +212,18 @@ fn notes<'a>(run: &'a Run, summary: &'a Summary) -> impl Iterator<Item = String>
     let crossings = summary.crossings.iter().filter(|line| !is_headline(line.first, line.second));
     let short = summary.lines.iter().filter_map(|line| near_the_clock(run, line));
     let steps = of_decodes(run, summary).into_iter();
-    steps.chain(crossings.map(crossing)).chain(short)
+    let disturbed = summary.lines.iter().filter_map(without_disturbed);
+    steps.chain(disturbed).chain(crossings.map(crossing)).chain(short)
+}
+
+/// Of a row that differs for the disturbed rounds that it leaves out.
+fn without_disturbed(line: &SummaryRow) -> Option<String> {
+    let (without, with) = (line.step_ns?, line.with_disturbed_ns?);
+    let shown = |step: Estimate| Quantity::Nanoseconds.show_estimate(step);
+    (shown(without) != shown(with)).then(|| {
+        let left_out = counted((with.n - without.n) as u64, "disturbed round");
+        format!("{}: without {left_out}; with them {}, n = {}.", line.case, shown(with), with.n)
+    })
 }
 
 /// How the steps of a table were sampled, in a run whose steps may be those of decodes.
