@@ -156,20 +156,14 @@ fn compile_times_are_drawn_against_the_decodes_of_a_cpu() {
     let alone = texts(&figure(&compiled, "compile").unwrap());
     let said = |texts: &[String], wanted: &str| texts.iter().any(|text| text.contains(wanted));
     assert!(said(&alone, "NVRTC 12.9, backend nvrtc-sm_90") && said(&alone, "No GPU took part"), "{alone:?}");
-    assert!(!said(&alone, "least at"), "{alone:?}");
     let with = figures(&Analysis::of(&compiled), Some(&steps)).unwrap();
     let [with] = &with[..] else { panic!("a run that compiles has one figure") };
     assert_eq!(with.name, "compile-transformer-toy-nvrtc-sm_90-b1");
     let with = texts(&with.svg);
-    // padded compiles one shape and reads the most rows: it loses when there are many decodes
-    for wanted in [
-        "compile + 1 decode: least at 512 rows, 1.3",
-        "compile + 1000 decodes: least at 64 rows",
-        "one decode on a CPU",
-        "no GPU result",
-    ] {
+    for wanted in ["compile + 1 decode", "compile + 1000 decodes", "one decode on a CPU", "no GPU result"] {
         assert!(said(&with, wanted), "{wanted}: {with:?}");
     }
+    assert!(!said(&with, "least at"), "sums of medians of two runs have no interval: {with:?}");
 }
 
 /// Four beams and eight of them, which cost twice as much to reorder.
