@@ -109,7 +109,7 @@ mod tests {
     /// Slow rounds in which nobody else did anything stay: the rule does not know how long a round took.
     #[test]
     fn a_round_is_not_left_out_for_being_slow() {
-        let slow = |round: usize| if round % 2 == 0 { 5.0 } else { 1.0 };
+        let slow = |round: usize| if round.is_multiple_of(2) { 5.0 } else { 1.0 };
         let quiet = run(&[0; 12], &["padded"], slow);
         assert!(Analysis::of(&quiet).with_disturbed.is_none());
         assert_eq!(step(&quiet).n, 12);
