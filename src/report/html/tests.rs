@@ -1,6 +1,6 @@
 use super::*;
 use crate::analysis::Analysis;
-use crate::record::{synthetic, EqualityRow, Gpu, Metric, Round, Sample};
+use crate::record::{synthetic, CoreClass, CoreKind, EqualityRow, Gpu, Metric, Round, Sample};
 
 fn page(run: &Run) -> String {
     html(run).unwrap()
@@ -154,6 +154,23 @@ fn a_gpu_is_named_with_all_that_is_known_of_it() {
     for wanted in
         ["<dt>GPU: driver</dt><dd>570.1 &lt;b&gt;</dd>", "<dt>GPU: memory clock mhz</dt><dd>2619</dd>"]
     {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn the_cores_of_a_hybrid_processor_are_told_apart() {
+    let mut run = synthetic::run(1);
+    run.environment.core_kinds.clear();
+    assert!(!page(&run).contains("efficiency cores"));
+    let kind = |class, siblings: &[&str]| CoreKind {
+        class: Some(class),
+        siblings: siblings.iter().map(|s| s.to_string()).collect(),
+    };
+    run.environment.core_kinds =
+        vec![kind(CoreClass::Performance, &["0-1", "2-3"]), kind(CoreClass::Efficiency, &["4", "5", "6"])];
+    let page = page(&run);
+    for wanted in ["<dt>performance cores</dt><dd>2</dd>", "<dt>efficiency cores</dt><dd>3</dd>"] {
         assert!(page.contains(wanted), "{wanted}");
     }
 }
