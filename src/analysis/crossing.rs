@@ -46,6 +46,18 @@ pub fn crossing(rounds: &[LogRatios]) -> Crossing {
     }
 }
 
+/// Where something is least along an axis of sizes, from its values in each round, by ascending size: where the ratio of
+/// each value to the one before passes one. A ratio stands at the geometric mean of its two sizes, which is exact for what
+/// falls as 1/size and grows as the size. `before` is then faster; see [`Crossing`] for what cannot be told.
+pub fn least(rounds: &[Vec<(usize, f64)>]) -> Crossing {
+    let ratio = |pair: &[(usize, f64)]| {
+        let [(a, before), (b, after)] = [pair[0], pair[1]];
+        ((a as f64 * b as f64).sqrt() as usize, (after / before).ln())
+    };
+    let curves: Vec<LogRatios> = rounds.iter().map(|values| values.windows(2).map(ratio).collect()).collect();
+    crossing(&curves)
+}
+
 /// `trend` is the sign of the curves' slope: with a negative one the first strategy is faster later.
 fn where_it_crosses(rounds: &[&LogRatios], trend: f64) -> Crossing {
     let (before, after) = match trend < 0.0 {
@@ -233,6 +245,26 @@ mod tests {
         rounds.extend(vec![curve(|t| 200.0 / t); 3]);
         let found = crossing(&rounds);
         assert!(matches!(found, Crossing::At { lo: Some(_), hi: None, .. }), "{found:?}");
+    }
+
+    /// What falls as 1/size and grows as the size is least where both are equal, here at 100 of sizes 8 to 1024.
+    #[test]
+    fn what_is_least_is_found_between_sizes() {
+        let sizes = (3..=10).map(|i| 1usize << i);
+        let round = |at: f64| -> Vec<(usize, f64)> {
+            sizes.clone().map(|size| (size, at / size as f64 + size as f64 / at)).collect()
+        };
+        let rounds = |ats: [f64; 6]| ats.map(round).to_vec();
+        let found = least(&rounds([97.0, 98.0, 99.0, 101.0, 102.0, 103.0]));
+        let Crossing::At { position, lo: Some(lo), hi: Some(hi), before: Faster, after: Slower } = found
+        else {
+            panic!("{found:?}")
+        };
+        assert!((95..=105).contains(&position) && lo < position && position < hi, "{found:?}");
+        assert_eq!(least(&rounds([1e5; 6])), Crossing::Everywhere(Faster), "the larger, the better");
+        assert_eq!(least(&rounds([1.0; 6])), Crossing::Everywhere(Slower));
+        assert_eq!(least(&rounds([100.0; 6])[..4]), Crossing::Undecided, "too few rounds");
+        assert_eq!(least(&vec![vec![(64, 1.0)]; 6]), Crossing::Undecided, "nothing to compare with");
     }
 
     #[test]

@@ -2,21 +2,21 @@
 //! another, at how many bytes of cache that is, and which chunk takes least to compile and run. Beside
 //! each stands what the closed forms of [`crate::cost`] predict on the ceilings measured in the same run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use serde::{Serialize, Serializer};
 
 use super::compare::Verdict;
-use super::crossing::Crossing;
-use super::estimate::{median, median_of, Estimate};
+use super::crossing::{least, Crossing};
+use super::estimate::{median_of, MIN_ROUNDS};
 use super::measurements::{Analysis, Group, Measurements, Series};
 use super::prediction::Predictor;
 use super::summary::{crossing_line, headline_positions, versus, CrossingLine};
 use crate::case::BackendName;
 use crate::cost::Step;
 use crate::model::capacity;
-use crate::record::{Metric, Protocol, Run};
+use crate::record::{Metric, Protocol, Round, Run};
 use crate::strategy::Strategy;
 
 /// One question, answered for one group of cases.
@@ -130,7 +130,7 @@ pub enum Prediction {
 /// All findings of a run, group by group: cached strategies against naive, padded and bounded against
 /// concat, the bytes at padded's crossing, the best chunk.
 pub fn findings(analysis: &Analysis<'_>) -> Vec<Finding> {
-    let Analysis { run, decodes: found, tables } = analysis;
+    let Analysis { run, decodes: found, tables, .. } = analysis;
     let of_group = |group: Group| {
         let beats = pairs(found, group).into_iter().flat_map(|(first, second)| {
             let line = crossing_line(found, group, first, second)?;
@@ -283,15 +283,8 @@ fn compilers(found: &Measurements, group: Group) -> Vec<BackendName> {
     groups.filter(compiles).map(|other| other.backend).collect()
 }
 
-/// One size of chunk: what compiling its shapes and decoding took, in nanoseconds.
-struct ChunkTotal {
-    chunk: usize,
-    total: Estimate,
-    predicted: Option<f64>,
-}
-
-/// The chunk with the least sum of compile and decode times, over the longest decode that was measured
-/// with at least two chunks; the interval holds every chunk that may as well be the best.
+/// The chunk with the least sum of compile and decode times, over the longest decode that was measured with at least two
+/// chunks. Each round of decodes is set against one round of compiling. `None` where the rounds do not tell.
 fn best_chunk(run: &Run, found: &Measurements, group: Group, compiler: BackendName) -> Option<Finding> {
     let strategies = found.strategies(group, Metric::DecodeNs);
     let tokens = *strategies
@@ -301,36 +294,30 @@ fn best_chunk(run: &Run, found: &Measurements, group: Group, compiler: BackendNa
         .collect::<BTreeSet<usize>>()
         .last()?;
     let built = Group { backend: compiler, ..group };
-    let compiled: Vec<(Strategy, Estimate)> =
-        strategies.iter().filter_map(|&s| Some((s, one_shape(found, built, s, tokens)?))).collect();
-    let one = median_of(&compiled.iter().map(|(_, shape)| shape.value).collect::<Vec<_>>())?;
-    let candidate = |&(strategy, shape): &(Strategy, Estimate)| {
-        let chunk = strategy.grows_by(capacity(group.model, group.shape))?;
-        let decode = found.median(&group.case(strategy, tokens), Metric::DecodeNs)?;
-        let shapes = tokens.div_ceil(chunk) as f64;
-        let predictor = Predictor::new(&run.environment, found, group, strategy);
+    let mut chunks: Vec<Chunk> =
+        strategies.iter().filter_map(|&strategy| Chunk::of(found, group, built, strategy, tokens)).collect();
+    chunks.sort_by_key(|chunk| chunk.rows);
+    let rounds = shared(chunks.iter().map(|chunk| &chunk.decodes));
+    let compiled = shared(chunks.iter().map(|chunk| &chunk.shapes));
+    let totals = rounds.iter().zip(&compiled).map(|(decode, compile)| {
+        chunks.iter().map(|c| (c.rows, c.count(tokens) * c.shapes[compile] + c.decodes[decode])).collect()
+    });
+    let answer = of_least(least(&totals.collect::<Vec<_>>()), &chunks)?;
+    let one = median_of(&chunks.iter().flat_map(|chunk| chunk.shapes.values().copied()).collect::<Vec<_>>())?;
+    let expected = |chunk: &Chunk| {
+        let predictor = Predictor::new(&run.environment, found, group, chunk.strategy);
         let steps: Option<f64> = (1..=tokens).map(|t| predictor.ns(t)).sum();
-        let total = Estimate {
-            value: shapes * shape.value + decode.value,
-            lo: shapes * shape.lo + decode.lo,
-            hi: shapes * shape.hi + decode.hi,
-            n: shape.n.min(decode.n),
-            confidence: shape.confidence.min(decode.confidence),
-        };
-        Some(ChunkTotal { chunk, total, predicted: steps.map(|steps| shapes * one + steps) })
+        Some((chunk.rows, chunk.count(tokens) * one + steps?))
     };
-    let candidates: Vec<ChunkTotal> = compiled.iter().filter_map(candidate).collect();
-    let best = candidates.iter().min_by(|a, b| a.total.value.total_cmp(&b.total.value))?;
-    let equal = candidates.iter().filter(|c| c.total.lo <= best.total.hi).map(|c| c.chunk as f64);
-    let (lo, hi) = equal.fold((f64::MAX, 0.0f64), |(lo, hi), chunk| (lo.min(chunk), hi.max(chunk)));
-    let answer = Answer::At { value: best.chunk as f64, lo: Some(lo), hi: Some(hi) };
-    let known: Option<Vec<(f64, usize)>> = candidates.iter().map(|c| Some((c.predicted?, c.chunk))).collect();
-    let predicted = known.and_then(|known| known.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)));
-    let predicted = predicted.map(|(_, chunk)| Prediction::At { value: chunk as f64 });
-    let question = Question::BestChunk { tokens, compiler };
-    let finding = Finding {
+    let expected: Option<Vec<(usize, f64)>> = chunks.iter().map(expected).collect();
+    let predicted = expected.and_then(|totals| of_least(least(&vec![totals; MIN_ROUNDS]), &chunks));
+    let predicted = predicted.and_then(|answer| match answer {
+        Answer::At { value, .. } => Some(Prediction::At { value }),
+        _ => None,
+    });
+    Some(Finding {
         group,
-        question,
+        question: Question::BestChunk { tokens, compiler },
         answer,
         from: 1,
         to: tokens,
@@ -338,15 +325,71 @@ fn best_chunk(run: &Run, found: &Measurements, group: Group, compiler: BackendNa
         measured_over_predicted: measured_over_predicted(answer, predicted),
         disagrees_at: None,
         disagrees_by: None,
-    };
-    (candidates.len() > 1).then_some(finding)
+    })
 }
 
-/// The time to compile one shape of a strategy: the median over those shapes that a decode needs.
-fn one_shape(found: &Measurements, built: Group, strategy: Strategy, tokens: usize) -> Option<Estimate> {
-    let positions = found.positions(built, strategy, Metric::CompileNs).into_iter().filter(|&t| t <= tokens);
-    let series = positions.filter_map(|t| found.series(&built.case(strategy, t), Metric::CompileNs));
-    median(&series.flat_map(|series| series.values()).collect::<Vec<_>>())
+/// A strategy that was decoded and compiled.
+struct Chunk {
+    strategy: Strategy,
+    /// That the buffer grows by.
+    rows: usize,
+    /// Nanoseconds of a whole decode, in each round.
+    decodes: BTreeMap<Round, f64>,
+    /// Nanoseconds of the median shape that a decode needs, in each round.
+    shapes: BTreeMap<Round, f64>,
+}
+
+impl Chunk {
+    fn of(
+        found: &Measurements,
+        group: Group,
+        built: Group,
+        strategy: Strategy,
+        tokens: usize,
+    ) -> Option<Chunk> {
+        let rows = strategy.grows_by(capacity(group.model, group.shape))?;
+        let decodes = found.series(&group.case(strategy, tokens), Metric::DecodeNs)?.rounds();
+        let mut shapes: BTreeMap<Round, Vec<f64>> = BTreeMap::new();
+        let positions =
+            found.positions(built, strategy, Metric::CompileNs).into_iter().filter(|&t| t <= tokens);
+        for series in positions.filter_map(|t| found.series(&built.case(strategy, t), Metric::CompileNs)) {
+            series.rounds().into_iter().for_each(|(round, ns)| shapes.entry(round).or_default().push(ns));
+        }
+        let shapes: BTreeMap<Round, f64> =
+            shapes.into_iter().filter_map(|(round, times)| Some((round, median_of(&times)?))).collect();
+        (!shapes.is_empty()).then_some(Chunk { strategy, rows, decodes, shapes })
+    }
+
+    /// Shapes that a decode needs.
+    fn count(&self, tokens: usize) -> f64 {
+        tokens.div_ceil(self.rows) as f64
+    }
+}
+
+/// The rounds that all of them have.
+fn shared<'a>(all: impl Iterator<Item = &'a BTreeMap<Round, f64>>) -> Vec<Round> {
+    let rounds = all.map(|rounds| rounds.keys().copied().collect::<BTreeSet<Round>>());
+    rounds.reduce(|a, b| &a & &b).into_iter().flatten().collect()
+}
+
+/// The size at which the totals are least. If that is the largest, or the smallest, the ratio to the next one bounds it on
+/// one side alone.
+fn of_least(found: Crossing, chunks: &[Chunk]) -> Option<Answer> {
+    let sizes: Vec<f64> = chunks.iter().map(|chunk| chunk.rows as f64).collect();
+    let ([first, second, ..], [.., next, last]) = (&sizes[..], &sizes[..]) else { return None };
+    match found {
+        Crossing::At { position, lo, hi, after: Verdict::Slower, .. } => {
+            let [lo, hi] = [lo, hi].map(|end| end.map(|size| size as f64));
+            Some(Answer::At { value: position as f64, lo, hi })
+        }
+        Crossing::Everywhere(Verdict::Faster) => {
+            Some(Answer::At { value: *last, lo: Some((next * last).sqrt().floor()), hi: None })
+        }
+        Crossing::Everywhere(_) => {
+            Some(Answer::At { value: *first, lo: None, hi: Some((first * second).sqrt().ceil()) })
+        }
+        Crossing::At { .. } | Crossing::Overall(_) | Crossing::Undecided => None,
+    }
 }
 
 fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -357,7 +400,7 @@ fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok,
 mod tests {
     use super::super::summary::summary;
     use super::*;
-    use crate::record::{synthetic, Round, Sample};
+    use crate::record::{synthetic, Sample};
 
     fn of(findings: &[Finding], wanted: Question) -> Finding {
         *findings.iter().find(|f| f.question == wanted).expect("the question was asked")
@@ -407,21 +450,33 @@ mod tests {
         let (chunked, padded) = (run_ns(Strategy::Chunked(64), &run), run_ns(Strategy::Padded, &run));
         assert!(chunked < padded);
         let even = (padded - chunked) / 7.0; // a shape's time at which both take as long
-        let mut best = |ns: f64| {
+        let mut best = |rounds: u32, ns: f64| {
             run.samples.retain(|sample| sample.metric != Metric::CompileNs);
             for strategy in [Strategy::Concat, Strategy::Chunked(64), Strategy::Padded] {
                 let case = format!("transformer-toy/{strategy}/nvrtc-sm_90/b1/t1").parse().unwrap();
-                let samples = (1..=8)
+                let samples = (1..=rounds)
                     .map(|i| Sample::value(case, Metric::CompileNs, Round::Interleaved(i), 1, ns as u64));
                 run.samples.extend(samples);
             }
             let compiler = "nvrtc-sm_90".parse().unwrap();
-            of(&findings(&Analysis::of(&run)), Question::BestChunk { tokens: 512, compiler })
+            let question = Question::BestChunk { tokens: 512, compiler };
+            findings(&Analysis::of(&run)).into_iter().find(|finding| finding.question == question)
         };
-        assert!(matches!(best(even / 4.0).answer, Answer::At { value: 64.0, .. }));
-        let slow = best(even * 4.0);
-        assert_eq!(slow.answer, Answer::At { value: 512.0, lo: Some(512.0), hi: Some(512.0) });
+        let Answer::At { value, lo: Some(lo), hi: Some(hi) } = best(8, even / 4.0).unwrap().answer else {
+            panic!()
+        };
+        assert!(
+            8.0 < lo && lo <= value && value <= hi && hi < 181.0,
+            "between concat's 1 and padded's 512: {value} [{lo}, {hi}]"
+        );
+        let slow = best(8, even * 4.0).unwrap();
+        assert_eq!(
+            slow.answer,
+            Answer::At { value: 512.0, lo: Some(181.0), hi: None },
+            "no larger one was measured"
+        );
         assert!(slow.predicted.is_some());
+        assert!(best(4, even * 4.0).is_none(), "too few rounds of compiling for an interval");
     }
 
     /// Padded beats concat from about 189 on in the decodes of a run whose table says the opposite at 512.

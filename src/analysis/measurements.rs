@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use super::disturbed::LeftOut;
 use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
 use crate::case::{BackendName, Case, ModelKind, ModelName, ShapeName};
 use crate::dtype::Dtype;
@@ -139,7 +140,8 @@ pub fn window(case: &Case, most: usize) -> RangeInclusive<usize> {
 /// The rows behind each case and metric of a run's tables: those that its figures are computed from.
 pub fn rows(run: &Run) -> BTreeMap<(Case, Metric), Vec<&Sample>> {
     let mut rows: ByCase<&Sample> = BTreeMap::new();
-    for sample in run.samples.iter().filter(|sample| sample.value.is_some()) {
+    let left_out = LeftOut::of(run);
+    for sample in run.samples.iter().filter(|sample| sample.value.is_some() && !left_out.has(sample)) {
         rows.entry((sample.case, sample.metric)).or_default().push((sample.round, sample));
     }
     let used = of_tables(run, rows).into_iter();
@@ -221,13 +223,18 @@ pub struct Analysis<'a> {
     pub tables: Measurements,
     /// For curves over all positions: each step of a decode by itself.
     pub decodes: Measurements,
+    /// As `tables`, with the disturbed rounds that are left out there; `None` where none is.
+    pub with_disturbed: Option<Measurements>,
 }
 
 impl<'a> Analysis<'a> {
     /// Indexes the samples of a run.
     pub fn of(run: &'a Run) -> Analysis<'a> {
         let of = |protocol| Measurements::of(run, protocol);
-        Analysis { run, tables: of(Protocol::Interleaved), decodes: of(Protocol::Decode) }
+        let disturbed = !LeftOut::of(run).is_empty();
+        let with_disturbed =
+            disturbed.then(|| Measurements::of_all(run, run.samples.iter(), Protocol::Interleaved));
+        Analysis { run, tables: of(Protocol::Interleaved), decodes: of(Protocol::Decode), with_disturbed }
     }
 }
 
@@ -235,10 +242,15 @@ impl Measurements {
     /// The samples of one protocol where a case has samples of several: a step from a copy of a session finds its
     /// rows where the copying left them, a step of a decode where the step before did. They are different quantities,
     /// and never mixed. Preferring [`Protocol::Decode`] gives each step of a decode by itself; else those of decodes
-    /// are those of [`window`].
+    /// are those of [`window`]. Disturbed rounds are left out (`docs/METHOD.md`).
     pub fn of(run: &Run, preferred: Protocol) -> Measurements {
+        let left_out = LeftOut::of(run);
+        Measurements::of_all(run, run.samples.iter().filter(|sample| !left_out.has(sample)), preferred)
+    }
+
+    fn of_all<'a>(run: &Run, samples: impl Iterator<Item = &'a Sample>, preferred: Protocol) -> Measurements {
         let (mut all, mut errors) = (ByCase::<f64>::new(), BTreeMap::new());
-        for sample in &run.samples {
+        for sample in samples {
             let key = (sample.case, sample.metric);
             match (sample.per_iteration(), &sample.error) {
                 (Some(value), _) => all.entry(key).or_default().push((sample.round, value)),

@@ -3,7 +3,7 @@
 //! same rows and comes out the same.
 //!
 //! - [`median`] and [`compare`] turn samples into an [`Estimate`] or a [`Comparison`];
-//! - [`crossing`] turns the curves of the rounds into a [`Crossing`];
+//! - [`crossing`] turns the curves of the rounds into a [`Crossing`], and so does [`least`] for sizes of which one is best;
 //! - [`Series`], [`loglog_fit`] and [`floor_ns`] are what the curves of the plots are made of;
 //! - [`compiling`] sums what a decode's shapes cost a compiler;
 //! - [`Figure`] is what a metric's samples are told as: tokens a second, time to first token;
@@ -19,6 +19,7 @@ mod compare;
 mod compiling;
 mod crossing;
 mod curve;
+mod disturbed;
 mod estimate;
 mod figure;
 mod finding;
@@ -34,8 +35,9 @@ mod versus;
 pub use citation::{citation, rows_hash, Citation, Other};
 pub use compare::{aa_band, compare, compare_together, rounds_for, Comparison, Pairing, Verdict};
 pub use compiling::{compiling, Compiling};
-pub use crossing::{crossing, Crossing, LogRatios};
+pub use crossing::{crossing, least, Crossing, LogRatios};
 pub use curve::{cumulative, floor_ns, loglog_fit, tail, Fit};
+pub(crate) use disturbed::is_disturbed;
 pub(crate) use estimate::median_of;
 pub use estimate::{median, Estimate, MIN_ROUNDS};
 pub use figure::Figure;

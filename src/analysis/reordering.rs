@@ -2,7 +2,7 @@
 
 use super::compare::compare;
 use super::estimate::Estimate;
-use super::measurements::Measurements;
+use super::measurements::{Group, Measurements};
 use crate::case::Case;
 use crate::record::Metric;
 
@@ -23,8 +23,9 @@ pub struct Reordering {
     pub error: Option<String>,
 }
 
-/// Of every case whose beams were reordered, by model, shape, backend, position, batch and strategy.
-pub fn reordering(found: &Measurements) -> Vec<Reordering> {
+/// Of every case whose beams were reordered, by position, batch and strategy. The beams are hypotheses of one sentence, and
+/// stand in the group of that.
+pub fn reordering(found: &Measurements) -> Vec<(Group, Vec<Reordering>)> {
     let line = |case: Case| {
         let series = |metric| found.series(&case, metric);
         let pair = series(Metric::ReorderNs).zip(series(Metric::ReorderedStepNs));
@@ -39,7 +40,9 @@ pub fn reordering(found: &Measurements) -> Vec<Reordering> {
     };
     let mut cases: Vec<Case> =
         found.cases(Metric::ReorderBytes).chain(found.cases(Metric::ReorderNs)).collect();
-    cases.sort_by_key(|c| (c.model_name(), c.backend, c.position, c.batch, c.strategy, c.cache));
+    cases.sort_by_key(|c| (c.model_name(), c.backend, c.cache, c.position, c.batch, c.strategy));
     cases.dedup();
-    cases.into_iter().map(line).collect()
+    let sentence = |case: &Case| Group { batch: 1, ..Group::of(case) };
+    let groups = cases.chunk_by(|a, b| sentence(a) == sentence(b));
+    groups.map(|cases| (sentence(&cases[0]), cases.iter().copied().map(line).collect())).collect()
 }

@@ -9,7 +9,9 @@
 
 use super::compare::{compare_across, compare_runs, Verdict};
 use super::estimate::SplitMix;
-use super::{compare, compare_together, crossing, rounds_for, Comparison, Crossing, LogRatios, Series};
+use super::{
+    compare, compare_together, crossing, least, rounds_for, Comparison, Crossing, LogRatios, Series,
+};
 use crate::record::Round;
 
 impl SplitMix {
@@ -240,6 +242,49 @@ fn intervals_of_a_crossing_cover_the_truth() {
         let share = covered as f64 / all as f64;
         println!("crossing held, {rounds} decodes: {:.1} % of {all} runs", share * 100.0);
         assert!((0.93..=0.998).contains(&share), "{rounds} decodes: {share}");
+    }
+}
+
+/// Totals that fall as 1/size and grow as the size, each noisy and with outliers, all of a round as fast as its machine:
+/// how often the interval holds the size at which they are least, and how often one is claimed of equal totals.
+#[test]
+fn intervals_of_the_least_size_cover_the_truth() {
+    const RUNS: usize = 400;
+    let sizes: Vec<usize> = (3..=9).map(|i| 1 << i).collect();
+    for (seed, rounds) in (61..).zip(DECODES) {
+        let mut random = SplitMix(seed);
+        let mut found = |total: &dyn Fn(f64) -> f64| {
+            let machine = random.drifting(rounds as u32);
+            let round = |speed: &f64| {
+                let value = |&size: &usize| (size, total(size as f64) * speed * random.noise());
+                sizes.iter().map(value).collect::<Vec<_>>()
+            };
+            least(&machine.iter().map(round).collect::<Vec<_>>())
+        };
+        let (mut all, mut covered) = (0, 0);
+        for truth in [12.0, 64.0, 90.0, 400.0] {
+            let total = |size: f64| truth / size + size / truth;
+            let held = |_: &usize| match found(&total) {
+                Crossing::At { lo, hi, .. } => {
+                    lo.is_none_or(|lo| lo as f64 <= truth + 1.0) && hi.is_none_or(|hi| truth <= hi as f64)
+                }
+                // beyond the ratio of the last two sizes, or of the first two
+                Crossing::Everywhere(Verdict::Faster) => truth >= 362.0,
+                Crossing::Everywhere(_) => truth <= 11.4,
+                Crossing::Overall(_) | Crossing::Undecided => true, // claims no place
+            };
+            (all, covered) = (all + RUNS, covered + (0..RUNS).filter(held).count());
+        }
+        let share = covered as f64 / all as f64;
+        let claims = (0..RUNS).filter(|_| matches!(found(&|_| 1.0), Crossing::At { .. })).count() as f64;
+        let claimed = claims / RUNS as f64;
+        println!(
+            "least size held, {rounds} rounds: {:.1} % of {all} runs; of equals one is claimed in {:.1} %",
+            share * 100.0,
+            claimed * 100.0
+        );
+        assert!((0.93..=1.0).contains(&share), "{rounds} rounds: {share}");
+        assert!(claimed <= 0.05 + 2.0 * (0.05f64 * 0.95 / RUNS as f64).sqrt(), "{rounds} rounds: {claimed}");
     }
 }
 

@@ -11,7 +11,7 @@ use super::measurements::{Analysis, Group, Measurements, Series};
 use super::prefill::{chunked_prefills, prefills, ChunkedPrefill, Prefill};
 use crate::case::Case;
 use crate::dtype::Dtype;
-use crate::record::{Metric, Protocol, Round, Run};
+use crate::record::{Metric, Protocol, Round};
 use crate::strategy::Strategy;
 
 /// One model, shape, backend and batch.
@@ -36,6 +36,8 @@ pub struct SummaryRow {
     pub case: Case,
     /// Of one step.
     pub step_ns: Option<Estimate>,
+    /// The same with the disturbed rounds that are left out; absent where none is.
+    pub with_disturbed_ns: Option<Estimate>,
     /// [`Figure::DecodeTokensPerSecond`]
     pub tokens_per_second: Option<Estimate>,
     /// How its samples were taken.
@@ -77,7 +79,7 @@ pub struct CrossingLine {
 
 /// One summary for each group, in the groups' order.
 pub fn summary(analysis: &Analysis<'_>) -> Vec<Summary> {
-    let Analysis { run, tables: found, decodes } = analysis;
+    let Analysis { tables: found, decodes, .. } = analysis;
     let groups = found.groups().into_iter();
     let summaries = groups.map(|group| {
         let positions = headline_positions(&found.tabled(group));
@@ -86,9 +88,9 @@ pub fn summary(analysis: &Analysis<'_>) -> Vec<Summary> {
         let measured = cases.filter(|case| has_step(found, case));
         Summary {
             group,
-            lines: measured.map(|case| line(run, found, case)).collect(),
+            lines: measured.map(|case| line(analysis, case)).collect(),
             crossings: crossings(decodes, group),
-            prefills: prefills(&run.environment, found, group, &positions),
+            prefills: prefills(&analysis.run.environment, found, group, &positions),
             chunked_prefills: chunked_prefills(found, group),
         }
     });
@@ -111,17 +113,20 @@ pub fn headline_positions(measured: &[usize]) -> Vec<usize> {
     wanted.filter_map(nearest).collect::<BTreeSet<usize>>().into_iter().collect()
 }
 
-fn line(run: &Run, found: &Measurements, case: Case) -> SummaryRow {
+fn line(analysis: &Analysis<'_>, case: Case) -> SummaryRow {
+    let found = &analysis.tables;
     let median = |metric| found.median(&case, metric);
     let exact = |metric| median(metric).map(|estimate| estimate.value);
     let step_ns = median(Metric::StepNs);
-    let floor = floor_ns(&run.environment, &case);
+    let with = analysis.with_disturbed.as_ref().and_then(|with| with.median(&case, Metric::StepNs));
+    let floor = floor_ns(&analysis.run.environment, &case);
     let f32_cache = Case { cache: Dtype::F32, ..case };
     let versus = |other: Case| (case != other).then(|| versus(found, &case, &other)).flatten();
-    let equality = run.equality.iter().find(|row| row.case == case);
+    let equality = analysis.run.equality.iter().find(|row| row.case == case);
     SummaryRow {
         case,
         step_ns,
+        with_disturbed_ns: with.filter(|with| step_ns.is_some_and(|step| step.n < with.n)),
         tokens_per_second: step_ns.map(|step| Figure::DecodeTokensPerSecond.of(&case, step)),
         protocol: found.series(&case, Metric::StepNs).map(Series::protocol),
         error: found.error(&case, Metric::StepNs).map(String::from),

@@ -9,7 +9,7 @@ use crate::measure::{default_threads, Settings, MOST_THREADS};
 /// How many threads.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Threads {
-    /// CPU threads of the pool that all strategies share [default: all physical cores]
+    /// CPU threads of the pool that all strategies share [default: all physical cores, without the efficiency cores of a hybrid processor]
     #[arg(long, value_name = "N", value_parser = threads)]
     threads: Option<usize>,
 }

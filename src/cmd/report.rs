@@ -113,8 +113,13 @@ fn selected(args: &Args) -> Result<Run> {
             run.samples.iter().map(|s| s.case).filter(|case| wanted(case)).collect();
         let behind = |case: &Case| window(case, most).map(|t| case.at(t)).collect::<Vec<_>>();
         let behind: BTreeSet<Case> = selected.iter().flat_map(behind).collect();
-        let is_behind =
-            |s: &Sample| s.metric == Metric::StepNs && s.round.is_decode() && behind.contains(&s.case);
+        let decodes: BTreeSet<Case> = selected.iter().map(|case| case.at(1)).collect();
+        // what others took in a round stands at the last position of its decodes
+        let is_behind = |s: &Sample| match s.metric {
+            Metric::StepNs => s.round.is_decode() && behind.contains(&s.case),
+            Metric::OthersPermille => decodes.contains(&s.case.at(1)),
+            _ => false,
+        };
         run.samples.retain(|sample| selected.contains(&sample.case) || is_behind(sample));
         run.ledger.retain(|row| wanted(&row.case));
         run.equality.retain(|row| wanted(&row.case));

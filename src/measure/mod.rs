@@ -122,8 +122,9 @@ impl Default for Settings {
 /// More threads than any machine this runs on has.
 pub const MOST_THREADS: usize = 1024;
 
-/// All physical cores: a second thread on one core shares the very units these kernels fill.
+/// All physical cores but those made for little power: a second thread on one core shares the very units these kernels
+/// fill.
 pub fn default_threads() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
-    crate::record::physical_cores().map_or(logical, |cores| cores.min(logical))
+    crate::record::performance_cores().map_or(logical, |cores| cores.min(logical))
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::clocks::Clocks;
 use super::watch::Watch;
-use super::weather::look_around;
+use super::weather::{look_around, Moment};
 use super::{say, Budget, Settings};
+use crate::analysis::is_disturbed;
 use crate::case::Case;
 use crate::error::{Error, Result};
 use crate::record::{differences, refused_and_said, Environment, Metric, Round, Run, RunWriter, Sample, Use};
@@ -18,6 +19,8 @@ pub struct Record {
     pub done: Run,
     watch: Watch,
     clocks: Option<Clocks>,
+    /// Looks at the counters of the machine.
+    moment: fn() -> Option<Moment>,
 }
 
 impl Record {
@@ -60,7 +63,7 @@ impl Record {
         let environment = writer.environment();
         let watch = Watch::start(environment.threads, environment.gpu.as_ref());
         let clocks = Clocks::of(environment.gpu.as_ref().filter(|_| !environment.emulated));
-        Ok(Record { done: Run::open(writer.path())?, watch, clocks, writer })
+        Ok(Record { done: Run::open(writer.path())?, watch, clocks, moment: Moment::now, writer })
     }
 
     /// The same, with what was written so far as done, and the machine watched from now on.
@@ -82,6 +85,39 @@ impl Record {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The counters of the machine when a round begins; `None` where the system has none.
+    pub(super) fn begin_round(&self) -> Option<Moment> {
+        (self.moment)()
+    }
+
+    /// Writes down what others took of the processors in a round of decodes. Whether it was [disturbed](is_disturbed).
+    pub(super) fn end_round(
+        &mut self,
+        begun: Option<Moment>,
+        decodes: impl Iterator<Item = Case>,
+        round: Round,
+    ) -> Result<bool> {
+        let others = begun.zip((self.moment)()).and_then(|(begun, now)| begun.others_permille(now));
+        let Some(others) = others else { return Ok(false) };
+        for case in decodes {
+            self.writer.sample(&Sample::value(case, Metric::OthersPermille, round, 1, others))?;
+        }
+        Ok(is_disturbed(self.writer.environment(), others))
+    }
+
+    /// Whether the run has this round of a decode, and it was disturbed.
+    pub(super) fn was_disturbed(&self, decode: &Case, round: Round) -> bool {
+        let of_round =
+            |s: &&Sample| s.metric == Metric::OthersPermille && s.case == *decode && s.round == round;
+        let others = self.done.samples.iter().rfind(of_round).and_then(|sample| sample.value);
+        others.is_some_and(|others| is_disturbed(&self.done.environment, others))
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_moments(self, moment: fn() -> Option<Moment>) -> Record {
+        Record { moment, ..self }
     }
 
     /// Writes down why cases have no value of a metric.

@@ -97,8 +97,9 @@ impl<'a, B: Backend> Decode<'a, B> {
     }
 }
 
-/// Decodes in turn, in each round from 1 to `most` that the run does not have yet. `enough` is told how many rounds were
-/// taken and what the last one gave, and ends it. On a GPU each decodes once before, untimed, for a step early in the
+/// Decodes in turn, in each round from 1 to `most` that the run does not have yet, and one more for each that something else
+/// disturbed, but for no more than as many again. `enough` is told how many rounds were
+/// taken and what the last one gave, nothing of a disturbed one, and ends it. On a GPU each decodes once before, untimed, for a step early in the
 /// first decode would else wait for a compiler: not where that is the subject.
 pub fn decodes<B: Backend>(
     decodes: &[Decode<'_, B>],
@@ -106,10 +107,15 @@ pub fn decodes<B: Backend>(
     record: &mut Record,
     mut enough: impl FnMut(u32, &[Sample]) -> bool,
 ) -> Result<()> {
-    let (mut begun, mut taken) = (0, Vec::new());
-    for round in 1..=most {
+    let (mut begun, mut disturbed, mut taken) = (0, 0, Vec::new());
+    for round in 1..=2 * most {
+        if round > most + disturbed {
+            break;
+        }
         let missing: Vec<_> = decodes.iter().filter(|decode| !decode.is_in(&record.done, round)).collect();
         if missing.is_empty() {
+            let was = |decode: &Decode<'_, B>| record.was_disturbed(&decode.case, Round::Decode(round));
+            disturbed += u32::from(decodes.iter().any(was));
             continue;
         }
         if begun == 0 && enough(0, &[]) {
@@ -118,7 +124,8 @@ pub fn decodes<B: Backend>(
         if let Some(whole) = missing.iter().find(|decode| decode.is_whole()) {
             let (tokens, strategies) = (whole.case.position, missing.len());
             say(format_args!(
-                "    decoding {tokens} tokens under {strategies} strategies, round {round} of {most}"
+                "    decoding {tokens} tokens under {strategies} strategies, round {round} of {}",
+                most + disturbed
             ));
         }
         if begun == 0 {
@@ -126,6 +133,7 @@ pub fn decodes<B: Backend>(
         }
         begun += 1;
         taken.clear();
+        let moment = record.begin_round();
         for turn in order(missing.len(), round).take(missing.len()) {
             let decode = missing[turn];
             take(decode, round, |sample| {
@@ -134,6 +142,11 @@ pub fn decodes<B: Backend>(
                 Ok(())
             })?;
             record.clocks(&decode.case, Round::Decode(round))?;
+        }
+        let cases = missing.iter().map(|decode| decode.case);
+        if record.end_round(moment, cases, Round::Decode(round))? {
+            disturbed += 1;
+            taken.clear();
         }
         if enough(begun, &taken) {
             break;
@@ -186,6 +199,9 @@ fn take<B: Backend>(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use super::super::weather::Moment;
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::backend::cuda::{Cuda, Device, Mode};
@@ -230,6 +246,61 @@ mod tests {
         decodes(&all, 3, &mut record, &mut two).unwrap();
         let a_round = 16 + 1 + 2; // every step, the decode, and two steps of an end
         assert_eq!(told, [(0, 0), (1, a_round), (2, a_round), (0, 0), (1, a_round)]);
+    }
+
+    /// The rounds that a run has after `most` were asked for, and how often it was told of none. A second passes in each;
+    /// in those up to `busy` others use half a processor.
+    fn rounds_taken(most: u32, busy: u64, resumed_after: Option<u32>) -> (Vec<u32>, Vec<usize>) {
+        thread_local!(static LOOKS: Cell<(u64, u64)> = const { Cell::new((0, 0)) });
+        fn moment() -> Option<Moment> {
+            let (looks, busy) = LOOKS.get();
+            LOOKS.set((looks + 1, busy));
+            let ended = looks.div_ceil(2); // rounds, each begun by one look and ended by another
+            Some(Moment::invented(ended, 5 * ended.min(busy)))
+        }
+        LOOKS.set((0, busy));
+        let b = Cpu::new(1).unwrap();
+        let fixture = Fixture::load(b, ModelName::f32(ModelKind::Transformer, ShapeName::Tiny), 1).unwrap();
+        let case: Case = "transformer-tiny/padded/cpu/b1/t4".parse().unwrap();
+        let all = [Decode::whole(&fixture, case), Decode::whole(&fixture, case.under(Strategy::Concat))];
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { results: folder.path().into(), ..Settings::default() };
+        let mut environment = Environment::collect(1, 1);
+        environment.logical_cores = Some(2);
+        let mut record = Record::open(&settings, environment).unwrap().with_moments(moment);
+        let mut told = Vec::new();
+        let mut go_on = |record: &mut Record, until: Option<u32>| {
+            decodes(&all, most, record, |begun, samples| {
+                told.extend((begun > 0).then_some(samples.len()));
+                begun > 0 && Some(begun) == until
+            })
+        };
+        if resumed_after.is_some() {
+            go_on(&mut record, resumed_after).unwrap();
+            record = record.look_again().unwrap().with_moments(moment);
+        }
+        go_on(&mut record, None).unwrap();
+        let run = record.finish().unwrap();
+        let taken = run.samples.iter().filter(|s| s.metric == Metric::DecodeNs && s.case == case);
+        (taken.map(|sample| sample.round.number()).collect(), told)
+    }
+
+    /// Two strategies of four steps and their decodes are ten samples.
+    #[test]
+    fn a_disturbed_round_is_kept_and_one_more_is_taken() {
+        assert_eq!(rounds_taken(3, 0, None), (vec![1, 2, 3], vec![10; 3]));
+        assert_eq!(rounds_taken(3, 2, None), (vec![1, 2, 3, 4, 5], vec![0, 0, 10, 10, 10]));
+        assert_eq!(
+            rounds_taken(3, 99, None),
+            (vec![1, 2, 3, 4, 5, 6], vec![0; 6]),
+            "no more than as many again"
+        );
+        let resumed = rounds_taken(3, 2, Some(2));
+        assert_eq!(
+            resumed,
+            (vec![1, 2, 3, 4, 5], vec![0, 0, 10, 10, 10]),
+            "the rounds before are remembered"
+        );
     }
 
     /// What a decode compiled within its time is a row of its own: there must be none.

@@ -69,15 +69,13 @@ struct Weather {
 impl Weather {
     /// `None`: the system does not tell.
     fn of_a_second() -> Option<Weather> {
-        let now = || Some((Ticks::now()?, own_ticks(&read_to_string("/proc/self/stat").ok()?)?));
-        let before = now()?;
+        let before = Moment::now()?;
         thread::sleep(LOOK);
-        Weather::between(before, now()?)
+        Weather::between(before, Moment::now()?)
     }
 
-    /// From the ticks of the machine and of this program, at two moments.
-    fn between(before: (Ticks, u64), after: (Ticks, u64)) -> Option<Weather> {
-        let ((before, own_before), (after, own)) = (before, after);
+    fn between(before: Moment, after: Moment) -> Option<Weather> {
+        let (Moment(before, own_before), Moment(after, own)) = (before, after);
         let passed = after.all.checked_sub(before.all).filter(|&ticks| ticks > 0)?;
         let processors = after.processors as f64;
         let in_processors = |ticks: u64| ticks as f64 / passed as f64 * processors;
@@ -99,6 +97,33 @@ impl fmt::Display for Weather {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Weather { others, stolen, processors } = self;
         write!(f, "other programs use {others:.2} of {processors} processors, the hypervisor {stolen:.2}")
+    }
+}
+
+/// Ticks of the machine, and of this program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(Ticks, u64);
+
+/// In ticks of a processor. The kernel counts in them, so that of less time they say little.
+const SHORTEST_ROUND: u64 = 50;
+
+impl Moment {
+    pub(super) fn now() -> Option<Moment> {
+        Some(Moment(Ticks::now()?, own_ticks(&read_to_string("/proc/self/stat").ok()?)?))
+    }
+
+    /// After so many seconds of two processors, of which others used so many tenths of one.
+    #[cfg(test)]
+    pub(super) fn invented(seconds: u64, tenths: u64) -> Moment {
+        Moment(Ticks { used: 10 * tenths, stolen: 0, all: 200 * seconds, processors: 2 }, 0)
+    }
+
+    /// What others took of the processors since then, in thousandths of one. `None`: so little time has passed that the
+    /// ticks do not tell.
+    pub(super) fn others_permille(self, now: Moment) -> Option<u64> {
+        let passed = now.0.all.checked_sub(self.0.all)?;
+        let Weather { others, stolen, .. } = Weather::between(self, now)?;
+        (passed >= SHORTEST_ROUND * now.0.processors).then_some(((others + stolen) * 1000.0).round() as u64)
     }
 }
 
@@ -169,7 +194,7 @@ mod tests {
             all: before.all + 200,
             ..before
         };
-        Weather::between((before, 50), (after, 50 + own)).unwrap()
+        Weather::between(Moment(before, 50), Moment(after, 50 + own)).unwrap()
     }
 
     #[test]
@@ -190,8 +215,26 @@ mod tests {
         let large = |others| Weather { others, stolen: 0.0, processors: 64.0 };
         assert!(large(0.6).is_quiet() && !large(0.7).is_quiet());
         let (one, before) = (Ticks::of(STAT).unwrap(), Ticks { all: 9000, ..Ticks::of(STAT).unwrap() });
-        assert_eq!(Weather::between((one, 0), (one, 0)), None, "no time passed");
-        assert_eq!(Weather::between((before, 0), (one, 0)), None, "the counters were set back");
+        assert_eq!(Weather::between(Moment(one, 0), Moment(one, 0)), None, "no time passed");
+        assert_eq!(Weather::between(Moment(before, 0), Moment(one, 0)), None, "the counters were set back");
+    }
+
+    #[test]
+    fn what_others_took_is_told_of_rounds_that_ticks_can_measure() {
+        let before = Ticks::of(STAT).unwrap();
+        let after = |all, used, stolen| Ticks {
+            used: before.used + used,
+            stolen: before.stolen + stolen,
+            all: before.all + all,
+            ..before
+        };
+        let told = |all, used, own: u64, stolen| {
+            Moment(before, 50).others_permille(Moment(after(all, used, stolen), 50 + own))
+        };
+        assert_eq!(told(100, 60, 50, 5), Some(300), "half a second of two processors");
+        assert_eq!(told(99, 60, 50, 5), None, "less than half a second");
+        assert_eq!(told(100_000, 100_000, 100_000, 0), Some(0), "its own work, however long");
+        assert_eq!(told(200, 180, 80, 20), Some(1200));
     }
 
     #[test]

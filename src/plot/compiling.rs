@@ -1,7 +1,7 @@
 //! What a decode pays a compiler, against how much its buffers grow at a time; and, from a run on a
 //! CPU, what it pays for reading rows that hold nothing yet.
 
-use super::chart::{Chart, Crossed, Curve, Dot, Panel};
+use super::chart::{Chart, Curve, Dot, Panel};
 use super::input::FigureInput;
 use super::style::Style;
 use crate::analysis::{compiling, counted, provenance, Estimate, Group, Measurements};
@@ -34,7 +34,7 @@ pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
     }
     let points = compiled.iter().map(|&(_, rows, total)| (rows, total)).collect::<Vec<Timed>>();
     let mut curves = vec![curve("compile", Style::aside(0), &points)];
-    let (mut notes, mut crossings) = (notes(source.run, group, &points), Vec::new());
+    let mut notes = notes(source.run, group, &points);
     let mut caption = provenance(&source.run.environment);
     if let Some(steps) = source.steps {
         let decoded = decoded(steps, &compiled)?;
@@ -48,7 +48,6 @@ pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
         curves.push(curve("one decode on a CPU", Style::aside(1), &decoded));
         for (i, decodes) in DECODES.into_iter().enumerate() {
             let sums: Vec<Dot> = pairs.iter().map(|&pair| sum(pair, decodes)).collect();
-            crossings.extend(least(&sums, decodes));
             curves.push(Curve { pieces: vec![sums], ..curve(&together(decodes), Style::aside(2 + i), &[]) });
         }
         notes.extend(notes_on_steps(steps));
@@ -59,7 +58,7 @@ pub fn chart(source: &FigureInput<'_>, group: Group) -> Result<Option<Chart>> {
         notes,
         x_title: "rows that a buffer grows by: concat 1, chunked-c c, padded its whole capacity",
         panels: vec![Panel::new("time", Quantity::Nanoseconds, curves, None)],
-        crossings,
+        crossings: Vec::new(), // a sum of medians has no interval
         caption,
     }))
 }
@@ -105,13 +104,6 @@ fn together(decodes: u32) -> String {
 fn sum((rows, compile, decode): (usize, f64, f64), decodes: u32) -> Dot {
     let y = compile + f64::from(decodes) * decode;
     Dot { x: rows as f64, y, lo: y, hi: y }
-}
-
-fn least(sums: &[Dot], decodes: u32) -> Option<Crossed> {
-    let Dot { x, y, .. } = *sums.iter().min_by(|a, b| a.y.total_cmp(&b.y))?;
-    let name = together(decodes);
-    let text = format!("{name}: least at {x} rows, {}", Quantity::Nanoseconds.show(y));
-    Some(Crossed { names: vec![name], text, lo: x, position: x, hi: x, y: Some(y) })
 }
 
 fn notes(run: &Run, group: Group, points: &[Timed]) -> Vec<String> {

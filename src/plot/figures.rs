@@ -6,11 +6,10 @@ use super::axis::Axis;
 use super::chart::{sample, Chart, Crossed, Curve, Dot, Panel};
 use super::input::FigureInput;
 use super::style::Style;
-use super::{compiling, startup};
-use crate::analysis::provenance;
+use super::{compiling, reordering, startup};
 use crate::analysis::{
-    cumulative, floor_ns, loglog_fit, summary, tail, versus, Analysis, Crossing, Estimate, Fit, Group,
-    Summary, Verdict,
+    self, cumulative, floor_ns, loglog_fit, provenance, summary, tail, versus, Analysis, Crossing, Estimate,
+    Fit, Group, Summary, Verdict,
 };
 use crate::case::Case;
 use crate::cost::Step;
@@ -44,6 +43,10 @@ pub fn figures(analysis: &Analysis<'_>, steps: Option<&Run>) -> Result<Vec<Figur
         figures.extend(charts.map(|(name, chart)| Figure::of_chart(name, group, chart)));
         let startup = startup::svg(&source, group);
         figures.extend(startup.map(|svg| Figure::new("startup", group, svg, Vec::new())));
+    }
+    for (group, lines) in analysis::reordering(source.found) {
+        let chart = reordering::chart(analysis.run, group, &lines);
+        figures.extend(chart.map(|chart| Figure::of_chart("reorder", group, chart)));
     }
     match source.steps.is_some() && !compiled {
         true => Err(Error::file(&analysis.run.path, "no run of `compile`: it has no compile times")),

@@ -8,6 +8,7 @@
 //! | `startup` | what is paid before the first token? |
 //! | `memory` | what is kept, reserved, and needed for a moment? |
 //! | `compile` | what do a decode's shapes cost a compiler, and which chunk size is worth it? |
+//! | `reorder` | what does a beam search pay to put its beams into another order? |
 //! | `floor` | how far is a step from the time it takes to read what it must read? |
 //!
 //! `figures` chooses what to draw, `chart` and `startup` draw it, on a `canvas`. A page embeds the same
@@ -28,6 +29,7 @@ mod figures;
 mod input;
 mod labels;
 mod raster;
+mod reordering;
 mod startup;
 mod style;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkout::{self, Checkout};
 use super::machine::CpuCache;
+use super::topology::CoreKind;
 use super::{machine, time};
 use crate::case::{BackendName, Case};
 use crate::error::{Error, Result};
@@ -63,6 +64,10 @@ pub struct Environment {
     pub physical_cores: Option<u64>,
     /// With hyper-threads.
     pub logical_cores: Option<u64>,
+    /// Those without hyper-threads, by kind, with the processors of each. Empty in older runs, and where the system
+    /// does not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub core_kinds: Vec<CoreKind>,
     /// Threads of the pool all strategies share.
     pub threads: u64,
     /// Of the first processor, by level.
@@ -315,6 +320,7 @@ impl Environment {
             cpu_features: cpu.features,
             physical_cores: machine::physical_cores().map(|n| n as u64),
             logical_cores: machine::logical_cores(),
+            core_kinds: machine::core_kinds(),
             threads: threads as u64,
             caches: machine::caches(),
             memory_bytes: machine::memory_bytes(),

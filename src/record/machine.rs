@@ -1,7 +1,6 @@
 //! What the operating system says about the machine. Each function gives nothing rather than a guess.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::arm;
+use super::topology::{self, CoreClass, CoreKind};
 
 /// One cache of the processor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,17 +95,33 @@ fn hypervisor() -> Option<bool> {
     (!said.is_empty()).then(|| guest || named(&NAMES) && !named(&[".metal"])) // a rented machine as a whole
 }
 
-/// Cores this process may use, siblings of one core counted once: what `--threads` is by default.
-pub fn physical_cores() -> Option<usize> {
+/// The cores that this process may use, by kind. Empty: the system does not tell.
+pub(super) fn core_kinds() -> Vec<CoreKind> {
+    allowed_processors().map(|allowed| topology::core_kinds(Path::new("/sys"), &allowed)).unwrap_or_default()
+}
+
+/// Cores that this process may use, siblings of one core counted once.
+pub(super) fn physical_cores() -> Option<usize> {
     if let Some(cores) = sysctl("hw.physicalcpu") {
         return cores.parse().ok();
     }
-    let allowed = allowed_processors()?;
-    let siblings =
-        |cpu: &usize| line(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
-    let cores: Option<BTreeSet<String>> = allowed.iter().map(siblings).collect();
+    usable(&core_kinds())
+}
+
+/// The same without those that are made for little power: what `--threads` is by default. Strategies share every
+/// operation out evenly, so that a slow core keeps all others waiting.
+pub fn performance_cores() -> Option<usize> {
+    match core_kinds().into_iter().find(|kind| kind.class == Some(CoreClass::Performance)) {
+        Some(kind) => usable(&[kind]),
+        None => physical_cores(),
+    }
+}
+
+/// As many of these cores as the process may use at once.
+fn usable(kinds: &[CoreKind]) -> Option<usize> {
+    let cores: usize = kinds.iter().map(|kind| kind.siblings.len()).sum();
     let quota = std::thread::available_parallelism().ok()?.get();
-    Some(cores?.len().min(quota))
+    (cores > 0).then_some(cores.min(quota))
 }
 
 pub(super) fn logical_cores() -> Option<u64> {
@@ -115,17 +131,7 @@ pub(super) fn logical_cores() -> Option<u64> {
 fn allowed_processors() -> Option<Vec<usize>> {
     let status = line("/proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    processors(list.trim())
-}
-
-/// `0-2,5` as numbers.
-fn processors(list: &str) -> Option<Vec<usize>> {
-    let mut all = Vec::new();
-    for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        all.extend(first.parse().ok()?..=last.parse::<usize>().ok()?);
-    }
-    Some(all)
+    topology::numbers(list.trim())
 }
 
 pub(super) fn caches() -> Vec<CpuCache> {
@@ -177,7 +183,7 @@ fn sysctl(name: &str) -> Option<String> {
 }
 
 fn line(path: impl AsRef<Path>) -> Option<String> {
-    fs::read_to_string(path).ok().map(|text| text.trim().to_string()).filter(|text| !text.is_empty())
+    topology::line(path.as_ref())
 }
 
 pub(super) fn command_line() -> Vec<String> {
@@ -253,11 +259,5 @@ mod tests {
         {
             assert_eq!(Cpu::of(nothing), Cpu::default(), "{nothing}");
         }
-    }
-
-    #[test]
-    fn processor_lists_are_read() {
-        assert_eq!(processors("0-2,5"), Some(vec![0, 1, 2, 5]));
-        assert_eq!(processors("many"), None);
     }
 }

@@ -109,6 +109,8 @@ metrics! {
     SmClockMhz "sm_clock_mhz" Count,
     MemoryClockMhz "memory_clock_mhz" Count,
     PowerMw "power_mw" Count,
+    /// Processor time that other programs and the hypervisor took during a round, in thousandths of one processor.
+    OthersPermille "others_permille" Count,
     /// Of the whole process; secondary to the meter's bytes.
     PeakRssBytes "peak_rss_bytes" Bytes,
     /// The most that the driver's memory pool lent at once: weights, scratch and what strategies keep.

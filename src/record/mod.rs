@@ -26,6 +26,7 @@ mod rows;
 mod run;
 mod table;
 mod time;
+mod topology;
 mod whole;
 mod writer;
 
@@ -36,12 +37,13 @@ pub use conditions::{
 pub(crate) use environment::STEP_WINDOW;
 pub use environment::{Bandwidth, Environment, Gpu, MemoryLevel, Merged, MergedRun, PeakFlops, Sharding};
 pub use import::{import, Imported};
-pub use machine::{physical_cores, CpuCache};
+pub use machine::{performance_cores, CpuCache};
 pub use metric::{Metric, Unit};
 pub use round::{Protocol, Round};
 pub use rows::{EqualityRow, LedgerRow, Sample};
 pub use run::Run;
 pub use table::Extra;
+pub use topology::{CoreClass, CoreKind};
 pub use whole::{write_merged, MergedSample};
 pub use writer::RunWriter;
 

@@ -89,9 +89,13 @@ impl Run {
         self.samples.iter().filter(|s| s.metric.unit() == Unit::Nanoseconds && s.round != Round::Single)
     }
 
-    /// How many of the samples of rounds that were timed are marked, and how many there are.
-    pub(crate) fn marked(&self) -> (usize, usize) {
-        (self.timed().filter(|sample| sample.mark.is_some()).count(), self.timed().count())
+    /// How many of the samples of rounds that were timed are marked, and how many there are. `None`: the run may be from
+    /// before there were marks. Such runs do not say how they sampled.
+    pub(crate) fn marked(&self) -> (Option<usize>, usize) {
+        let marked = self.timed().filter(|sample| sample.mark.is_some()).count();
+        let all = self.timed().count();
+        let known = all > 0 && (marked > 0 || self.environment.sampling.is_some());
+        (known.then_some(marked), all)
     }
 
     /// The same in words, with what they were marked with: how clean the run was.
@@ -101,6 +105,7 @@ impl Run {
             *marks.entry(word).or_default() += 1;
         }
         let (marked, all) = self.marked();
+        let marked = marked.unwrap_or_default();
         let words: Vec<String> = marks.iter().map(|(word, n)| format!("{n} {word}")).collect();
         let clocks = self.clocks().map(|clocks| format!("; {clocks}")).unwrap_or_default();
         match words.is_empty() {

@@ -1,27 +1,18 @@
 //! The table of what was compiled.
 
 use super::TextTable;
-use crate::analysis::{compiling, Analysis, Compiling, Group};
+use crate::analysis::Compiling;
 use crate::units::Quantity;
 
-/// What the times are of, beside every table and figure of them.
-pub const WHAT: &str =
-    "A shape's time is the sum over its new kernels, compiled one at a time; a compiler of \
+/// What the times are of, beside every table of them.
+const WHAT: &str = "A shape's time is the sum over its new kernels, compiled one at a time; a compiler of \
                         whole steps, such as XLA, compiles all of a step again for every shape.";
 
-/// One table for each group that compiled shapes, and what has to be said below it.
-pub fn tables(analysis: &Analysis<'_>) -> Vec<(Group, TextTable, Vec<String>)> {
-    let found = &analysis.tables;
-    let tables = found.groups().into_iter().map(|group| {
-        let lines = compiling(found, group);
-        (group, cells(&lines), notes(&lines))
-    });
-    tables.filter(|(_, cells, _)| !cells.rows.is_empty()).collect()
-}
-
-fn cells(lines: &[Compiling]) -> TextTable {
+/// With what has to be said below it; `None` where nothing was compiled.
+pub fn table(lines: &[Compiling]) -> Option<(TextTable, Vec<String>)> {
     let header = vec!["tokens", "strategy", "all shapes", "rounds", "shapes", "kernels", "median shape"];
-    TextTable { header, rows: lines.iter().map(row).collect(), words: &[1, 2] }
+    let cells = TextTable { header, rows: lines.iter().map(row).collect(), words: &[1, 2] };
+    (!lines.is_empty()).then(|| (cells, notes(lines)))
 }
 
 fn row(line: &Compiling) -> Vec<String> {
@@ -35,6 +26,19 @@ fn row(line: &Compiling) -> Vec<String> {
         line.shapes.to_string(),
         line.kernels.map(|kernels| kernels.to_string()).unwrap_or_default(),
         line.shape_ns.map(|ns| Quantity::Nanoseconds.show(ns)).unwrap_or_default(),
+    ]
+}
+
+/// What each cell is sorted by.
+pub fn keys(line: &Compiling) -> [Option<f64>; 7] {
+    [
+        Some(line.case.position as f64),
+        None,
+        line.total_ns.map(|total| total.value),
+        line.total_ns.map(|total| total.n as f64),
+        Some(line.shapes as f64),
+        line.kernels.map(|kernels| kernels as f64),
+        line.shape_ns,
     ]
 }
 

@@ -26,8 +26,8 @@ pub use html::html;
 use cells::TextTable;
 
 use crate::analysis::{
-    findings, is_headline, provenance, summary, Analysis, Comparison, Crossing, CrossingLine, Estimate,
-    Finding, Summary, SummaryRow, Verdict,
+    self, counted, findings, is_headline, provenance, summary, Analysis, Comparison, Crossing, CrossingLine,
+    Estimate, Finding, Group, Reordering, Summary, SummaryRow, Verdict,
 };
 use crate::error::{Error, Result};
 use crate::harmless;
@@ -120,13 +120,19 @@ fn steps(analysis: &Analysis<'_>, style: Style) -> String {
 }
 
 fn compile_times(analysis: &Analysis<'_>, style: Style) -> String {
-    let tables = compiling::tables(analysis).into_iter();
-    tables.map(|(group, cells, notes)| style.table(&format!("{group}: compiling"), &cells, notes)).collect()
+    let table = |group: Group| {
+        let (cells, notes) = compiling::table(&analysis::compiling(&analysis.tables, group))?;
+        Some(style.table(&format!("{group}: compiling"), &cells, notes))
+    };
+    analysis.tables.groups().into_iter().filter_map(table).collect()
 }
 
 fn reorders(analysis: &Analysis<'_>, style: Style) -> String {
-    let tables = reordering::tables(analysis).into_iter();
-    tables.map(|(title, cells, note)| style.table(&title, &cells, [note.to_string()])).collect()
+    let table = |(group, lines): (Group, Vec<Reordering>)| {
+        let title = format!("{}-{}, {}: beams", group.model, group.shape, group.backend);
+        style.table(&title, &reordering::table(&lines), [reordering::WHAT.into()])
+    };
+    analysis::reordering(&analysis.tables).into_iter().map(table).collect()
 }
 
 /// The run's findings, group by group, as a nested list that a terminal shows as well as Markdown.
@@ -142,9 +148,9 @@ fn headlines(analysis: &Analysis<'_>) -> String {
 fn introduction(run: &Run) -> String {
     let [on, with] = &provenance(&run.environment)[..] else { return String::new() };
     let unfinished = if run.environment.finished_utc.is_none() { " The run is unfinished." } else { "" };
-    // runs before there were marks do not say how they sampled
-    let noise = run.environment.sampling.iter().map(|_| harmless::words(&run.noise_summary()));
-    let notes: String = noise.chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
+    let noise = run.marked().0.map(|_| harmless::words(&run.noise_summary()));
+    let notes: String =
+        noise.into_iter().chain(run.notes.iter().cloned()).map(|note| format!(" {note}.")).collect();
     let called = run.environment.name.as_ref().map(|name| format!(" ({})", harmless::name(name)));
     let called = called.unwrap_or_default();
     format!(
@@ -214,7 +220,18 @@ fn notes<'a>(run: &'a Run, summary: &'a Summary) -> impl Iterator<Item = String>
     let crossings = summary.crossings.iter().filter(|line| !is_headline(line.first, line.second));
     let short = summary.lines.iter().filter_map(|line| near_the_clock(run, line));
     let steps = of_decodes(run, summary).into_iter();
-    steps.chain(crossings.map(crossing)).chain(short)
+    let disturbed = summary.lines.iter().filter_map(without_disturbed);
+    steps.chain(disturbed).chain(crossings.map(crossing)).chain(short)
+}
+
+/// Of a row that differs for the disturbed rounds that it leaves out.
+fn without_disturbed(line: &SummaryRow) -> Option<String> {
+    let (without, with) = (line.step_ns?, line.with_disturbed_ns?);
+    let shown = |step: Estimate| Quantity::Nanoseconds.show_estimate(step);
+    (shown(without) != shown(with)).then(|| {
+        let left_out = counted((with.n - without.n) as u64, "disturbed round");
+        format!("{}: without {left_out}; with them {}, n = {}.", line.case, shown(with), with.n)
+    })
 }
 
 /// How the steps of a table were sampled, in a run whose steps may be those of decodes.

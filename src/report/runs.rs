@@ -63,8 +63,6 @@ impl Row {
         let (environment, cases) = (&run.environment, cases(run));
         let models: BTreeSet<String> = cases.iter().map(|case| case.model_name().to_string()).collect();
         let (marked, samples) = run.marked();
-        // runs before there were marks do not say how they sampled
-        let known = samples > 0 && (marked > 0 || environment.sampling.is_some());
         Row {
             run: harmless::name(&run.name()),
             name: environment.name.as_deref().map(harmless::name),
@@ -77,7 +75,7 @@ impl Row {
             models: models.into_iter().collect::<Vec<_>>().join(" "),
             cases: cases.len(),
             samples,
-            marked: known.then_some(marked),
+            marked,
         }
     }
 

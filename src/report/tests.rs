@@ -203,3 +203,41 @@ fn what_was_compiled_is_a_table_that_says_what_it_is_of() {
     assert!(table(&run).contains("   512  chunked-64  8.80 [8, 9.60] s"));
     assert!(!markdown(&synthetic::run(2)).contains("compiling"));
 }
+
+/// A run of `compile` does not say how it sampled; its marks are said all the same, and a run from before there were
+/// marks says nothing of them.
+#[test]
+fn marks_of_compile_times_are_said() {
+    let mut run = synthetic::compiled(3);
+    run.environment.sampling = None;
+    assert!(!markdown(&run).contains("marked"));
+    run.samples[1].mark = Some("preempted stolen".into());
+    assert!(
+        markdown(&run).contains("1 of 1563 samples of rounds are marked: 1 preempted, 1 stolen."),
+        "{}",
+        markdown(&run)
+    );
+}
+
+/// Eight rounds, of which the first took twice as long while another program had a processor.
+#[test]
+fn a_figure_is_shown_with_and_without_the_disturbed_rounds_where_they_differ() {
+    let mut run = synthetic::decoded(8, 3);
+    let padded: Case = "transformer-toy/padded/cpu/b1/t512".parse().unwrap();
+    for sample in run.samples.iter_mut().filter(|s| s.case.at(512) == padded && s.round.number() == 1) {
+        sample.value = sample.value.map(|ns| 2 * ns);
+    }
+    assert!(!markdown(&run).contains("disturbed"));
+    let others = (1..=8).map(|round| if round == 1 { 1000 } else { 4 });
+    let rows = (1..).zip(others).map(|(round, others)| {
+        Sample::value(padded, Metric::OthersPermille, Round::Decode(round), 1, others)
+    });
+    run.samples.extend(rows);
+    let text = markdown(&run);
+    let note =
+        text.lines().find(|line| line.contains("t512: without 1 disturbed round; with them ")).expect(&text);
+    assert!(note.ends_with("µs, n = 8."), "{note}");
+    assert!(!text.contains("concat/cpu/b1/t512: without"), "nothing is known of its rounds");
+    let first = |line: &&str| line.starts_with("| 512 | padded |") && line.contains("| 7 |");
+    assert!(text.lines().any(|line| first(&line)), "{text}");
+}

@@ -260,11 +260,12 @@ fn expected(conditions: &[&str], of: Use) -> Vec<(&'static str, Consequence)> {
 
 #[test]
 fn every_field_of_the_environment_is_a_condition_or_known_to_be_none() {
-    const NO_CONDITION: [&str; 31] = [
+    const NO_CONDITION: [&str; 32] = [
         "format_version",
         "git_changes",
         "command_line",
         "cpu_parts",
+        "core_kinds",
         "os",
         "read_bandwidth",
         "peak_flops",

@@ -237,11 +237,11 @@ fn cells_that_a_spreadsheet_would_run_are_refused() {
     );
     refuses("samples.csv: line 1: a spreadsheet would run the cell `=load`", |files| {
         let text = String::from_utf8(files[SAMPLES].clone()).unwrap();
-        files.insert(SAMPLES, text.replace("error,mark\n", "error,mark,=load\n").into_bytes());
+        files.insert(SAMPLES, text.replace("error,mark,", "error,mark,=load,").into_bytes());
     });
     let (here, mut files) = (Here::new(), files());
     let text = String::from_utf8(files[SAMPLES].clone()).unwrap();
-    let text = text.replace("mark\n", "mark,celsius\n").replace(",\n", ",,-40.5\n");
+    let text = text.replace("cache\n", "cache,celsius\n").replace("f32,f32\n", "f32,f32,-40.5\n");
     files.insert(SAMPLES, text.into_bytes());
     here.import(&here.folder("run-1", &files)).expect("a negative number is no formula");
 }

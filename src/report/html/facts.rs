@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::analysis::counted;
-use crate::record::{Bandwidth, CpuCache, Environment, Gpu, PeakFlops};
+use crate::record::{Bandwidth, CoreClass, CoreKind, CpuCache, Environment, Gpu, PeakFlops};
 use crate::units::Quantity;
 
 #[derive(Serialize)]
@@ -47,6 +47,14 @@ pub fn facts(environment: &Environment) -> Vec<Fact> {
         ("clock", e.timer_resolution_ns.map(|ns| format!("steps of {ns} ns"))),
         ("reading the clock twice", e.timer_overhead_ns.map(|ns| format!("{ns} ns"))),
     ]);
+    let of_class = |kind: &CoreKind| {
+        let name = match kind.class? {
+            CoreClass::Performance => "performance cores",
+            CoreClass::Efficiency => "efficiency cores",
+        };
+        Some((name, Some(kind.siblings.len().to_string())))
+    };
+    all.extend(e.core_kinds.iter().filter_map(of_class));
     all.extend(e.read_bandwidth.iter().map(|found| ("read bandwidth", Some(bandwidth(found)))));
     all.push(("best matrix product", e.peak_flops.as_ref().map(product)));
     if e.gpu.is_none() {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::facts::{facts, Fact};
 use super::tables::{self, Table};
-use crate::analysis::{findings, provenance, summary, Analysis, Group, Summary};
+use crate::analysis::{compiling, findings, provenance, reordering, summary, Analysis, Group, Summary};
 use crate::error::Result;
 use crate::plot::{figures, Figure};
 use crate::record::Run;
@@ -40,6 +40,10 @@ struct PageSection {
     /// And the note below it.
     chunked_prefills: Option<(Table, &'static str)>,
     cache_types: Option<(Table, &'static str)>,
+    /// And the note below it.
+    reorders: Option<(Table, &'static str)>,
+    /// And the notes below it.
+    compile_times: Option<(Table, Vec<String>)>,
     /// Every curve of the figures once.
     curves: Vec<Named>,
     /// As SVG, which stands in the page as it is.
@@ -58,7 +62,9 @@ impl Page {
         let analysis = Analysis::of(run);
         let (summaries, findings, figures) =
             (summary(&analysis), findings(&analysis), figures(&analysis, None)?);
-        let tabled = summaries.iter().map(|summary| summary.group);
+        let reordered = reordering(&analysis.tables);
+        let tabled =
+            summaries.iter().map(|summary| summary.group).chain(reordered.iter().map(|beams| beams.0));
         let groups: BTreeSet<Group> = figures.iter().map(|figure| figure.group).chain(tabled).collect();
         let section = |group: Group| {
             let summary = summaries.iter().find(|summary| summary.group == group);
@@ -71,6 +77,11 @@ impl Page {
                 prefills: summary.and_then(tables::prefills),
                 chunked_prefills: summary.and_then(tables::chunked_prefills),
                 cache_types: summary.and_then(tables::cache_types),
+                reorders: reordered
+                    .iter()
+                    .find(|beams| beams.0 == group)
+                    .map(|beams| tables::reorders(&beams.1)),
+                compile_times: tables::compile_times(&compiling(&analysis.tables, group)),
                 curves: named(figures()),
                 figures: figures().map(|figure| figure.svg.clone()).collect(),
             }

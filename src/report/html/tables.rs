@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::analysis::{Comparison, Summary, SummaryRow};
+use crate::analysis::{Comparison, Compiling, Reordering, Summary, SummaryRow};
 use crate::case::Case;
 use crate::record::{EqualityRow, LedgerRow, Metric};
-use crate::report::{cache_types, cells, prefill, TextTable};
+use crate::report::{cache_types, cells, compiling, prefill, reordering, TextTable};
 
 #[derive(Serialize)]
 pub struct Table {
@@ -81,6 +81,25 @@ pub fn cache_types(summary: &Summary) -> Option<(Table, &'static str)> {
 pub fn chunked_prefills(summary: &Summary) -> Option<(Table, &'static str)> {
     let cells = prefill::chunked_table(summary)?;
     Some((table(cells, summary.chunked_prefills.iter().map(prefill::chunked_keys)), prefill::CHUNKED))
+}
+
+/// With the note below it.
+pub fn reorders(lines: &[Reordering]) -> (Table, &'static str) {
+    let mut reorders = table(reordering::table(lines), lines.iter().map(reordering::keys));
+    for (row, line) in reorders.rows.iter_mut().zip(lines) {
+        row[3].alarm = line.error.is_some();
+    }
+    (reorders, reordering::WHAT)
+}
+
+/// With the notes below it.
+pub fn compile_times(lines: &[Compiling]) -> Option<(Table, Vec<String>)> {
+    let (cells, notes) = compiling::table(lines)?;
+    let mut times = table(cells, lines.iter().map(compiling::keys));
+    for (row, line) in times.rows.iter_mut().zip(lines) {
+        row[2].alarm = line.error.is_some();
+    }
+    Some((times, notes))
 }
 
 fn keys(line: &SummaryRow) -> [Option<f64>; 11] {

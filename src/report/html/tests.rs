@@ -1,6 +1,6 @@
 use super::*;
 use crate::analysis::Analysis;
-use crate::record::{synthetic, EqualityRow, Gpu, Metric, Round, Sample};
+use crate::record::{synthetic, CoreClass, CoreKind, EqualityRow, Gpu, Metric, Round, Sample};
 
 fn page(run: &Run) -> String {
     html(run).unwrap()
@@ -55,7 +55,38 @@ fn figures_stand_in_the_page_as_they_are() {
 
 #[test]
 fn what_was_compiled_is_on_the_page() {
-    assert!(page(&synthetic::compiled(3)).contains("Compiling every shape of a decode"));
+    let mut run = synthetic::compiled(3);
+    assert!(page(&run).contains("Compiling every shape of a decode"));
+    for wanted in [
+        "<h3>Compiling</h3>",
+        "data-key=\"1032.0\" class=\"number\">1032</td>",
+        "Intervals of 3 rounds are their whole range",
+    ] {
+        assert!(page(&run).contains(wanted), "{wanted}");
+    }
+    let case = run.samples[0].case;
+    run.samples.push(Sample::failed(case, Metric::CompileNs, Round::Interleaved(4), "no memory"));
+    assert!(page(&run).contains(" alarm\">") && page(&run).contains("failed: no memory</td>"));
+}
+
+/// In the section of the one sentence whose hypotheses the beams are; the bytes alone where nothing was timed.
+#[test]
+fn what_was_reordered_is_on_the_page() {
+    let mut run = synthetic::reordered(6);
+    let all = page(&run);
+    for wanted in [
+        "<h2>transformer-toy, cpu, batch 1</h2>",
+        "Reordering beams",
+        "<h3>Beams put into another order</h3>",
+        ">0.500 [0.500, 0.500]</td>",
+        ">24 MiB</td>",
+    ] {
+        assert!(all.contains(wanted), "{wanted}");
+    }
+    assert!(!all.contains("batch 4</h2>"));
+    run.samples.retain(|sample| sample.metric == Metric::ReorderBytes);
+    let bytes = page(&run);
+    assert!(bytes.contains(">24 MiB</td>") && !bytes.contains("Reordering beams"));
 }
 
 #[test]
@@ -123,6 +154,23 @@ fn a_gpu_is_named_with_all_that_is_known_of_it() {
     for wanted in
         ["<dt>GPU: driver</dt><dd>570.1 &lt;b&gt;</dd>", "<dt>GPU: memory clock mhz</dt><dd>2619</dd>"]
     {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn the_cores_of_a_hybrid_processor_are_told_apart() {
+    let mut run = synthetic::run(1);
+    run.environment.core_kinds.clear();
+    assert!(!page(&run).contains("efficiency cores"));
+    let kind = |class, siblings: &[&str]| CoreKind {
+        class: Some(class),
+        siblings: siblings.iter().map(|s| s.to_string()).collect(),
+    };
+    run.environment.core_kinds =
+        vec![kind(CoreClass::Performance, &["0-1", "2-3"]), kind(CoreClass::Efficiency, &["4", "5", "6"])];
+    let page = page(&run);
+    for wanted in ["<dt>performance cores</dt><dd>2</dd>", "<dt>efficiency cores</dt><dd>3</dd>"] {
         assert!(page.contains(wanted), "{wanted}");
     }
 }
