@@ -434,6 +434,10 @@ mod tests {
         // the largest shape a step will have, so that scratch is warm
         session.fork().unwrap().feed(&Tokens(vec![vec![1; 21]; batch])).unwrap();
         for position in 4..=last {
+            if cache.dtype != Dtype::F32 {
+                // rows of half the bytes share blocks with other rows at one length, and not at another
+                session.fork().unwrap().feed(&Tokens(vec![vec![5]; batch])).unwrap();
+            }
             b.meter().reset_peaks();
             let before = b.meter().work();
             session.feed(&Tokens(vec![vec![5]; batch])).unwrap();

@@ -48,7 +48,6 @@ fn cpu_operations_are_the_oracle_s() {
     for threads in [1, 3] {
         let b = Cpu::new(threads).unwrap();
         operations_are_the_oracle_s(&b);
-        formats::cast(&b);
         formats::moved(&b);
         formats::read(&b);
     }
@@ -75,6 +74,7 @@ fn operations_are_the_oracle_s<B: Backend>(b: &B) {
     past::lag(b);
     layers::last_row(b);
     layers::argmax(b);
+    formats::cast(b);
     keeping::concat(b);
     keeping::grow(b);
     keeping::write_rows(b);
