@@ -13,6 +13,7 @@ use crate::analysis::{
 };
 use crate::case::Case;
 use crate::cost::Step;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::record::{Metric, Run};
 use crate::strategy::Strategy;
@@ -57,7 +58,10 @@ pub fn figures(analysis: &Analysis<'_>, steps: Option<&Run>) -> Result<Vec<Figur
 impl Figure {
     fn new(name: &str, group: Group, svg: String, curves: Vec<(String, String)>) -> Figure {
         let (model, Group { cache, backend, batch, .. }) = (group.model_name(), group);
-        let cache = cache.suffix();
+        let cache = match cache {
+            Dtype::F32 => String::new(),
+            _ => format!("-{cache}-cache"),
+        };
         Figure { name: format!("{name}-{model}{cache}-{backend}-b{batch}"), group, svg, curves }
     }
 
