@@ -224,8 +224,8 @@ fn a_rate_is_cited_by_the_rows_of_its_time() {
 }
 
 #[test]
-fn tables_and_citations_of_readme_and_results_follow_from_the_runs() {
-    let found = program(&["check", "README.md", "docs/RESULTS.md"], "");
+fn tables_and_citations_of_the_documents_follow_from_the_runs() {
+    let found = program(&["check", "README.md", "docs/RESULTS.md", "docs/CLAIMS.md"], "");
     assert_eq!(found.code, 0, "{}{}", found.out, found.said);
     assert!(found.out.matches("the table follows").count() >= 7, "{}", found.out);
     assert!(found.out.matches("the citation follows").count() >= 4, "{}", found.out);
