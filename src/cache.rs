@@ -296,6 +296,7 @@ impl<T> State<T> {
         if self.format.dtype == Dtype::F32 {
             return self.history.append(b, call, new);
         }
+        self.new = None; // gives its scratch back first
         self.new = Some(b.cast(new, self.format)?);
         self.history.append(b, call, whole(b, self.new.as_ref().expect("made above")))
     }

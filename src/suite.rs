@@ -47,7 +47,7 @@ pub fn select(filter: Option<&str>) -> Result<Vec<Case>> {
 pub(crate) fn offered(filter: Option<&str>) -> Vec<Case> {
     let mut cases = all();
     cases.sort_by_key(importance);
-    let names = |dtype: Dtype| dtype == Dtype::F32 || filter.is_some_and(|f| f.contains(&dtype.to_string()));
+    let names = |dtype: Dtype| dtype == Dtype::F32 || filter.is_some_and(|filter| dtype.is_named_in(filter));
     let f32_unless_named = |case: &Case| names(case.weights) && names(case.cache);
     cases.retain(|case| f32_unless_named(case) && (filter.is_some() || in_default(case)));
     cases
@@ -254,7 +254,7 @@ mod tests {
             "toy-f16/(concat|padded-int8)/",
             "padded-int8/.*/b1",
         ] {
-            let named = |dtype: Dtype| dtype == Dtype::F32 || filter.contains(&dtype.to_string());
+            let named = |dtype: Dtype| dtype == Dtype::F32 || dtype.is_named_in(filter);
             let offered = all().into_iter().filter(|case| named(case.weights) && named(case.cache));
             let all: Vec<String> = offered.map(|case| case.to_string()).collect();
             let pattern = Regex::new(filter).unwrap();
@@ -265,6 +265,22 @@ mod tests {
             found.sort();
             assert!(!found.is_empty() && found == want, "{filter}");
         }
+    }
+
+    #[test]
+    fn other_types_are_for_filters_that_name_them() {
+        let types = |filter| {
+            let cases = select(Some(filter)).unwrap();
+            let mut types: Vec<_> = cases.iter().map(|case| (case.weights, case.cache)).collect();
+            types.sort();
+            types.dedup();
+            types
+        };
+        let (f32, bf16, f16) = (Dtype::F32, Dtype::Bf16, Dtype::F16);
+        assert_eq!(types("^transformer-tiny/padded"), [(f32, f32)]);
+        assert_eq!(types("^transformer-tiny/padded-bf16"), [(f32, bf16)]);
+        assert_eq!(types("^transformer-tiny-bf16/padded"), [(bf16, f32), (bf16, bf16)]);
+        assert_eq!(types("^transformer-tiny-f16/(padded|concat-bf16)/"), [(f16, f32), (f16, bf16)]);
     }
 
     #[test]

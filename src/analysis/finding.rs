@@ -275,8 +275,7 @@ fn bytes_where_beaten(beats: &Finding) -> Option<Finding> {
 /// Whose compile times belong to the group: the backend's own, or those of a compiler that ran without
 /// the device it compiles for.
 fn compilers(found: &Measurements, group: Group) -> Vec<BackendName> {
-    let same =
-        |other: &Group| (other.model, other.shape, other.batch) == (group.model, group.shape, group.batch);
+    let same = |other: &Group| Group { backend: group.backend, ..*other } == group;
     let compiles = |other: &Group| !found.strategies(*other, Metric::CompileNs).is_empty();
     let named = |backend: BackendName| backend == group.backend || backend.name().starts_with("nvrtc-");
     let groups = found.groups().into_iter().filter(|other| same(other) && named(other.backend));

@@ -186,6 +186,15 @@ impl Group {
         ModelName { kind: self.model, shape: self.shape, weights: self.weights }
     }
 
+    /// `transformer-toy, bf16 cache, cpu`: of all batch sizes.
+    pub(crate) fn without_batch(self) -> String {
+        let cache = match self.cache {
+            Dtype::F32 => String::new(),
+            cache => format!("{cache} cache, "),
+        };
+        format!("{}, {cache}{}", self.model_name(), self.backend)
+    }
+
     /// The group's case under this strategy at this position.
     pub fn case(self, strategy: Strategy, position: usize) -> Case {
         let Group { model, shape, weights, cache, backend, batch } = self;
@@ -196,12 +205,7 @@ impl Group {
 /// `transformer-toy, cpu, batch 1`
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Group { backend, batch, .. } = self;
-        write!(f, "{}, ", self.model_name())?;
-        if self.cache != Dtype::F32 {
-            write!(f, "{} cache, ", self.cache)?;
-        }
-        write!(f, "{backend}, batch {batch}")
+        write!(f, "{}, batch {}", self.without_batch(), self.batch)
     }
 }
 

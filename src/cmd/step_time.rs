@@ -67,6 +67,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(unread) = [weights, cache].into_iter().find(|&dtype| !backend.reads(dtype)) {
         return Err(Error::Input(format!("`{case}` cannot be run: {backend} reads no {unread}")));
     }
+    case.cache_config().check(&[model.slot()])?;
     if !model.supports(case.cache_config()) || !backend.runs(strategy) {
         return Err(Error::Input(format!("`{case}` cannot be run: {model} has no {strategy} on {backend}")));
     }

@@ -17,7 +17,7 @@ pub const TOLERANCE: f64 = 1e-4;
 /// Naive rounds the rows that it recomputes as a cache of the case's type would. A sum in another order may then fall
 /// on the other side of where two numbers meet, and one number of a row differs by a unit in its last place.
 fn tolerance(case: &Case) -> f64 {
-    TOLERANCE + f64::from(case.cache.unit()) / 4.0
+    TOLERANCE + 2.0 * f64::from(case.cache.unit())
 }
 
 /// The cases whose logits are naive's. The others get a row with the difference and no time.

@@ -211,9 +211,10 @@ fn assert_close(got: &[f32], want: &[f32], what: &str) {
 }
 
 /// Rows computed in another order of sums may lie on the other side of where two numbers of the cache meet: then one
-/// number differs by a unit in its last place.
+/// number differs by a unit in its last place, which narrow layers carry on: in a convolution it is one of the
+/// numbers that all later layers add to. That the strategies do the same is held to [`TOLERANCE`] in f32.
 fn assert_close_as(dtype: Dtype, got: &[f32], want: &[f32], what: &str) {
-    let tolerance = TOLERANCE + dtype.unit() / 4.0;
+    let tolerance = TOLERANCE + 8.0 * dtype.unit();
     assert_eq!(got.len(), want.len(), "{what}");
     let differences =
         got.iter().zip(want).map(|(g, w)| if g.is_nan() { f32::INFINITY } else { (g - w).abs() });

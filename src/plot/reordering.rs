@@ -23,7 +23,7 @@ pub fn chart(run: &Run, group: Group, lines: &[Reordering]) -> Option<Chart> {
         Panel::new(&title, Quantity::Multiple, curves, Some((1.0, "a step".into())))
     };
     Some(Chart {
-        title: format!("Reordering beams — {}-{}, {}", group.model, group.shape, group.backend),
+        title: format!("Reordering beams — {}", group.without_batch()),
         notes: vec![
             format!("Line: median of the ratios within each round. Band: its 95 % interval; n = {rounds} rounds or more."),
             "Each hypothesis of the second half goes on twice, the first half is dropped. Without a cache there is nothing to move."

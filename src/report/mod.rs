@@ -129,7 +129,7 @@ fn compile_times(analysis: &Analysis<'_>, style: Style) -> String {
 
 fn reorders(analysis: &Analysis<'_>, style: Style) -> String {
     let table = |(group, lines): (Group, Vec<Reordering>)| {
-        let title = format!("{}-{}, {}: beams", group.model, group.shape, group.backend);
+        let title = format!("{}: beams", group.without_batch());
         style.table(&title, &reordering::table(&lines), [reordering::WHAT.into()])
     };
     analysis::reordering(&analysis.tables).into_iter().map(table).collect()

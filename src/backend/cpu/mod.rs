@@ -130,7 +130,7 @@ fn bytes_of(columns: Columns<'_, Tensor>) -> ArrayView3<'_, u8> {
     let bytes = ArrayView3::from_shape(shape, tensor.raw()).expect("rows of so many bytes");
     match dtype {
         Dtype::Int8 => {
-            debug_assert_eq!((from, width), (0, all), "a head's scale is not among its columns");
+            assert_eq!((from, width), (0, all), "a head's scale is not among its columns");
             bytes
         }
         _ => bytes.slice_move(s![.., .., from * dtype.bytes()..(from + width) * dtype.bytes()]),
@@ -145,6 +145,7 @@ fn bytes_of_mut(tensor: &mut Tensor) -> ArrayViewMut3<'_, u8> {
 
 /// Rows that a strategy keeps, as attention reads them.
 fn past<E: Element>(columns: Columns<'_, Tensor>) -> PastRows<'_, E> {
+    assert_eq!(E::DTYPE, columns.tensor.format().dtype, "keys and values are of one type");
     let bytes = bytes_of(columns);
     let ((batch, rows, row_bytes), width) = (bytes.dim(), columns.width);
     let [entry, row] = [0, 1].map(|axis| bytes.strides()[axis] as usize / size_of::<E>());

@@ -193,7 +193,11 @@ fn cast_head(from: &[f32], to: &mut [u8]) -> f32 {
         .iter()
         .fold(0.0f32, |largest, x| if x.abs() > largest || x.is_nan() { x.abs() } else { largest });
     let scale = largest / 127.0;
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    if scale < f32::MIN_POSITIVE {
+        to.fill(0); // zeros, or numbers whose scale has no inverse
+        return 0.0;
+    }
+    let inverse = 1.0 / scale;
     for (to, x) in to.iter_mut().zip(from) {
         *to = i8::nearest(x * inverse).to_ne_bytes()[0];
     }
