@@ -85,7 +85,7 @@ pub enum ShapeName {
     Wmt,
 }
 
-/// A model of a named shape, with weights of some precision: what is loaded once for all its cases.
+/// A model of a named shape, with weights of some type: what is loaded once for all its cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelName {
     /// Which kind of model.
@@ -100,6 +100,19 @@ impl ModelName {
     /// With weights in f32.
     pub fn f32(kind: ModelKind, shape: ShapeName) -> ModelName {
         ModelName { kind, shape, weights: Dtype::F32 }
+    }
+
+    /// A case of it.
+    pub fn case(
+        self,
+        cache: impl Into<CacheConfig>,
+        backend: BackendName,
+        batch: usize,
+        position: usize,
+    ) -> Case {
+        let (ModelName { kind: model, shape, weights }, cache) = (self, cache.into());
+        let CacheConfig { strategy, dtype: cache } = cache;
+        Case { model, shape, weights, strategy, cache, backend, batch, position }
     }
 }
 

@@ -53,17 +53,11 @@ impl Dtype {
         }
     }
 
-    /// Whether a text has its name, which may be the end of another's: `bf16` is no `f16`.
+    /// Whether a text has its name, other than as the end of a longer one: `bf16` is no `f16`.
     pub(crate) fn is_named_in(self, text: &str) -> bool {
         let name = self.to_string();
-        let longer = |at: usize| {
-            Dtype::ALL.iter().map(Dtype::to_string).any(|other| {
-                other.len() > name.len()
-                    && other.ends_with(&name)
-                    && text[..at + name.len()].ends_with(&other)
-            })
-        };
-        text.match_indices(&name).any(|(at, _)| !longer(at))
+        let longer = Dtype::ALL.iter().map(Dtype::to_string).filter(|other| other.len() > name.len());
+        longer.fold(text.to_string(), |text, other| text.replace(&other, " ")).contains(&name)
     }
 
     /// A name without the suffix of one of these, and what that means.

@@ -71,18 +71,18 @@ pub fn pattern(filter: &str) -> Result<Regex> {
 /// by side next to each other.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
-    for ModelName { kind: model, shape, weights } in models() {
+    for name in models() {
+        let ModelName { kind: model, shape, weights } = name;
         for &backend in BackendName::OURS.iter().filter(|backend| backend.reads(weights)) {
             for (batch, position) in places(model, shape) {
-                let strategies = Strategy::examples().iter().copied();
-                let possible =
-                    strategies.filter(|&s| backend.runs(s) && worth_its_time(s, shape, batch, position));
-                for cache in Dtype::ALL.iter().copied().filter(|&cache| backend.reads(cache)) {
-                    let config = |strategy| CacheConfig { strategy, dtype: cache };
-                    let chosen = possible.clone().filter(|&strategy| model.supports(config(strategy)));
-                    let case =
-                        |strategy| Case { model, shape, weights, strategy, cache, backend, batch, position };
-                    cases.extend(chosen.map(case));
+                let chosen = |&strategy: &Strategy| {
+                    backend.runs(strategy) && worth_its_time(strategy, shape, batch, position)
+                };
+                for &dtype in Dtype::ALL.iter().filter(|&&cache| backend.reads(cache)) {
+                    let strategies = Strategy::examples().iter().copied().filter(chosen);
+                    let caches = strategies.map(|strategy| CacheConfig { strategy, dtype });
+                    let possible = caches.filter(|&cache| model.supports(cache));
+                    cases.extend(possible.map(|cache| name.case(cache, backend, batch, position)));
                 }
             }
         }

@@ -16,7 +16,7 @@ use decode_bench::backend::{
     View,
 };
 use decode_bench::case::ModelKind;
-use decode_bench::layer::{laws, position, usual_scale, Attention, GatedMlp, Layer};
+use decode_bench::layer::{laws, position, Attention, GatedMlp, Layer};
 use decode_bench::model::checkpoint::{self, ConfigFile, CONFIG_FILE, INDEX_FILE, MODEL_FILE};
 use decode_bench::model::{AnyModel, Config, Model, Weights};
 use decode_bench::session::Session;
@@ -774,18 +774,7 @@ fn flax_agrees_on_attention() {
         weight: tensor(&b, [1, width, heads * size], &out),
         bias: Some(tensor(&b, [1, 1, width], &bias("out"))),
     };
-    let layer = Attention {
-        qkv,
-        out,
-        heads,
-        kv_heads: heads,
-        size,
-        scale: usual_scale(size),
-        head_norms: None,
-        cos_sin: None,
-        slopes: None,
-        mask: Mask::Causal,
-    };
+    let layer = Attention::multi_head(qkv, out, heads, size, Mask::Causal);
     for name in ["causal", "stepped"] {
         let expected = golden.rows(name);
         for strategy in laws::strategies(&layer).into_iter().filter(|s: &Strategy| s.remembers()) {

@@ -18,7 +18,8 @@ pub(crate) fn is_disturbed(environment: &Environment, others_permille: u64) -> b
     others_permille > QUIET_PERMILLE.max(10 * environment.logical_cores.unwrap_or(1))
 }
 
-/// The rounds that are left out of each decode, which is named by the case at its last position.
+/// The rounds that are left out of each decode (by default, none), which is named by the case at its last position.
+#[derive(Default)]
 pub(super) struct LeftOut(BTreeMap<Case, BTreeSet<Round>>);
 
 impl LeftOut {

@@ -9,7 +9,7 @@ use super::estimate::{median, median_of, Estimate, MIN_ROUNDS};
 use crate::case::{BackendName, Case, ModelKind, ModelName, ShapeName};
 use crate::dtype::Dtype;
 use crate::record::{Metric, Protocol, Round, Run, Sample};
-use crate::strategy::Strategy;
+use crate::strategy::{CacheConfig, Strategy};
 
 /// The samples of one case and metric, one repetition each, with their rounds, in the order taken.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -197,8 +197,8 @@ impl Group {
 
     /// The group's case under this strategy at this position.
     pub fn case(self, strategy: Strategy, position: usize) -> Case {
-        let Group { model, shape, weights, cache, backend, batch } = self;
-        Case { model, shape, weights, strategy, cache, backend, batch, position }
+        let Group { cache: dtype, backend, batch, .. } = self;
+        self.model_name().case(CacheConfig { strategy, dtype }, backend, batch, position)
     }
 }
 
@@ -234,10 +234,10 @@ pub struct Analysis<'a> {
 impl<'a> Analysis<'a> {
     /// Indexes the samples of a run.
     pub fn of(run: &'a Run) -> Analysis<'a> {
-        let of = |protocol| Measurements::of(run, protocol);
-        let disturbed = !LeftOut::of(run).is_empty();
-        let with_disturbed =
-            disturbed.then(|| Measurements::of_all(run, run.samples.iter(), Protocol::Interleaved));
+        let left_out = LeftOut::of(run);
+        let of = |protocol| Measurements::without(run, &left_out, protocol);
+        let all = || Measurements::without(run, &LeftOut::default(), Protocol::Interleaved);
+        let with_disturbed = (!left_out.is_empty()).then(all);
         Analysis { run, tables: of(Protocol::Interleaved), decodes: of(Protocol::Decode), with_disturbed }
     }
 }
@@ -248,13 +248,12 @@ impl Measurements {
     /// and never mixed. Preferring [`Protocol::Decode`] gives each step of a decode by itself; else those of decodes
     /// are those of [`window`]. Disturbed rounds are left out (`docs/METHOD.md`).
     pub fn of(run: &Run, preferred: Protocol) -> Measurements {
-        let left_out = LeftOut::of(run);
-        Measurements::of_all(run, run.samples.iter().filter(|sample| !left_out.has(sample)), preferred)
+        Measurements::without(run, &LeftOut::of(run), preferred)
     }
 
-    fn of_all<'a>(run: &Run, samples: impl Iterator<Item = &'a Sample>, preferred: Protocol) -> Measurements {
+    fn without(run: &Run, left_out: &LeftOut, preferred: Protocol) -> Measurements {
         let (mut all, mut errors) = (ByCase::<f64>::new(), BTreeMap::new());
-        for sample in samples {
+        for sample in run.samples.iter().filter(|sample| !left_out.has(sample)) {
             let key = (sample.case, sample.metric);
             match (sample.per_iteration(), &sample.error) {
                 (Some(value), _) => all.entry(key).or_default().push((sample.round, value)),

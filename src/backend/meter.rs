@@ -276,6 +276,7 @@ impl<B: Backend> Backend for Metered<B> {
     }
     fn lag(&self, call: &Call<B::Input>, rows: View<'_, B::Tensor>, back: usize) -> Result<B::Tensor> {
         if back > 0 {
+            // with none back it copies new rows, which no cache keeps
             let read = self.rows_bytes(rows.rows.tensor, call.rows(), rows.rows.width);
             self.count(|work| work.read_bytes += read);
         }

@@ -149,6 +149,11 @@ pub enum Mask {
     Full,
 }
 
+/// `1/√D`, so that products of random queries and keys have a spread of 1.
+pub fn usual_scale(size: usize) -> f32 {
+    1.0 / (size as f32).sqrt()
+}
+
 /// What attention is besides its queries, keys and values.
 pub struct AttentionParams<'a, T> {
     /// Number of query heads.
@@ -166,13 +171,7 @@ pub struct AttentionParams<'a, T> {
 impl<T> AttentionParams<'_, T> {
     /// As many heads of keys as of queries, each `size` wide, looking at the past.
     pub fn causal(heads: usize, size: usize) -> Self {
-        AttentionParams {
-            heads,
-            kv_heads: heads,
-            scale: 1.0 / (size as f32).sqrt(),
-            mask: Mask::Causal,
-            slopes: None,
-        }
+        AttentionParams { heads, kv_heads: heads, scale: usual_scale(size), mask: Mask::Causal, slopes: None }
     }
 
     /// Rows that new row i of an entry visits.
@@ -330,7 +329,7 @@ pub struct CaptureTimes {
 /// *allocates*: the memory that a strategy keeps is asked of the allocator, for every strategy
 /// the same one, and what a layer computes in passing is recycled, for every strategy alike.
 pub trait Backend: Sized + 'static {
-    /// Numbers of three lengths where the backend keeps them: f32, except weights of another [`Dtype`].
+    /// Numbers of three lengths where the backend keeps them: f32, but weights and kept rows may be of another [`Dtype`].
     type Tensor: 'static;
     /// A [`Call`]'s numbers where the kernels can read them. Made once, restaged at every call.
     /// A clone is another handle to the same.
@@ -349,7 +348,7 @@ pub trait Backend: Sized + 'static {
     fn upload(&self, shape: Shape, data: &[f32]) -> Result<Self::Tensor> {
         self.upload_as(shape, data, Dtype::F32)
     }
-    /// The same, rounded to the nearest numbers of a precision.
+    /// The same, rounded to the nearest numbers of a type.
     ///
     /// # Errors
     /// When one is too large for it, or the backend computes with no such numbers.
@@ -518,7 +517,7 @@ pub trait Backend: Sized + 'static {
 
     // ---- what strategies do to the rows they keep, all of one format
 
-    /// New rows in the format that they are kept in, `[batch, n, width]`: the nearest numbers; for int8 the largest of
+    /// New rows in the format that they are kept in, which is not f32, `[batch, n, width]`: the nearest numbers; for int8 the largest of
     /// a head is ±127 times its scale, and a head of zeros has the scale 0.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `ceilings`: read bandwidth, FLOP/s and launch costs of a machine.
 
 use decode_bench::bench::Threads;
-use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, ModelKind, ModelName, ShapeName};
 use decode_bench::dtype::Dtype;
 use decode_bench::error::Result;
 use decode_bench::measure::ceilings::Ceilings;
@@ -38,16 +38,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let Args { backend, model, shape, weights, .. } = args;
-    let case = Case {
-        model,
-        shape,
-        weights,
-        strategy: Strategy::Naive,
-        cache: Dtype::F32,
-        backend,
-        batch: 1,
-        position: 1,
-    };
+    let case = ModelName { kind: model, shape, weights }.case(Strategy::Naive, backend, 1, 1);
     check_position(&case)?;
     let threads = args.threads.count();
     let machines = Machines::new(&Settings { threads, ..Settings::default() });

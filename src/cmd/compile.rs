@@ -2,8 +2,7 @@
 
 use decode_bench::backend::cuda::compile::Compiler;
 use decode_bench::bench::{finish, Destination};
-use decode_bench::case::{Case, ModelKind, ShapeName};
-use decode_bench::dtype::Dtype;
+use decode_bench::case::{ModelKind, ModelName, ShapeName};
 use decode_bench::error::Result;
 use decode_bench::measure::compile::{decodes, environment, CompilePlan};
 use decode_bench::measure::{say, Record};
@@ -64,16 +63,8 @@ const USUAL: [Strategy; 8] = [
 pub fn run(args: Args) -> Result<()> {
     let (strategies, settings) = (strategies(&args)?, args.destination.settings()?);
     let compiler = Compiler::find(&args.arch)?;
-    let case = |strategy| Case {
-        model: args.model,
-        shape: args.shape,
-        weights: Dtype::F32,
-        strategy,
-        cache: Dtype::F32,
-        backend: compiler.backend,
-        batch: args.batch as usize,
-        position: args.tokens,
-    };
+    let name = ModelName::f32(args.model, args.shape);
+    let case = |strategy: Strategy| name.case(strategy, compiler.backend, args.batch as usize, args.tokens);
     let plans: Vec<CompilePlan> =
         strategies.into_iter().map(|s| CompilePlan::of(case(s))).collect::<Result<_>>()?;
     if let Some(shape) = plans.first().and_then(|plan| plan.shapes.first()) {

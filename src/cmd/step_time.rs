@@ -2,13 +2,13 @@
 
 use decode_bench::backend::Backend;
 use decode_bench::bench::Threads;
-use decode_bench::case::{BackendName, Case, ModelKind, ShapeName};
+use decode_bench::case::{BackendName, Case, ModelKind, ModelName, ShapeName};
 use decode_bench::dtype::Dtype;
 use decode_bench::error::{Error, Result};
 use decode_bench::measure::trace::Decode;
 use decode_bench::measure::{equality, interleaved, Fixture, Machines, Settings};
 use decode_bench::on_backend;
-use decode_bench::strategy::Strategy;
+use decode_bench::strategy::{CacheConfig, Strategy};
 use decode_bench::suite::check_position;
 use serde_json::json;
 
@@ -62,13 +62,14 @@ const PIPELINED: usize = 32;
 
 pub fn run(args: Args) -> Result<()> {
     let &Args { model, shape, weights, strategy, cache, backend, position, .. } = &args;
-    let case = Case { model, shape, weights, strategy, cache, backend, batch: 1, position };
+    let config = CacheConfig { strategy, dtype: cache };
+    let case = ModelName { kind: model, shape, weights }.case(config, backend, 1, position);
     check_position(&case)?;
     if let Some(unread) = [weights, cache].into_iter().find(|&dtype| !backend.reads(dtype)) {
         return Err(Error::Input(format!("`{case}` cannot be run: {backend} reads no {unread}")));
     }
-    case.cache_config().check(&[model.slot()])?;
-    if !model.supports(case.cache_config()) || !backend.runs(strategy) {
+    config.check(&[model.slot()])?;
+    if !model.supports(config) || !backend.runs(strategy) {
         return Err(Error::Input(format!("`{case}` cannot be run: {model} has no {strategy} on {backend}")));
     }
     let threads = args.threads.count();

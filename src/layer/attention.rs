@@ -4,17 +4,12 @@
 use std::rc::Rc;
 
 use crate::backend::{
-    whole, Activation, AttentionParams, Backend, Columns, Layout, Linear, Mask, Norm, View,
+    usual_scale, whole, Activation, AttentionParams, Backend, Columns, Layout, Linear, Mask, Norm, View,
 };
 use crate::cache::LayerContext;
 use crate::error::Result;
 use crate::layer::Layer;
 use crate::strategy::Slot;
-
-/// `1/√D`, so that products of random queries and keys have a spread of 1.
-pub fn usual_scale(size: usize) -> f32 {
-    1.0 / (size as f32).sqrt()
-}
 
 /// `out(softmax(mask(scale·q·kᵀ))·v)` with `[q k v] = qkv(x)`.
 pub struct Attention<B: Backend> {
@@ -28,7 +23,7 @@ pub struct Attention<B: Backend> {
     pub kv_heads: usize,
     /// D, numbers in a head.
     pub size: usize,
-    /// What products of queries and keys are multiplied with; see [`usual_scale`].
+    /// What products of queries and keys are multiplied with; usually `1/√D`.
     pub scale: f32,
     /// Of each head of the queries, and of each of the keys, before they are turned; gains `[1, 1, D]`.
     pub head_norms: Option<[Norm<B::Tensor>; 2]>,
@@ -42,6 +37,28 @@ pub struct Attention<B: Backend> {
 }
 
 impl<B: Backend> Attention<B> {
+    /// Of as many heads of keys as of queries, without anything that tells positions apart.
+    pub fn multi_head(
+        qkv: Linear<B::Tensor>,
+        out: Linear<B::Tensor>,
+        heads: usize,
+        size: usize,
+        mask: Mask,
+    ) -> Self {
+        Attention {
+            qkv,
+            out,
+            heads,
+            kv_heads: heads,
+            size,
+            scale: usual_scale(size),
+            head_norms: None,
+            cos_sin: None,
+            slopes: None,
+            mask,
+        }
+    }
+
     fn attended(&self, context: &mut LayerContext<'_, B>, x: &B::Tensor) -> Result<B::Tensor> {
         let (b, call) = (context.backend(), context.call());
         let qkv = b.linear(x, &self.qkv, Activation::None, None)?;

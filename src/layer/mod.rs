@@ -27,7 +27,7 @@ mod retention;
 
 use std::rc::Rc;
 
-pub use attention::{usual_scale, Attention};
+pub use attention::Attention;
 pub use conv::LinearizedConvolution;
 pub(crate) use cross_attention::encoder_output;
 pub use cross_attention::CrossAttention;

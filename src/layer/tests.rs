@@ -29,18 +29,7 @@ fn attention(b: &Cpu, kv_heads: usize, window: Option<usize>) -> Attention<Cpu> 
     let qkv = linear(b, WIDTH, (heads + 2 * kv_heads) * size, 1);
     let out = linear(b, heads * size, WIDTH, 2);
     let mask = window.map_or(Mask::Causal, Mask::SlidingWindow);
-    Attention {
-        qkv,
-        out,
-        heads,
-        kv_heads,
-        size,
-        scale: usual_scale(size),
-        head_norms: None,
-        cos_sin: None,
-        slopes: None,
-        mask,
-    }
+    Attention { kv_heads, ..Attention::multi_head(qkv, out, heads, size, mask) }
 }
 
 fn rms(b: &Cpu) -> crate::backend::Norm<<Cpu as Backend>::Tensor> {

@@ -175,7 +175,6 @@ mod tests {
     use crate::backend::cuda::{Cuda, Device, Mode};
     use crate::backend::tests::{device, told};
     use crate::case::{BackendName, ModelKind, ModelName, ShapeName};
-    use crate::dtype::Dtype;
     use crate::measure::equality::TOLERANCE;
     use crate::record::Sample;
     use crate::strategy::Strategy;
@@ -232,20 +231,10 @@ mod tests {
     #[test]
     fn a_prompt_in_chunks_ends_at_the_logits_of_one_call() {
         for &kind in ModelKind::ALL {
-            let fixture =
-                Fixture::load(Cpu::new(1).unwrap(), ModelName::f32(kind, ShapeName::Tiny), 1).unwrap();
+            let name = ModelName::f32(kind, ShapeName::Tiny);
+            let fixture = Fixture::load(Cpu::new(1).unwrap(), name, 1).unwrap();
             for &strategy in Strategy::examples().iter().filter(|&&strategy| kind.supports(strategy)) {
-                let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);
-                let case = Case {
-                    model: kind,
-                    shape,
-                    weights: Dtype::F32,
-                    strategy,
-                    cache: Dtype::F32,
-                    backend,
-                    batch: 2,
-                    position: 17,
-                };
+                let case = name.case(strategy, BackendName::Cpu, 2, 17);
                 let logits = |prompt: Prompt| {
                     let mut session = fixture.session(&case).unwrap();
                     let calls = prompt.calls(fixture.model.vocab());

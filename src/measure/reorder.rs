@@ -97,28 +97,16 @@ mod tests {
     use super::*;
     use crate::backend::cpu::Cpu;
     use crate::case::{BackendName, ModelKind, ModelName, ShapeName};
-    use crate::dtype::Dtype;
     use crate::strategy::Strategy;
 
     #[test]
     fn a_reorder_reads_and_writes_what_is_kept_once() {
         for &model in ModelKind::ALL {
-            let fixture =
-                Fixture::load(Metered(Cpu::new(1).unwrap()), ModelName::f32(model, ShapeName::Tiny), 1)
-                    .unwrap();
+            let name = ModelName::f32(model, ShapeName::Tiny);
+            let fixture = Fixture::load(Metered(Cpu::new(1).unwrap()), name, 1).unwrap();
             for &strategy in Strategy::examples().iter().filter(|&&strategy| model.supports(strategy)) {
                 for (batch, position) in [(2, 2), (5, 17)] {
-                    let (shape, backend) = (ShapeName::Tiny, BackendName::Cpu);
-                    let case = Case {
-                        model,
-                        shape,
-                        weights: Dtype::F32,
-                        strategy,
-                        cache: Dtype::F32,
-                        backend,
-                        batch,
-                        position,
-                    };
+                    let case = name.case(strategy, BackendName::Cpu, batch, position);
                     let LedgerRow { counted, predicted, .. } = count(&fixture, &case).unwrap();
                     assert_eq!(Some(counted), predicted, "{case}");
                     assert_eq!(counted == 0, !strategy.remembers(), "{case}");

@@ -26,7 +26,7 @@ use crate::case::ShapeName;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::layer::position::{sinusoid, Sinusoid};
-use crate::layer::{usual_scale, Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
+use crate::layer::{Attention, CrossAttention, Layer, Mlp, Residual, Sequential};
 use crate::strategy::{Slot, Strategy};
 
 /// The sizes and choices of an encoder-decoder transformer.
@@ -341,18 +341,7 @@ fn attention<B: Backend>(
 ) -> Result<Attention<B>> {
     let qkv = projections(l, name, &["q", "k", "v"], d)?;
     let (out, size) = (projections(l, name, &["out"], d)?, d / heads);
-    Ok(Attention {
-        qkv,
-        out,
-        heads,
-        kv_heads: heads,
-        size,
-        scale: usual_scale(size),
-        head_norms: None,
-        cos_sin: None,
-        slopes: None,
-        mask,
-    })
+    Ok(Attention::multi_head(qkv, out, heads, size, mask))
 }
 
 /// Some of an attention's projections, each from d to d numbers, one below the other.

@@ -33,7 +33,7 @@ use crate::case::ShapeName;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::layer::position::{self, RopeScaling};
-use crate::layer::{usual_scale, Attention, GatedMlp, Layer, Residual, Sequential};
+use crate::layer::{Attention, GatedMlp, Layer, Residual, Sequential};
 use crate::strategy::Strategy;
 
 /// Sizes and variants of Llama and its relatives.
@@ -421,7 +421,7 @@ impl ModelConfig for LlamaConfig {
     fn load<B: Backend>(&self, l: &Loader<'_, B>) -> Result<Box<dyn Model<B>>> {
         let &LlamaConfig { width: d, heads, kv_heads, size, hidden: f, vocab, .. } = self;
         let positions = l.positions(self.positions);
-        let (eps, scale) = (self.eps as f32, usual_scale(size));
+        let eps = self.eps as f32;
         let turns = || position::turns(&self.frequencies(), self.rope_scaling.magnitude(), positions);
         let cos_sin = l.constant([1, positions, size], turns)?;
         let cos_sin = Rc::new(cos_sin);
@@ -445,18 +445,10 @@ impl ModelConfig for LlamaConfig {
                 false => None,
             };
             let out = of(&[("self_attn.o", d)], q, self.out_bias)?;
-            blocks.push(Box::new(Residual(Attention {
-                qkv,
-                out,
-                heads,
-                kv_heads,
-                size,
-                scale,
-                head_norms,
-                cos_sin: Some(cos_sin.clone()),
-                slopes: None,
-                mask: self.window_of(layer).map_or(Mask::Causal, Mask::SlidingWindow),
-            })));
+            let mask = self.window_of(layer).map_or(Mask::Causal, Mask::SlidingWindow);
+            let attention = Attention::multi_head(qkv, out, heads, size, mask);
+            let cos_sin = Some(cos_sin.clone());
+            blocks.push(Box::new(Residual(Attention { kv_heads, head_norms, cos_sin, ..attention })));
             let norm = Some(l.rms_norm(&name("post_attention_layernorm"), d, eps)?);
             let gate_up = match self.fused {
                 false => &[("mlp.gate", f), ("mlp.up", f)][..],

@@ -79,10 +79,10 @@ impl<'a, B: Backend> Loader<'a, B> {
         Ok(None)
     }
 
-    /// A matrix or table, `[1, rows, width]`, in the precision of the weights; a vector, of one row, in f32.
+    /// A matrix or table, `[1, rows, width]`, in the type of the weights; a vector, of one row, in f32.
     ///
     /// # Errors
-    /// When a number is too large for the precision, or the backend has no room.
+    /// When a number is too large for the type, or the backend has no room.
     pub fn upload(&self, shape: Shape, numbers: Numbers<'_>) -> Result<B::Tensor> {
         let dtype = if shape[1] > 1 { self.weights.dtype() } else { Dtype::F32 };
         self.upload_as(shape, numbers, dtype)

@@ -123,7 +123,7 @@ trait ModelConfig {
     /// Its parts in a call, in order: its costs are sums over them.
     fn nodes(&self) -> Vec<Node>;
 
-    /// Bytes of its weights that a call of `rows` new rows a sentence leaves alone, kept in some precision: of
+    /// Bytes of its weights that a call of `rows` new rows a sentence leaves alone, kept in some type: of
     /// tables that are only looked up, all but the rows that are; an encoder, which has done its work before.
     fn untouched(&self, strategy: Strategy, batch: usize, rows: usize, weights: Dtype) -> usize;
 

@@ -20,11 +20,11 @@ use super::loader::Loader;
 use super::weights::Spread;
 use super::{Model, ModelConfig, Node};
 use crate::backend::cpu::zeros;
-use crate::backend::{Activation, Backend, Linear, Mask};
+use crate::backend::{usual_scale, Activation, Backend, Linear, Mask};
 use crate::case::ShapeName;
 use crate::dtype::Dtype;
 use crate::error::Result;
-use crate::layer::{usual_scale, Attention, Layer, Mlp, Residual, Sequential};
+use crate::layer::{Attention, Layer, Mlp, Residual, Sequential};
 use crate::strategy::Strategy;
 
 /// Sizes and variants of GPT-2's transformer.
@@ -197,18 +197,9 @@ impl ModelConfig for TransformerConfig {
             let qkv = Linear { norm: Some(norm_1), ..transposed(l, &name("attn.c_attn"), [d, 3 * d])? };
             let out = transposed(l, &name("attn.c_proj"), [d, d])?;
             let scale = if self.scaled { usual_scale(size) } else { 1.0 };
-            blocks.push(Box::new(Residual(Attention {
-                qkv,
-                out,
-                heads,
-                kv_heads: heads,
-                size,
-                scale: if self.scaled_by_layer { scale / (layer + 1) as f32 } else { scale },
-                head_norms: None,
-                cos_sin: None,
-                slopes: None,
-                mask: Mask::Causal,
-            })));
+            let scale = if self.scaled_by_layer { scale / (layer + 1) as f32 } else { scale };
+            let attention = Attention::multi_head(qkv, out, heads, size, Mask::Causal);
+            blocks.push(Box::new(Residual(Attention { scale, ..attention })));
             let norm_2 = l.norm(&name("ln_2"), d, eps)?;
             let up = Linear { norm: Some(norm_2), ..transposed(l, &name("mlp.c_fc"), [d, f])? };
             let down = transposed(l, &name("mlp.c_proj"), [f, d])?;

@@ -170,7 +170,7 @@ impl Parameter {
         self.shape.iter().product()
     }
 
-    /// Bytes in memory: those of a matrix or table in some precision, and those of a vector in f32.
+    /// Bytes in memory: those of a matrix or table in some type, and those of a vector in f32.
     pub fn bytes(&self, dtype: Dtype) -> usize {
         let rows: usize = self.shape.iter().rev().skip(1).product();
         self.len() * if rows > 1 { dtype.bytes() } else { Dtype::F32.bytes() }

@@ -20,7 +20,7 @@ pub unsafe trait Element: Copy + Send + Sync + 'static {
     /// Its name.
     const DTYPE: Dtype;
     /// Whether it is to be multiplied by a scale.
-    const SCALED: bool = false;
+    const SCALED: bool = matches!(Self::DTYPE, Dtype::Int8);
 
     /// The same number: f32 has all those of the others.
     fn widen(self) -> f32;
@@ -41,11 +41,6 @@ pub unsafe trait Element: Copy + Send + Sync + 'static {
     /// Rows of numbers that are f32 already.
     fn as_f32(_: ArrayView2<'_, Self>) -> Option<ArrayView2<'_, f32>> {
         None
-    }
-
-    /// Appends numbers to others.
-    fn widen_all(from: &[Self], to: &mut Vec<f32>) {
-        to.extend(from.iter().map(|x| x.widen()));
     }
 
     /// The numbers of a slice shorter than a vector, and zeros behind them.
@@ -161,7 +156,6 @@ unsafe impl Element for f16 {
 // SAFETY: every pattern of bits is an i8.
 unsafe impl Element for i8 {
     const DTYPE: Dtype = Dtype::Int8;
-    const SCALED: bool = true;
 
     #[inline(always)]
     fn widen(self) -> f32 {

@@ -122,25 +122,24 @@ impl Tensor {
 
     /// Row after row, each as [`Format::row_bytes`] says.
     pub(super) fn raw(&self) -> &[u8] {
-        let start = match &self.storage {
+        // SAFETY: so many bytes of its own begin there.
+        unsafe { std::slice::from_raw_parts(self.start(), self.bytes()) }
+    }
+
+    fn start(&self) -> *mut u8 {
+        match &self.storage {
             Storage::WeightPages(weights) => weights.start(),
-            Storage::Kept { block, .. } => block.start.as_ptr(),
-            Storage::Scratch { block, .. } => block.as_ref().expect("alive").start.as_ptr(),
-        };
-        // SAFETY: each of the three holds the bytes of the tensor.
-        unsafe { std::slice::from_raw_parts(start.cast(), self.bytes()) }
+            Storage::Kept { block, .. } => block.start.as_ptr().cast(),
+            Storage::Scratch { block, .. } => block.as_ref().expect("alive").start.as_ptr().cast(),
+        }
     }
 
     /// # Panics
     /// For weights, which nothing changes.
     pub(super) fn raw_mut(&mut self) -> &mut [u8] {
-        let start = match &self.storage {
-            Storage::WeightPages(_) => unreachable!("no operation writes to weights"),
-            Storage::Kept { block, .. } => block.start.as_ptr(),
-            Storage::Scratch { block, .. } => block.as_ref().expect("alive").start.as_ptr(),
-        };
+        assert!(!matches!(self.storage, Storage::WeightPages(_)), "no operation writes to weights");
         // SAFETY: as above, and `&mut self` makes the borrow exclusive.
-        unsafe { std::slice::from_raw_parts_mut(start.cast(), self.bytes()) }
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.bytes()) }
     }
 
     /// # Panics
@@ -272,9 +271,9 @@ struct WeightPages {
 impl WeightPages {
     /// The arena gave the part of the live chunk that begins here to these weights alone, filled it before it
     /// made them, and nothing writes there again.
-    fn start(&self) -> *const f32 {
+    fn start(&self) -> *mut u8 {
         // SAFETY: the part lies in the chunk.
-        unsafe { self.chunk.as_ptr().add(self.from).cast() }
+        unsafe { self.chunk.as_mut_ptr().add(self.from) }
     }
 }
 

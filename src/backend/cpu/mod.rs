@@ -83,9 +83,16 @@ impl Tensor {
     }
 }
 
-/// An expression over a kind of numbers: an [`Element`] for each [`Dtype`].
+/// An expression over a kind of numbers: an [`Element`] for each [`Dtype`], and for int8, unless it is given, another
+/// expression.
 macro_rules! with_element {
     ($dtype:expr, |$element:ident| $body:expr) => {
+        with_element!($dtype, |$element| $body, {
+            type $element = i8;
+            $body
+        })
+    };
+    ($dtype:expr, |$element:ident| $body:expr, $of_int8:expr) => {
         match $dtype {
             Dtype::F32 => {
                 type $element = f32;
@@ -99,10 +106,7 @@ macro_rules! with_element {
                 type $element = f16;
                 $body
             }
-            Dtype::Int8 => {
-                type $element = i8;
-                $body
-            }
+            Dtype::Int8 => $of_int8,
         }
     };
 }
@@ -110,10 +114,14 @@ macro_rules! with_element {
 /// An expression over the rows of weights.
 macro_rules! with_rows {
     ($tensor:expr, |$rows:ident| $body:expr) => {
-        with_element!($tensor.format().dtype, |E| {
-            let $rows = $tensor.rows_of::<E>();
-            $body
-        })
+        with_element!(
+            $tensor.format().dtype,
+            |E| {
+                let $rows = $tensor.rows_of::<E>();
+                $body
+            },
+            unreachable!("no weights are int8")
+        )
     };
 }
 
@@ -161,7 +169,7 @@ fn widen_row(columns: Columns<'_, Tensor>, [entry, row]: [usize; 2], to: &mut [f
     let Format { dtype, heads } = columns.tensor.format();
     with_element!(dtype, |E| {
         let PastRows { numbers, scales } = past::<E>(columns);
-        let from = numbers.slice_move(s![entry, row, ..]);
+        let from = numbers.slice_move(s![entry, row, ..]).to_slice().expect("contiguous");
         to.iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
         if let Some(scales) = scales {
             let bytes = scales.slice_move(s![entry, row, ..]);
@@ -192,12 +200,8 @@ impl Backend for Cpu {
 
     fn upload_as(&self, shape: Shape, data: &[f32], dtype: Dtype) -> Result<Tensor> {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
-        match dtype {
-            Dtype::F32 => self.weights.store::<f32>(shape, data),
-            Dtype::Bf16 => self.weights.store::<bf16>(shape, data),
-            Dtype::F16 => self.weights.store::<f16>(shape, data),
-            Dtype::Int8 => Err(Error::Input("weights in int8: only a cache can be kept in it".into())),
-        }
+        let int8 = || Error::Input("weights in int8: only a cache can be kept in it".into());
+        with_element!(dtype, |E| self.weights.store::<E>(shape, data), Err(int8()))
     }
 
     fn download(&self, x: &Tensor) -> Result<Vec<f32>> {

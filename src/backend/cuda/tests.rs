@@ -8,8 +8,7 @@ use crate::backend::Tokens;
 use crate::case::{BackendName, ModelKind, ShapeName};
 use crate::layer::position::{alibi, rotary, RopeScaling, Sinusoid};
 use crate::layer::{
-    decays, laws, usual_scale, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention,
-    Sequential,
+    decays, laws, Attention, GatedMlp, Layer, LinearizedConvolution, Residual, Retention, Sequential,
 };
 use crate::model::tests::{every_model_is_among, load, open, slice};
 use crate::model::{
@@ -265,17 +264,9 @@ fn a_layer_of_layers_obeys_the_laws() {
     };
     let width = 8;
     let linear = |inner, out, seed| Linear { norm: None, weight: numbers([1, out, inner], seed), bias: None };
-    let attention = |kv_heads: usize, mask, seed| Attention {
-        qkv: linear(width, (2 + 2 * kv_heads) * 4, seed),
-        out: linear(8, width, seed + 1),
-        heads: 2,
-        kv_heads,
-        size: 4,
-        scale: usual_scale(4),
-        head_norms: None,
-        cos_sin: None,
-        slopes: None,
-        mask,
+    let attention = |kv_heads: usize, mask, seed| {
+        let qkv = linear(width, (2 + 2 * kv_heads) * 4, seed);
+        Attention { kv_heads, ..Attention::multi_head(qkv, linear(8, width, seed + 1), 2, 4, mask) }
     };
     let cos_sin = Some(Rc::new(b.upload([1, 12, 4], &rotary(100.0, 12, 4).unwrap()).unwrap()));
     let slopes = Some(Rc::new(b.upload([1, 1, 2], &alibi(2)).unwrap()));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::facts::{facts, Fact};
-use super::tables::{self, Table};
+use super::tables::{self, Noted, Table};
 use crate::analysis::{compiling, findings, provenance, reordering, summary, Analysis, Group, Summary};
 use crate::error::Result;
 use crate::plot::{figures, Figure};
@@ -35,15 +35,11 @@ struct PageSection {
     /// What else there is to say.
     notes: Vec<String>,
     steps: Option<Table>,
-    /// And the notes below it.
-    prefills: Option<(Table, Vec<String>)>,
-    /// And the note below it.
-    chunked_prefills: Option<(Table, &'static str)>,
-    cache_types: Option<(Table, &'static str)>,
-    /// And the note below it.
-    reorders: Option<(Table, &'static str)>,
-    /// And the notes below it.
-    compile_times: Option<(Table, Vec<String>)>,
+    prefills: Option<Noted>,
+    cache_types: Option<Noted>,
+    chunked_prefills: Option<Noted>,
+    reorders: Option<Noted>,
+    compile_times: Option<Noted>,
     /// Every curve of the figures once.
     curves: Vec<Named>,
     /// As SVG, which stands in the page as it is.
@@ -75,8 +71,8 @@ impl Page {
                 notes: summary.map(|summary| notes(run, summary).collect()).unwrap_or_default(),
                 steps: summary.map(tables::steps),
                 prefills: summary.and_then(tables::prefills),
-                chunked_prefills: summary.and_then(tables::chunked_prefills),
                 cache_types: summary.and_then(tables::cache_types),
+                chunked_prefills: summary.and_then(tables::chunked_prefills),
                 reorders: reordered
                     .iter()
                     .find(|beams| beams.0 == group)

@@ -57,49 +57,48 @@ fn table<const N: usize>(cells: TextTable, keys: impl Iterator<Item = [Option<f6
     Table { columns: columns.collect(), rows: rows.into_iter().zip(keys).map(row).collect() }
 }
 
-pub fn steps(summary: &Summary) -> Table {
-    let mut steps = table(cells(summary), summary.lines.iter().map(keys));
-    for (row, line) in steps.rows.iter_mut().zip(&summary.lines) {
-        row[2].alarm = line.error.is_some();
+impl Table {
+    /// Cells of a column are drawn as alarms where something failed.
+    fn alarmed(mut self, column: usize, errors: impl Iterator<Item = bool>) -> Table {
+        self.rows.iter_mut().zip(errors).for_each(|(row, failed)| row[column].alarm = failed);
+        self
     }
-    steps
 }
 
-/// With the notes below it.
-pub fn prefills(summary: &Summary) -> Option<(Table, Vec<String>)> {
+pub fn steps(summary: &Summary) -> Table {
+    let steps = table(cells(summary), summary.lines.iter().map(keys));
+    steps.alarmed(2, summary.lines.iter().map(|line| line.error.is_some()))
+}
+
+/// A table, and the notes below it.
+pub type Noted = (Table, Vec<String>);
+
+pub fn prefills(summary: &Summary) -> Option<Noted> {
     let (cells, notes) = prefill::table(summary)?;
     Some((table(cells, summary.prefills.iter().map(prefill::keys)), notes))
 }
 
-/// With the note below it.
-pub fn cache_types(summary: &Summary) -> Option<(Table, &'static str)> {
+pub fn cache_types(summary: &Summary) -> Option<Noted> {
     let cells = cache_types::table(summary)?;
-    Some((table(cells, cache_types::keys(summary)), cache_types::NOTE))
+    Some((table(cells, cache_types::keys(summary)), vec![cache_types::NOTE.into()]))
 }
 
-/// With the note below it.
-pub fn chunked_prefills(summary: &Summary) -> Option<(Table, &'static str)> {
+pub fn chunked_prefills(summary: &Summary) -> Option<Noted> {
     let cells = prefill::chunked_table(summary)?;
-    Some((table(cells, summary.chunked_prefills.iter().map(prefill::chunked_keys)), prefill::CHUNKED))
+    let chunked = table(cells, summary.chunked_prefills.iter().map(prefill::chunked_keys));
+    Some((chunked, vec![prefill::CHUNKED.into()]))
 }
 
-/// With the note below it.
-pub fn reorders(lines: &[Reordering]) -> (Table, &'static str) {
-    let mut reorders = table(reordering::table(lines), lines.iter().map(reordering::keys));
-    for (row, line) in reorders.rows.iter_mut().zip(lines) {
-        row[3].alarm = line.error.is_some();
-    }
-    (reorders, reordering::WHAT)
+pub fn reorders(lines: &[Reordering]) -> Noted {
+    let reorders = table(reordering::table(lines), lines.iter().map(reordering::keys));
+    let reorders = reorders.alarmed(3, lines.iter().map(|line| line.error.is_some()));
+    (reorders, vec![reordering::WHAT.into()])
 }
 
-/// With the notes below it.
-pub fn compile_times(lines: &[Compiling]) -> Option<(Table, Vec<String>)> {
+pub fn compile_times(lines: &[Compiling]) -> Option<Noted> {
     let (cells, notes) = compiling::table(lines)?;
-    let mut times = table(cells, lines.iter().map(compiling::keys));
-    for (row, line) in times.rows.iter_mut().zip(lines) {
-        row[2].alarm = line.error.is_some();
-    }
-    Some((times, notes))
+    let times = table(cells, lines.iter().map(compiling::keys));
+    Some((times.alarmed(2, lines.iter().map(|line| line.error.is_some())), notes))
 }
 
 fn keys(line: &SummaryRow) -> [Option<f64>; 11] {

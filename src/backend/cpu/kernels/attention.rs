@@ -52,7 +52,6 @@ pub struct AttentionTask<'a> {
 }
 
 /// Keys or values, as they are kept.
-#[derive(Clone)]
 pub struct PastRows<'a, E> {
     /// `[batch, rows, kv_heads·D]`
     pub numbers: ArrayView3<'a, E>,
@@ -61,17 +60,11 @@ pub struct PastRows<'a, E> {
 }
 
 /// One head of one batch entry of [`PastRows`].
+#[derive(Clone, Copy)]
 struct HeadRows<'a, E> {
     numbers: Matrix<'a, E>,
     scales: Option<Matrix<'a, u8>>,
 }
-
-impl<E> Clone for HeadRows<'_, E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<E> Copy for HeadRows<'_, E> {}
 
 impl<E: Element> PastRows<'_, E> {
     fn head(&self, entry: usize, head: usize, size: usize) -> HeadRows<'_, E> {

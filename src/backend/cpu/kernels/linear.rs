@@ -93,7 +93,7 @@ fn many_rows<E: Element>(x: Matrix, weight: Matrix<E>, outputs: Range<usize>, ou
             let stored = weight.slice(s![panel.clone(), ..]);
             widened.clear();
             for row in stored.rows() {
-                E::widen_all(row.to_slice().expect("rows are contiguous"), widened);
+                widened.extend(row.to_slice().expect("rows are contiguous").iter().map(|x| x.widen()));
             }
             let wide = ArrayView2::from_shape(stored.dim(), widened).expect("as many numbers");
             matmul(1.0, x.view(), wide.t(), product(panel));

@@ -30,6 +30,7 @@ pub(super) fn arch() -> Arch {
 }
 
 /// A matrix with contiguous rows, to read.
+#[derive(Clone, Copy)]
 struct Matrix<'a, E = f32> {
     start: *const E,
     stride: usize,
@@ -37,13 +38,6 @@ struct Matrix<'a, E = f32> {
     width: usize,
     borrow: PhantomData<&'a [E]>,
 }
-
-impl<E> Clone for Matrix<'_, E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<E> Copy for Matrix<'_, E> {}
 
 // SAFETY: it is a shared borrow of numbers.
 unsafe impl<E: Sync> Sync for Matrix<'_, E> {}
@@ -80,6 +74,7 @@ impl<'a, E> Matrix<'a, E> {
 }
 
 /// A matrix with contiguous rows that several threads write, each its own part.
+#[derive(Clone, Copy)]
 struct MatrixMut<'a, E = f32> {
     start: *mut E,
     stride: usize,
@@ -87,13 +82,6 @@ struct MatrixMut<'a, E = f32> {
     width: usize,
     borrow: PhantomData<&'a mut [E]>,
 }
-
-impl<E> Clone for MatrixMut<'_, E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<E> Copy for MatrixMut<'_, E> {}
 
 // SAFETY: it gives access only through an unsafe function, whose callers keep threads apart.
 unsafe impl<E: Send> Sync for MatrixMut<'_, E> {}
@@ -153,7 +141,6 @@ pub(in crate::backend::cpu) mod tests {
 
     use ndarray::{Array, Dimension, ShapeBuilder};
     use pulp::Arch;
-
     use rand_chacha::rand_core::{RngCore, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
